@@ -1,0 +1,1 @@
+"""The model side: artifacts, tokenization, batching, forward passes. Knows nothing of Spark."""

@@ -1,0 +1,288 @@
+"""A model directory that can be trusted: written once, verified by digest before use, safetensors only.
+
+An artifact is a Hugging Face checkpoint plus `bigfive.json` (format version, traits, head and pooling, thresholds,
+max_length, languages, base model, training data, package version, and the sha256 of every other file). A plain
+checkpoint without that file is scored as it is, with thresholds of 0.5, if it is multilabel over the five traits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigfive_udf.errors import ArtifactError, OutputError
+from bigfive_udf.model import checkpoint
+from bigfive_udf.traits import TRAITS, label_column, probability_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bigfive_udf.model.bundle import Bundle
+    from bigfive_udf.model.scorer import Scorer, ScoringOptions
+
+DESCRIPTION = "bigfive.json"
+EVALUATION = "evaluation.json"
+FORMAT_VERSION = 1
+_LONGEST_DEFAULT = 512
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified model on disk. Make one with `load_artifact`."""
+
+    path: Path
+    model_id: str
+    config: Mapping[str, Any]
+    logit_of_trait: list[int]
+    thresholds: Mapping[str, float]
+    description: Mapping[str, Any]
+    """the content of bigfive.json; empty for a plain checkpoint"""
+    evaluation: Mapping[str, Any]
+    """the content of evaluation.json; empty where there is none"""
+    _scorers: dict[Any, Scorer] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Tokens a window may have, special ones counted: what the artifact says, else what its encoder takes."""
+        return int(self.description.get("max_length") or min(self.position_limit, _LONGEST_DEFAULT))
+
+    @cached_property
+    def position_limit(self) -> int:
+        """The most tokens that the encoder has positions for."""
+        config = self._transformers_config
+        inner = config.encoder_config() if config.model_type == checkpoint.OWN_MODEL_TYPE else config
+        limit = getattr(inner, "max_position_embeddings", None) or _LONGEST_DEFAULT
+        # RoBERTa and its relatives number tokens from pad_token_id + 1.
+        offset = (inner.pad_token_id or 0) + 1 if "roberta" in inner.model_type else 0
+        return int(min(limit - offset, self._tokenizer.model_max_length))
+
+    @cached_property
+    def _transformers_config(self) -> Any:
+        from transformers import AutoConfig
+
+        if self.config["model_type"] == checkpoint.OWN_MODEL_TYPE:
+            from bigfive_udf.model.modeling import BigFiveConfig
+
+            return BigFiveConfig.from_pretrained(self.path)
+        return _or_artifact_error(self.path, lambda: AutoConfig.from_pretrained(self.path, local_files_only=True))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return _or_artifact_error(self.path, lambda: AutoTokenizer.from_pretrained(self.path, local_files_only=True))
+
+    def pack(self, precision: str) -> Bundle:
+        """The bundle that workers load, its weights in `precision`."""
+        from bigfive_udf.model import bundle
+
+        tensors = checkpoint.read_tensors(checkpoint.model_files(self.path))
+        return bundle.pack(self._transformers_config, tensors, self._tokenizer, self.logit_of_trait, precision)
+
+    def options(
+        self,
+        max_length: int | None = None,
+        window_overlap: int = 0,
+        max_windows: int | None = None,
+        max_batch_tokens: int | None = None,
+    ) -> ScoringOptions:
+        """Scoring options for this model; None means what suits it.
+
+        Raises:
+            SettingsError: the model has no positions for that length, or the overlap leaves no step.
+        """
+        from bigfive_udf.errors import SettingsError
+        from bigfive_udf.model.scorer import ScoringOptions
+
+        length = max_length or self.max_length
+        special = self._tokenizer.num_special_tokens_to_add()
+        if not special < length <= self.position_limit:
+            raise SettingsError(
+                f"text.max_length {length}: {self.path} takes {special + 1} to {self.position_limit} tokens, special ones counted"
+            )
+        if window_overlap >= length - special:
+            raise SettingsError(
+                f"text.window_overlap {window_overlap}: must be less than the {length - special} text tokens of a window"
+            )
+        return ScoringOptions(length, window_overlap, max_windows, max_batch_tokens)
+
+    def predict(
+        self,
+        texts: Sequence[str | None],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        options: ScoringOptions | None = None,
+    ) -> pd.DataFrame:
+        """Score texts in this process, no Spark: one row per text, in their order, with the columns of the score table.
+
+        `precision` auto is bf16 where the hardware has it, else fp32 on a CPU and fp16 on a GPU.
+        """
+        from bigfive_udf.model import hardware
+
+        if isinstance(texts, str):
+            raise TypeError("predict takes a list of texts; for one text pass [text]")
+        placement = hardware.decide(device, precision, [hardware.look(use_gpu=device != "cpu")])
+        frame = self._scorer(placement, options or self.options()).score(list(texts)).to_frame()
+        for position, trait in enumerate(TRAITS, start=len(TRAITS)):
+            probability = frame[probability_column(trait)]
+            label = (probability.astype("float64") >= self.thresholds[trait]).astype("boolean")
+            frame.insert(position, label_column(trait), label.mask(probability.isna()))
+        return frame.assign(model_id=self.model_id, precision=placement.precision)
+
+    def _scorer(self, placement: Any, options: ScoringOptions) -> Scorer:
+        from bigfive_udf.model import node_cache
+        from bigfive_udf.model.scorer import Scorer
+
+        key = (placement, options)
+        if key not in self._scorers:
+            bundle = self.pack(placement.precision)
+            directory = node_cache.unpacked(bundle.digest, lambda: bundle.files)
+            self._scorers[key] = Scorer.open(directory, options, placement.device)
+        return self._scorers[key]
+
+
+def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None) -> Artifact:
+    """Open a model directory, or a repository of the Hugging Face hub, and verify it.
+
+    `activation` sigmoid vouches for a plain checkpoint that does not say how it was trained.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or not a multilabel classifier of the five traits.
+    """
+    directory = _local_directory(os.fspath(path))
+    if not (directory / "config.json").is_file():
+        raise ArtifactError(f"{directory} has no config.json: model.path must be a model directory as save_pretrained writes it")
+    config = checkpoint.read_json(directory / "config.json")
+    checkpoint.check_safe(directory, config)
+    digests = {p.name: checkpoint.sha256(p) for p in checkpoint.model_files(directory)}
+    description: dict[str, Any] = {}
+    if (directory / DESCRIPTION).exists():
+        description = checkpoint.read_json(directory / DESCRIPTION)
+        _verify(directory, description, digests)
+    checkpoint.check_activation(directory, config, activation)
+    evaluation = checkpoint.read_json(directory / EVALUATION) if (directory / EVALUATION).exists() else {}
+    return Artifact(
+        path=directory,
+        model_id=checkpoint.model_id(digests),
+        config=config,
+        logit_of_trait=checkpoint.trait_order(directory, config),
+        thresholds=description.get("thresholds") or dict.fromkeys(TRAITS, 0.5),
+        description=description,
+        evaluation=evaluation,
+    )
+
+
+@contextmanager
+def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A directory to fill with a checkpoint; it becomes `path` only when the block ends well, whole or not at all.
+
+    Raises:
+        OutputError: `path` exists (an artifact is immutable), or can't be written.
+    """
+    target = Path(path)
+    if target.exists():
+        raise OutputError(f"{target} exists, and a model is never overwritten: choose another path or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target} can't be written: {error.strerror}; choose a path that you may write") from error
+    try:
+        yield aside
+        aside.chmod(0o755)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def describe(
+    directory: Path,
+    *,
+    head: str,
+    pooling: str,
+    thresholds: Mapping[str, float],
+    max_length: int,
+    languages: Sequence[str],
+    base_model: str,
+    training_data: str,
+) -> None:
+    """Write bigfive.json into a finished checkpoint: what the model is, and the digest of every file in it."""
+    from bigfive_udf import __version__
+
+    files = sorted(p for p in directory.iterdir() if p.name not in (DESCRIPTION, EVALUATION))
+    description = {
+        "format_version": FORMAT_VERSION,
+        "traits": list(TRAITS),
+        "head": head,
+        "pooling": pooling,
+        "thresholds": {trait: float(thresholds[trait]) for trait in TRAITS},
+        "max_length": max_length,
+        "languages": list(languages),
+        "base_model": base_model,
+        "training_data": training_data,
+        "package_version": __version__,
+        "files": {p.name: checkpoint.sha256(p) for p in files},
+    }
+    (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{directory} has format_version {version}, this program reads {FORMAT_VERSION}: upgrade bigfive-udf")
+    if description.get("traits") != list(TRAITS):
+        raise ArtifactError(f"{directory}/{DESCRIPTION} has the traits {description.get('traits')}, expected {list(TRAITS)}")
+    promised = description.get("files") or {}
+    for name, digest in promised.items():
+        found = digests.get(name) or (checkpoint.sha256(directory / name) if (directory / name).is_file() else None)
+        if found != digest:
+            what = "is missing" if found is None else "is not the file that was written (its sha256 differs)"
+            raise ArtifactError(f"{directory / name} {what}: copy the artifact again or train it anew")
+    if extra := sorted(set(digests) - set(promised)):
+        raise ArtifactError(f"{directory / extra[0]} is not listed in {DESCRIPTION}: remove it or train the artifact anew")
+    missing = [t for t in TRAITS if not isinstance((description.get("thresholds") or {}).get(t), (int, float))]
+    if missing:
+        raise ArtifactError(f"{directory}/{DESCRIPTION} has no threshold for {', '.join(missing)}")
+
+
+def _local_directory(path: str) -> Path:
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.exists():
+        raise ArtifactError(f"{path} is a file: model.path must be a model directory")
+    if path.count("/") == 1 and not path.startswith((".", "/", "~")) and ":" not in path:
+        return _from_hub(path)
+    raise ArtifactError(f"{path} is not a directory: set model.path to a model directory or to a name on the Hugging Face hub")
+
+
+def _from_hub(name: str) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    # Whatever the hub's client raises (no network, no such repository, no access), the user's cure is the same.
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")[:120]
+        raise ArtifactError(
+            f"{name} is neither a directory nor to be had from the Hugging Face hub ({type(error).__name__}: {first_line}): "
+            "check the name, or copy the model to this machine and give its directory"
+        ) from None
+
+
+def _or_artifact_error(path: Path, load: Any) -> Any:
+    try:
+        return load()
+    # transformers raises whatever its parsers raise; to the user all of it means that the directory is wrong.
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")[:200]
+        raise ArtifactError(f"{path} can't be loaded by transformers ({type(error).__name__}: {first_line})") from error

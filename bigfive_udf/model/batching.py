@@ -1,0 +1,88 @@
+"""Windows of a document, batches bounded in padded tokens, and the way back to one value per document.
+
+Imports neither torch nor pyspark. Everything here is about counts of tokens; the tokens themselves stay where they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """How a document of more tokens than the model takes is cut.
+
+    `capacity` is the most text tokens in a window (special tokens not counted), `overlap` the tokens that two
+    neighbouring windows share, `max_windows` the most windows of one document (None: no limit). With `max_windows=1`
+    a long document is truncated.
+    """
+
+    capacity: int
+    overlap: int = 0
+    max_windows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or not 0 <= self.overlap < self.capacity:
+            raise ValueError(f"a window of {self.capacity} tokens can't overlap by {self.overlap}")
+        if self.max_windows is not None and self.max_windows < 1:
+            raise ValueError(f"max_windows must be at least 1, not {self.max_windows}")
+
+
+def split_windows(n_tokens: int, rule: WindowRule) -> tuple[list[tuple[int, int]], bool]:
+    """Cut `n_tokens` tokens into windows; return their (start, stop) and whether tokens were left out at the end.
+
+    The windows are as few as possible and of even size, so that no document ends in a stub of three tokens that the
+    model reads without context: 520 tokens at a capacity of 510 become 260 + 260.
+
+    >>> split_windows(520, WindowRule(capacity=510))
+    ([(0, 260), (260, 520)], False)
+    >>> split_windows(520, WindowRule(capacity=510, max_windows=1))
+    ([(0, 510)], True)
+    """
+    if n_tokens <= 0:
+        return [], False
+    step = rule.capacity - rule.overlap
+    count = 1 + max(0, -(-(n_tokens - rule.capacity) // step))
+    truncated = rule.max_windows is not None and count > rule.max_windows
+    if truncated:
+        count = rule.max_windows  # type: ignore[assignment]
+        n_tokens = rule.capacity + (count - 1) * step
+    # Window i starts at i * (n - overlap) / count: starts and sizes differ by at most one token.
+    starts = [i * (n_tokens - rule.overlap) // count for i in range(count + 1)]
+    return [(starts[i], starts[i + 1] + rule.overlap) for i in range(count)], truncated
+
+
+def plan_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]:
+    """Group windows into batches of at most `max_batch_tokens` padded tokens, longest first.
+
+    `lengths` are the windows' tokens, special tokens counted, shape (n_windows,). Returns arrays of indices into it;
+    every window is in exactly one batch, and the windows of a batch are ordered longest first. A batch of r windows
+    costs r times its longest window; one that alone is over the bound gets a batch to itself.
+
+    Longest first, because memory is then claimed at its peak once, and because neighbours in length waste least
+    padding. The bound is that of text-embeddings-inference: longest x (rows + 1) <= max_batch_tokens.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, at = [], 0
+    while at < len(order):
+        rows = max(1, max_batch_tokens // max(1, int(lengths[order[at]])))
+        batches.append(order[at : at + rows])
+        at += rows
+    return batches
+
+
+def mean_by_document(values: np.ndarray, document: np.ndarray, weights: np.ndarray, n_documents: int) -> np.ndarray:
+    """Average windows' values into documents, weighted: (n_windows, k) -> (n_documents, k) in float64.
+
+    `document` says to which document each window belongs. A document without windows gets NaN. This is where the row
+    order is restored: whatever order the batches ran in, row i of the result is document i.
+    """
+    total = np.bincount(document, weights=weights, minlength=n_documents)
+    sums = np.stack(
+        [np.bincount(document, weights=weights * column, minlength=n_documents) for column in values.T.astype(float)],
+        axis=1,
+    ) if len(values) else np.zeros((n_documents, values.shape[1]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums / total[:, None]

@@ -1,0 +1,129 @@
+"""The form in which a model travels: a few files, ready to be mapped into memory in the precision of the run.
+
+Packing happens once, on the driver, where transformers is at hand: weights renamed, fused and cast, logits put in
+trait order, the tokenizer written the way transformers set it up. A worker then needs torch, tokenizers and
+safetensors, and no transformers unless the architecture is one that only transformers can compute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigfive_udf.errors import ArtifactError
+from bigfive_udf.model import families
+from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
+from bigfive_udf.model.encoder import Encoder, EncoderSpec
+
+ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Files by name, and the digest of them all, which names the bundle wherever it is unpacked."""
+
+    files: dict[str, bytes]
+    digest: str
+
+
+def pack(config: Any, tensors: dict[str, Tensor], tokenizer: Any, logit_of_trait: list[int], precision: str) -> Bundle:
+    """Make the bundle of a checkpoint.
+
+    `config` and `tokenizer` are transformers' own objects; `logit_of_trait[i]` is the output that trait i has in it.
+
+    Raises:
+        ArtifactError: weights are missing or not finite, or the tokenizer is not a fast one.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"weight {name} holds values that are not finite numbers: train or copy the model again")
+    about: dict[str, Any] = {"precision": precision, "pad_token_id": config.pad_token_id or 0}
+    files = {TOKENIZER: _tokenizer_definition(tokenizer)}
+    parts = _fast_parts(config, tensors)
+    if parts is not None:
+        spec, weights = parts
+        last = f"head.{len(spec.head_activations) - 1}."
+        for kind in ("weight", "bias"):
+            weights[last + kind] = weights[last + kind][logit_of_trait]
+        about |= {"kind": "fast", "spec": asdict(spec), "pad_token_id": spec.pad_token_id}
+        weights = {n: t.to(torch.float32 if n.startswith("head.") else DTYPES[precision]) for n, t in weights.items()}
+    else:
+        about |= {"kind": "stock", "logit_of_trait": logit_of_trait}
+        weights = {n: t.to(DTYPES[precision]) if t.is_floating_point() else t for n, t in tensors.items()}
+        files[CONFIG] = json.dumps(config.to_dict(), default=str).encode()
+    files[ABOUT] = json.dumps(about, sort_keys=True).encode()
+    files[WEIGHTS] = _serialized(weights)
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
+    return Bundle(files, digest.hexdigest())
+
+
+def load_forward(directory: Path, about: dict[str, Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """The forward pass of an unpacked bundle: (ids, lengths) -> fp32 logits in trait order."""
+    if about["kind"] == "stock":
+        return _stock_forward(directory, about, device)
+    from safetensors.torch import load_file
+
+    spec = about["spec"] | {"head_activations": tuple(about["spec"]["head_activations"])}
+    return Encoder(EncoderSpec(**spec), load_file(directory / WEIGHTS, device=str(device)))
+
+
+def _fast_parts(config: Any, tensors: dict[str, Tensor]) -> tuple[EncoderSpec, dict[str, Tensor]] | None:
+    if config.model_type == OWN_MODEL_TYPE:
+        inner = config.encoder_config()
+        if families.is_fast(inner):
+            return families.translate(
+                inner, tensors, prefix="encoder.", head=config.head_layers(), pooling=config.pooling
+            )
+    elif families.is_fast(config):
+        return families.translate(config, tensors)
+    return None
+
+
+def _stock_forward(
+    directory: Path, about: dict[str, Any], device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Any other architecture runs the forward pass that transformers has for it."""
+    from transformers import AutoModelForSequenceClassification
+
+    from bigfive_udf.model.modeling import BigFiveForSequenceClassification
+
+    model_type = json.loads((directory / CONFIG).read_text())["model_type"]
+    loader: Any = AutoModelForSequenceClassification
+    if model_type == OWN_MODEL_TYPE:
+        loader = BigFiveForSequenceClassification
+    model = loader.from_pretrained(
+        directory, dtype=DTYPES[about["precision"]], local_files_only=True, use_safetensors=True
+    )
+    model = model.to(device).eval()
+    order = torch.tensor(about["logit_of_trait"], device=device)
+
+    @torch.inference_mode()
+    def forward(ids: Tensor, lengths: Tensor) -> Tensor:
+        mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()
+        return model(input_ids=ids, attention_mask=mask).logits.float()[:, order]
+
+    return forward
+
+
+def _tokenizer_definition(tokenizer: Any) -> bytes:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ArtifactError(f"{type(tokenizer).__name__} is not a fast tokenizer: save the model with a tokenizer.json")
+    return backend.to_str().encode()
+
+
+def _serialized(weights: dict[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    # Tied or sliced tensors share storage, which safetensors refuses to write.
+    return save({name: tensor.clone().contiguous() for name, tensor in weights.items()}, metadata={"format": "pt"})

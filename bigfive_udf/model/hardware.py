@@ -1,0 +1,96 @@
+"""What the machine can do, and the one place where device, precision and thread count are decided."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigfive_udf.errors import SettingsError
+
+# Words of /proc/cpuinfo that mean bf16 products in hardware: x86 AVX512-BF16 and AMX, Arm BF16.
+_BF16_WORDS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What one process can use: `cuda_bf16` is None without a GPU, else whether that GPU has bf16 units."""
+
+    name: str
+    cpu_bf16: bool
+    cuda_bf16: bool | None = None
+
+    @property
+    def cuda(self) -> bool:
+        return self.cuda_bf16 is not None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a run computes and how: decided once, recorded with the scores."""
+
+    device: str
+    """cpu or cuda"""
+    precision: str
+    """fp32, bf16 or fp16"""
+
+
+def look(use_gpu: bool = True) -> Hardware:
+    """Describe the machine this is called on. Imports torch only where an NVIDIA device may be there."""
+    return Hardware(platform.node(), _cpu_has_bf16(), _cuda_has_bf16() if use_gpu else None)
+
+
+def decide(device: str, precision: str, machines: list[Hardware]) -> Placement:
+    """Choose for all `machines` together: what one of them lacks, none uses, so a table has one precision.
+
+    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16 or fp16.
+
+    Raises:
+        SettingsError: the settings ask for what a machine does not have.
+    """
+    without_gpu = next((m.name for m in machines if not m.cuda), None)
+    if device == "cuda" and without_gpu is not None:
+        raise SettingsError(f"model.device cuda: {without_gpu} has no usable GPU; give the executors one or set auto or cpu")
+    device = "cuda" if device != "cpu" and without_gpu is None else "cpu"
+    if device == "cuda":
+        lacking = next((m.name for m in machines if not m.cuda_bf16), None)
+        best = "bf16" if lacking is None else "fp16"
+    else:
+        lacking = next((m.name for m in machines if not m.cpu_bf16), None)
+        best = "bf16" if lacking is None else "fp32"
+    if precision == "auto":
+        return Placement(device, best)
+    if precision == "bf16" and lacking is not None:
+        raise SettingsError(f"model.precision bf16: {lacking} has no bf16 in hardware; set {best} or auto")
+    if precision == "fp16" and device == "cpu":
+        raise SettingsError(f"model.precision fp16 is for GPUs, and this run is on CPUs; set {best} or auto")
+    return Placement(device, precision)
+
+
+def use_threads(n_threads: int) -> None:
+    """Let this process compute with `n_threads` threads: what the Spark task was given, so that workers don't fight."""
+    import torch
+
+    torch.set_num_threads(n_threads)
+    # The tokenizer's own pool, read when it first starts.
+    os.environ["RAYON_NUM_THREADS"] = str(n_threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if n_threads > 1 else "false"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    return any(_BF16_WORDS & set(line.split()) for line in lines if line.lower().startswith(("flags", "features")))
+
+
+def _cuda_has_bf16() -> bool | None:
+    if not Path("/proc/driver/nvidia").exists() and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(torch.cuda.device_count()))

@@ -1,0 +1,68 @@
+"""One unpacked copy of a bundle per machine and user, whatever the number of processes that map it.
+
+The directory is named by the bundle's digest, belongs to this user alone (0700), is written aside under a file lock
+and renamed into place, so that a process sees it whole or not at all. Copies that no run has used for a week go when
+another is written; a process that still maps one keeps it, for the kernel keeps unlinked files that are mapped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bigfive_udf.errors import OutputError
+
+_KEEP_SECONDS = 7 * 24 * 3600
+
+
+def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
+    """The directory of the bundle with this digest; `files` is called only where the machine has none yet.
+
+    Raises:
+        OutputError: the directory for temporary files belongs to somebody else, or is full.
+    """
+    root = _own_root()
+    target = root / digest
+    if not target.is_dir():
+        with (root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                _write(root, target, files())
+                _prune(root, keep=target)
+    os.utime(target)
+    return target
+
+
+def _own_root() -> Path:
+    root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OutputError(f"{root} is not a directory of this user alone: remove it, or set TMPDIR to another directory")
+    return root
+
+
+def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
+    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+    try:
+        for name, content in files.items():
+            (aside / name).write_bytes(content)
+        aside.rename(target)
+    except OSError as error:
+        size = sum(map(len, files.values()))
+        raise OutputError(f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); free space or set TMPDIR") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _prune(root: Path, keep: Path) -> None:
+    oldest = time.time() - _KEEP_SECONDS
+    for entry in root.iterdir():
+        if entry.is_dir() and entry != keep and entry.stat().st_mtime < oldest:
+            shutil.rmtree(entry, ignore_errors=True)

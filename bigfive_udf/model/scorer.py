@@ -1,0 +1,209 @@
+"""Texts in, scores out, in the same order: tokenization, windows, batches, forward passes, means, sigmoids."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bigfive_udf.model import bundle
+from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batches, split_windows
+from bigfive_udf.model.tokenization import TextTokenizer
+from bigfive_udf.traits import EMPTY, FAILED, PROBABILITY_FIELDS, SCORED, TRAITS, UDF_FIELDS
+
+DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
+"""Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What the settings say about scoring a text; small, frozen, travels to every worker.
+
+    `max_length` counts special tokens, as transformers does. `max_batch_tokens` None: what suits the device.
+    """
+
+    max_length: int
+    window_overlap: int = 0
+    max_windows: int | None = None
+    max_batch_tokens: int | None = None
+
+
+@dataclass
+class Effort:
+    """What scoring took, to be added up over batches, workers and tasks."""
+
+    tokens: int = 0
+    """tokens that the model was given, special tokens counted"""
+    padded_tokens: int = 0
+    """the same with padding: what was computed"""
+    windows: int = 0
+    batches: int = 0
+    tokenize_seconds: float = 0.0
+    model_seconds: float = 0.0
+
+    def __iadd__(self, other: Effort) -> Effort:
+        for f in fields(self):
+            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+        return self
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One entry per text, in the order of the texts."""
+
+    probabilities: np.ndarray
+    """(n, 5) float32; NaN where the text was not scored"""
+    n_tokens: np.ndarray
+    """(n,) int32; -1 where the text could not be tokenized"""
+    n_windows: np.ndarray
+    truncated: np.ndarray
+    status: np.ndarray
+    status_reason: np.ndarray
+    effort: Effort = field(default_factory=Effort)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The columns of `UDF_FIELDS`, null where there is no value."""
+        columns = {f.name: self.probabilities[:, i] for i, f in enumerate(PROBABILITY_FIELDS)}
+        columns["n_tokens"] = pd.array(self.n_tokens, dtype="Int32")
+        columns["n_tokens"][self.n_tokens < 0] = pd.NA
+        columns |= {name: getattr(self, name) for name in ("n_windows", "truncated", "status", "status_reason")}
+        return pd.DataFrame(columns, columns=[f.name for f in UDF_FIELDS], copy=False)
+
+
+@dataclass
+class _Windows:
+    """The windows of all texts of one call, text by text."""
+
+    ids: list[list[int]] = field(default_factory=list)
+    document: list[int] = field(default_factory=list)
+    weight: list[int] = field(default_factory=list)
+
+
+class Scorer:
+    """A model ready to score on one device.
+
+    `forward` maps (ids, lengths) as `Encoder` does to logits in trait order; `pad_token_id` fills the batches.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor, Tensor], Tensor],
+        tokenizer: TextTokenizer,
+        pad_token_id: int,
+        device: torch.device,
+        options: ScoringOptions,
+    ) -> None:
+        self._forward = forward
+        self._tokenizer = tokenizer
+        self._pad = pad_token_id
+        self._device = device
+        self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
+        self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
+        self._logits(_Windows([self._dressed([])], [0], [1]), np.array([0]))  # a model that can't run says so now
+
+    @classmethod
+    def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu") -> Scorer:
+        """Load an unpacked bundle; its weights are memory-mapped, so a second process on the machine costs little."""
+        about = json.loads((directory / bundle.ABOUT).read_text())
+        where = torch.device(device)
+        forward = bundle.load_forward(directory, about, where)
+        tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
+        return cls(forward, tokenizer, about["pad_token_id"], where, options)
+
+    def score(self, texts: Sequence[str | None]) -> Scores:
+        """Score texts: None, white space and texts without a token are `empty`; what can't be scored is `failed`."""
+        n, effort = len(texts), Effort()
+        status = np.full(n, SCORED, dtype=object)
+        reason = np.full(n, None, dtype=object)
+        n_tokens, n_windows = np.zeros(n, np.int32), np.zeros(n, np.int32)
+        truncated = np.zeros(n, bool)
+
+        started = time.perf_counter()
+        with_text = []
+        for i, text in enumerate(texts):
+            if text is None or not text.strip():
+                status[i], reason[i] = EMPTY, "text is null" if text is None else "only white space"
+            else:
+                with_text.append(i)
+        windows = _Windows()
+        for i, ids in zip(with_text, self._tokenizer.encode([texts[i] for i in with_text]), strict=True):
+            if isinstance(ids, Exception):
+                status[i], reason[i], n_tokens[i] = FAILED, _why("tokenizer", ids), -1
+                continue
+            if not ids:
+                status[i], reason[i] = EMPTY, "no token in the text"
+                continue
+            spans, truncated[i] = split_windows(len(ids), self._rule)
+            n_tokens[i], n_windows[i] = len(ids), len(spans)
+            windows.ids += [self._dressed(ids[start:stop]) for start, stop in spans]
+            windows.document += [i] * len(spans)
+            windows.weight += [stop - start for start, stop in spans]
+        effort.tokenize_seconds = time.perf_counter() - started
+
+        started = time.perf_counter()
+        logits, failures = self._all_logits(windows, effort)
+        effort.model_seconds = time.perf_counter() - started
+        means = mean_by_document(logits, np.array(windows.document, int), np.array(windows.weight, float), n)
+        with np.errstate(over="ignore"):
+            probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
+        for i in np.flatnonzero((status == SCORED) & ~np.isfinite(means).all(axis=1)):
+            status[i], reason[i] = FAILED, failures.get(i, "model: a value that is not a finite number")
+        probabilities[status != SCORED] = np.nan
+        return Scores(probabilities, n_tokens, n_windows, truncated, status, reason, effort)
+
+    def _dressed(self, ids: list[int]) -> list[int]:
+        return self._tokenizer.prefix + ids + self._tokenizer.suffix
+
+    def _all_logits(self, windows: _Windows, effort: Effort) -> tuple[np.ndarray, dict[int, str]]:
+        """Logits of all windows, (n_windows, 5), NaN where the model failed, and why, by document."""
+        logits = np.full((len(windows.ids), len(TRAITS)), np.nan)
+        failures: dict[int, str] = {}
+        lengths = np.fromiter(map(len, windows.ids), int, len(windows.ids))
+        pending = plan_batches(lengths, self._max_batch_tokens)[::-1]
+        done: list[tuple[np.ndarray, Tensor]] = []  # left on the device until all is queued: a GPU never waits for us
+        while pending:
+            batch = pending.pop()
+            try:
+                done.append((batch, self._logits(windows, batch)))
+            # Out of memory, or a row that the model can't take: halve until it passes, or one row is to blame.
+            except (RuntimeError, MemoryError, IndexError) as error:
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if len(batch) > 1:
+                    half = len(batch) // 2
+                    pending += [batch[half:], batch[:half]]
+                else:
+                    failures[windows.document[batch[0]]] = _why("model", error)
+                continue
+            effort.batches += 1
+            effort.windows += len(batch)
+            effort.tokens += int(lengths[batch].sum())
+            effort.padded_tokens += int(lengths[batch[0]]) * len(batch)
+        for batch, values in done:
+            logits[batch] = values.cpu().numpy()
+        return logits, failures
+
+    def _logits(self, windows: _Windows, batch: np.ndarray) -> Tensor:
+        rows = [windows.ids[w] for w in batch]
+        lengths = [len(row) for row in rows]
+        ids = np.full((len(rows), max(lengths)), self._pad, dtype=np.int64)
+        for r, row in enumerate(rows):
+            ids[r, : len(row)] = row
+        return self._forward(torch.from_numpy(ids).to(self._device), torch.tensor(lengths, device=self._device))
+
+
+def _why(stage: str, error: Exception) -> str:
+    """One short line without any of the text."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
+        return f"{stage}: out of memory for this text alone"
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{stage}: {type(error).__name__}: {first_line[:200]}"
+
+

@@ -1,0 +1,58 @@
+"""Text to token ids: no padding, no truncation, no special tokens; those belong to the window, not to the text."""
+
+from __future__ import annotations
+
+import tokenizers
+
+from bigfive_udf.errors import ArtifactError
+
+# The tokenizer's Python objects of one call are alive together: bound them, whatever the caller's batch is.
+_TEXTS_PER_CALL = 512
+
+
+class TextTokenizer:
+    """A fast tokenizer that answers with bare token ids.
+
+    `prefix` and `suffix` are the special tokens that the model wants around every window ([CLS] and [SEP] for BERT).
+    `definition` is the content of a tokenizer.json; its truncation and padding are switched off.
+    """
+
+    def __init__(self, definition: str) -> None:
+        self._tokenizer = tokenizers.Tokenizer.from_str(definition)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.prefix, self.suffix = self._special_tokens()
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        dressed = self._tokenizer.encode("a", add_special_tokens=True)
+        for start in range(len(dressed.ids) - len(bare) + 1):
+            if bare and dressed.ids[start : start + len(bare)] == bare:
+                if any(dressed.type_ids):
+                    break  # segment ids other than 0: no model that we know wants them for a single text
+                return dressed.ids[:start], dressed.ids[start + len(bare) :]
+        raise ArtifactError(
+            "the tokenizer's special tokens do not stand before and after the text: "
+            "use a tokenizer of the BERT, DistilBERT or RoBERTa kind"
+        )
+
+    @property
+    def n_special(self) -> int:
+        """Special tokens that each window carries."""
+        return len(self.prefix) + len(self.suffix)
+
+    def encode(self, texts: list[str]) -> list[list[int] | Exception]:
+        """Token ids of each text, or the exception that it raised; one text's failure is never another's."""
+        encoded: list[list[int] | Exception] = []
+        for start in range(0, len(texts), _TEXTS_PER_CALL):
+            encoded += self._encode_some(texts[start : start + _TEXTS_PER_CALL])
+        return encoded
+
+    def _encode_some(self, texts: list[str]) -> list[list[int] | Exception]:
+        try:
+            return [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        # The tokenizer raises bare Exception for most of what it refuses.
+        except Exception as error:
+            if len(texts) == 1:
+                return [error]
+            return [ids for text in texts for ids in self._encode_some([text])]

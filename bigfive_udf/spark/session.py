@@ -1,0 +1,83 @@
+"""The Spark session of a job, and what can be said of the machines behind it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from bigfive_udf.errors import SettingsError
+from bigfive_udf.model import hardware
+
+# Set where the user has not set them. Partition values are strings, kept to the letter; a row must never be left out
+# because a file could not be read.
+_DEFAULTS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+}
+_ALWAYS = {
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.adaptive.enabled": "true",
+}
+
+
+def job_session(name: str) -> SparkSession:
+    """The session that spark-submit prepared, or a local one where the job runs as plain python.
+
+    Raises:
+        SettingsError: the configuration is one that would hang, or one of Spark Connect.
+    """
+    if "SPARK_REMOTE" in os.environ:
+        raise SettingsError(f"SPARK_REMOTE {os.environ['SPARK_REMOTE']}: Spark Connect is not supported; unset it and use --master")
+    # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder: Any = SparkSession.builder.appName(name)
+    from pyspark import SparkConf
+
+    given = SparkConf()
+    if not given.contains("spark.master"):
+        builder = builder.master("local[*]")
+    for key, value in _DEFAULTS.items():
+        if not given.contains(key):
+            builder = builder.config(key, value)
+    for key, value in _ALWAYS.items():
+        builder = builder.config(key, value)
+    _refuse_gpu_in_local_mode(given)
+    return builder.getOrCreate()
+
+
+def require_classic(spark: Any) -> None:
+    """Raise SettingsError for a Spark Connect session: broadcasts and accumulators need the driver's own process."""
+    if type(spark).__module__.startswith("pyspark.sql.connect"):
+        raise SettingsError(
+            "this is a Spark Connect session, which is not supported: make a classic one with "
+            "SparkSession.builder.master(...).getOrCreate()"
+        )
+
+
+def is_local(spark: SparkSession) -> bool:
+    return spark.sparkContext.master.startswith("local") and not spark.sparkContext.master.startswith("local-cluster")
+
+
+def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:
+    """What the machines that will compute can do: this one in local mode, else every executor that answers."""
+    use_gpu = device != "cpu"
+    if is_local(spark):
+        return [hardware.look(use_gpu)]
+    context = spark.sparkContext
+    tasks = 4 * max(1, context.defaultParallelism)
+    return context.parallelize(range(tasks), tasks).map(lambda _: hardware.look(use_gpu)).distinct().collect()
+
+
+def _refuse_gpu_in_local_mode(conf: Any) -> None:
+    master = conf.get("spark.master", "local[*]")
+    for key in ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"):
+        if conf.contains(key) and master.startswith("local") and not master.startswith("local-cluster"):
+            raise SettingsError(f"{key} with master {master} would hang: local mode has no GPU resources; leave it out")

@@ -1,0 +1,48 @@
+"""What the workers did, added up on the driver while the job runs."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pyspark import Accumulator, AccumulatorParam, SparkContext
+
+from bigfive_udf.model.scorer import Effort
+
+
+@dataclass
+class Tally:
+    """Work done. A task that Spark runs twice counts twice: the table's own counts, not these, prove that no row is lost."""
+
+    documents: int = 0
+    effort: Effort = field(default_factory=Effort)
+    loads: Counter[str] = field(default_factory=Counter)
+    """model loads by worker process (host and process id)"""
+    load_seconds: float = 0.0
+    threads: int = 0
+    """most threads that a worker computed with"""
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.documents += other.documents
+        self.effort += other.effort
+        self.loads += other.loads
+        self.load_seconds += other.load_seconds
+        self.threads = max(self.threads, other.threads)
+        return self
+
+
+class _TallyParam(AccumulatorParam[Tally]):
+    def zero(self, value: Tally) -> Tally:
+        return Tally()
+
+    def addInPlace(self, value1: Tally, value2: Tally) -> Tally:  # noqa: N802 (Spark's name)
+        # The driver's value is read while tasks end: replace it, never change it under a reader.
+        total = copy.deepcopy(value1)
+        total += value2
+        return total
+
+
+def tally_accumulator(context: SparkContext) -> Accumulator[Tally]:
+    """An accumulator that Spark updates whenever a task ends."""
+    return context.accumulator(Tally(), _TallyParam())

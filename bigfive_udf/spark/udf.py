@@ -1,0 +1,172 @@
+"""The public interface for notebooks and jobs: a column function, and a DataFrame with the score columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from pyspark import Accumulator
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.functions import pandas_udf
+
+from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.model import hardware
+from bigfive_udf.model.artifact import Artifact, load_artifact
+from bigfive_udf.model.scorer import ScoringOptions
+from bigfive_udf.spark import session
+from bigfive_udf.spark.tally import Tally, tally_accumulator
+from bigfive_udf.spark.worker import RemoteModel, score_batches
+from bigfive_udf.traits import (
+    LABEL_FIELDS,
+    MODEL_FIELDS,
+    PREDICTION_FIELDS,
+    PROBABILITY_FIELDS,
+    TEXT_FIELDS,
+    TRAITS,
+    UDF_FIELDS,
+    Field,
+    probability_column,
+)
+
+_STRUCT = "__bigfive"
+
+
+@dataclass(frozen=True)
+class SparkModel:
+    """An artifact on its way to the executors: broadcast once, the same for every DataFrame that it scores."""
+
+    artifact: Artifact
+    placement: hardware.Placement
+    remote: RemoteModel
+    column: Callable[[Column | str], Column] = field(repr=False)
+
+    @property
+    def tally(self) -> Accumulator[Tally]:
+        return self.remote.tally
+
+    def close(self) -> None:
+        """Free the executors' and the driver's copy of the broadcast."""
+        self.remote.files.destroy()
+
+
+def spark_model(
+    spark: SparkSession,
+    artifact: Artifact,
+    *,
+    options: ScoringOptions | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> SparkModel:
+    """Decide the precision for the executors at hand, pack the artifact in it, and broadcast it.
+
+    Raises:
+        SettingsError: the session is one of Spark Connect, or the executors lack what the settings ask for.
+    """
+    session.require_classic(spark)
+    placement = hardware.decide(device, precision, session.executors_hardware(spark, device))
+    bundle = artifact.pack(placement.precision)
+    context = spark.sparkContext
+    remote = RemoteModel(
+        digest=bundle.digest,
+        files=context.broadcast(bundle.files),
+        options=options or artifact.options(),
+        device=placement.device,
+        tally=tally_accumulator(context),
+    )
+    return SparkModel(artifact, placement, remote, _column_function(remote))
+
+
+def score_udf(spark: SparkSession, path: str | os.PathLike[str], **options: Any) -> Callable[[Column | str], Column]:
+    """A column function: text -> struct of prob_<trait>, n_tokens, n_windows, truncated, status, status_reason.
+
+        score = bigfive_udf.score_udf(spark, "models/default")
+        df.select("id", score("text").alias("scores")).select("id", "scores.*")
+
+    It is evaluated once per row, also where the result is filtered or used twice. `options` are those of
+    `spark_model`: device, precision, options.
+
+    Raises:
+        ArtifactError: the model is missing, damaged or of the wrong kind.
+    """
+    return spark_model(spark, load_artifact(path), **options).column
+
+
+def score_dataframe(df: DataFrame, path: str | os.PathLike[str], text_column: str = "text", **options: Any) -> DataFrame:
+    """The DataFrame with the score columns appended: probabilities, labels, token counts, status, model and precision.
+
+    Raises:
+        InputError: there is no such column, or it holds no strings.
+        SettingsError: a column of the DataFrame has the name of a score column.
+        ArtifactError: the model is missing, damaged or of the wrong kind.
+    """
+    session.require_classic(df.sparkSession)
+    check_text_column(df, text_column)
+    taken = {c.lower() for c in df.columns} & {f.name for f in PREDICTION_FIELDS}
+    if taken:
+        raise SettingsError(f"the DataFrame has a column {sorted(taken)[0]}, which scoring adds: drop or rename it")
+    artifact = load_artifact(path)
+    model = spark_model(df.sparkSession, artifact, **options)
+    return with_scores(df, model, text_column, artifact.thresholds)
+
+
+def with_scores(
+    df: DataFrame, model: SparkModel, text_column: str, thresholds: Mapping[str, float | None]
+) -> DataFrame:
+    """Append the columns of `PREDICTION_FIELDS`. A trait whose threshold is None gets a null label."""
+    kept = [_quoted(name) for name in df.columns]
+    scored = df.withColumn(_STRUCT, model.column(_quoted(text_column)))
+    constants = {"model_id": model.artifact.model_id, "precision": model.placement.precision}
+    return scored.select(
+        *kept,
+        *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in PROBABILITY_FIELDS],
+        *[
+            _described(label(F.col(f"{_STRUCT}.{probability_column(trait)}"), thresholds[trait]), f)
+            for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
+        ],
+        *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in TEXT_FIELDS],
+        *[_described(F.lit(constants[f.name]), f) for f in MODEL_FIELDS],
+    )
+
+
+def label(probability: Column, threshold: float | None) -> Column:
+    """prob >= threshold, the stored FLOAT widened to double, so that SQL on the table agrees; null where prob is null."""
+    if threshold is None:
+        return F.lit(None).cast("boolean")
+    return probability.cast("double") >= F.lit(float(threshold))
+
+
+def check_text_column(df: DataFrame, text_column: str) -> None:
+    if text_column not in df.columns:
+        raise InputError(f"there is no column {text_column}; the columns are {', '.join(df.columns)}")
+    found = df.schema[text_column].dataType.simpleString()
+    if not found.startswith(("string", "varchar", "char")):
+        raise InputError(f"the text column {text_column} is of type {found}, it must be string")
+
+
+def _column_function(remote: RemoteModel) -> Callable[[Column | str], Column]:
+    returns = "struct<" + ",".join(f"{f.name}:{f.sql_type}" for f in UDF_FIELDS) + ">"
+
+    def bigfive_scores(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        return score_batches(remote, batches)
+
+    # With postponed annotations pyspark can't see through the strings of a nested function's types.
+    bigfive_scores.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
+    # Nondeterministic, so that Spark evaluates it once, whatever stands around it.
+    udf = pandas_udf(bigfive_scores, returnType=returns).asNondeterministic()
+
+    def column(text: Column | str) -> Column:
+        return udf((F.col(text) if isinstance(text, str) else text).cast("binary"))
+
+    return column
+
+
+def _described(column: Column, about: Field) -> Column:
+    return column.alias(about.name, metadata={"comment": about.comment})
+
+
+def _quoted(name: str) -> Column | Any:
+    return F.col("`" + name.replace("`", "``") + "`")

@@ -1,0 +1,103 @@
+"""What happens in a Python worker: the model is loaded once, rows are gathered, scored and sent back in order."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from pyspark import Accumulator, Broadcast, TaskContext
+
+from bigfive_udf.model import hardware, node_cache
+from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.spark.tally import Tally
+
+# Sorting pays over many rows, more than an Arrow batch may hold; the characters bound the memory for the tokens.
+_GATHER_ROWS = 8192
+_GATHER_CHARACTERS = 1 << 23
+# A session may score with two models in turn; more in one worker is a leak.
+_MODELS_PER_WORKER = 2
+
+_scorers: dict[tuple[str, ScoringOptions, str], Scorer] = {}
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """What travels with the UDF: the broadcast bundle, the name of its copy on a machine, and how to score."""
+
+    digest: str
+    files: Broadcast[dict[str, bytes]]
+    options: ScoringOptions
+    device: str
+    tally: Accumulator[Tally]
+
+
+def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+    """Score Series of UTF-8 bytes; frames of `UDF_FIELDS` come out, as many rows in all and in the same order."""
+    threads = _task_cpus()
+    hardware.use_threads(threads)
+    scorer = _scorer(model)
+    for texts in _gathered(batches):
+        scores = scorer.score(texts)
+        model.tally.add(Tally(documents=len(texts), effort=scores.effort, threads=threads))
+        yield scores.to_frame()
+
+
+def _gathered(batches: Iterator[pd.Series]) -> Iterator[list[str | None]]:
+    texts: list[str | None] = []
+    characters = 0
+    for batch in batches:
+        for value in batch:
+            # Bytes, because a Parquet string may hold what is no UTF-8, and Spark would fail the whole job over it.
+            texts.append(None if value is None else bytes(value).decode("utf-8", errors="replace"))
+            characters += 0 if value is None else len(value)
+            if len(texts) >= _GATHER_ROWS or characters >= _GATHER_CHARACTERS:
+                yield texts
+                texts, characters = [], 0
+    if texts:
+        yield texts
+
+
+def _scorer(model: RemoteModel) -> Scorer:
+    device = _task_device(model.device)
+    key = (model.digest, model.options, device)
+    if key not in _scorers:
+        started = time.perf_counter()
+        directory = node_cache.unpacked(model.digest, lambda: _received(model.files))
+        scorer = Scorer.open(directory, model.options, device)
+        while len(_scorers) >= _MODELS_PER_WORKER:
+            del _scorers[next(iter(_scorers))]
+        _scorers[key] = scorer
+        worker = f"{platform.node()}:{os.getpid()}"
+        model.tally.add(Tally(loads=Counter([worker]), load_seconds=time.perf_counter() - started))
+    return _scorers[key]
+
+
+def _received(broadcast: Broadcast[dict[str, bytes]]) -> dict[str, bytes]:
+    """The broadcast files, without the copy that the broadcast would keep in this worker for good."""
+    files = broadcast.value
+    if hasattr(broadcast, "_value"):
+        del broadcast._value
+    return files
+
+
+def _task_cpus() -> int:
+    context = TaskContext.get()
+    return max(1, context.cpus()) if context is not None else 1
+
+
+def _task_device(device: str) -> str:
+    if device != "cuda":
+        return device
+    context = TaskContext.get()
+    resources = context.resources() if context is not None else {}
+    if "gpu" in resources:
+        return f"cuda:{resources['gpu'].addresses[0]}"
+    # Local mode gives tasks no resources: take turns.
+    import torch
+
+    return f"cuda:{context.partitionId() % torch.cuda.device_count()}" if context is not None else "cuda:0"

@@ -1,0 +1,41 @@
+"""Packaging. The core scores without Spark; a cluster brings its own pyspark (3.5 to 4.x), so it is an extra."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'^__version__ = "(.+)"$', (here / "bigfive_udf/__init__.py").read_text(), re.M)[1]
+
+extras = {
+    "spark": ["pyspark>=3.5,<5"],
+    "train": ["accelerate>=1.1", "scikit-learn>=1.4"],
+    "demo": ["pyspark>=3.5,<5", "accelerate>=1.1", "scikit-learn>=1.4"],
+    "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "duckdb>=1.1", "scikit-learn>=1.4", "build>=1.2",
+            "pandas-stubs", "types-PyYAML"],
+}
+
+setup(
+    name="bigfive-udf",
+    version=version,
+    description="Big Five personality traits of millions of texts on Spark: a nightly batch job, its model and its honest evaluation",
+    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["bigfive_udf", "bigfive_udf.*"]),
+    package_data={"bigfive_udf.demo": ["statements/*.csv"]},
+    install_requires=[
+        "torch>=2.5",
+        "transformers>=4.57",
+        "tokenizers>=0.21",
+        "safetensors>=0.5",
+        "pyarrow>=15",
+        "pandas>=2.1,<3",
+        "numpy>=1.26",
+        "pydantic>=2.7",
+        "pyyaml>=6",
+    ],
+    extras_require=extras,
+)
