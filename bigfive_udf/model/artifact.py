@@ -114,6 +114,23 @@ class Artifact:
             )
         return ScoringOptions(length, window_overlap, max_windows, max_batch_tokens)
 
+    def label_thresholds(self, overrides: Mapping[str, float], require_evidence: bool) -> dict[str, float | None]:
+        """The probability from which each trait's label is true; None where the label must stay null.
+
+        `require_evidence` keeps labels back for traits whose evaluation is not better than chance, or is missing.
+        """
+        return {
+            trait: None
+            if require_evidence and not self.better_than_chance(trait)
+            else float(overrides.get(trait, self.thresholds[trait]))
+            for trait in TRAITS
+        }
+
+    def better_than_chance(self, trait: str) -> bool | None:
+        """What evaluation.json says of a trait; None where there is no evaluation."""
+        found = (self.evaluation.get("traits") or {}).get(trait) or {}
+        return found.get("better_than_chance")
+
     def predict(
         self,
         texts: Sequence[str | None],
@@ -160,7 +177,9 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
     """
     directory = _local_directory(os.fspath(path))
     if not (directory / "config.json").is_file():
-        raise ArtifactError(f"{directory} has no config.json: model.path must be a model directory as save_pretrained writes it")
+        raise ArtifactError(
+            f"{directory} has no config.json: model.path must be a model directory as save_pretrained writes it"
+        )
     config = checkpoint.read_json(directory / "config.json")
     checkpoint.check_safe(directory, config)
     digests = {p.name: checkpoint.sha256(p) for p in checkpoint.model_files(directory)}
@@ -238,9 +257,13 @@ def describe(
 def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[str, str]) -> None:
     version = description.get("format_version")
     if version != FORMAT_VERSION:
-        raise ArtifactError(f"{directory} has format_version {version}, this program reads {FORMAT_VERSION}: upgrade bigfive-udf")
+        raise ArtifactError(
+            f"{directory} has format_version {version}, this program reads {FORMAT_VERSION}: upgrade bigfive-udf"
+        )
     if description.get("traits") != list(TRAITS):
-        raise ArtifactError(f"{directory}/{DESCRIPTION} has the traits {description.get('traits')}, expected {list(TRAITS)}")
+        raise ArtifactError(
+            f"{directory}/{DESCRIPTION} has the traits {description.get('traits')}, expected {list(TRAITS)}"
+        )
     promised = description.get("files") or {}
     for name, digest in promised.items():
         found = digests.get(name) or (checkpoint.sha256(directory / name) if (directory / name).is_file() else None)
@@ -248,7 +271,9 @@ def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[st
             what = "is missing" if found is None else "is not the file that was written (its sha256 differs)"
             raise ArtifactError(f"{directory / name} {what}: copy the artifact again or train it anew")
     if extra := sorted(set(digests) - set(promised)):
-        raise ArtifactError(f"{directory / extra[0]} is not listed in {DESCRIPTION}: remove it or train the artifact anew")
+        raise ArtifactError(
+            f"{directory / extra[0]} is not listed in {DESCRIPTION}: remove it or train the artifact anew"
+        )
     missing = [t for t in TRAITS if not isinstance((description.get("thresholds") or {}).get(t), (int, float))]
     if missing:
         raise ArtifactError(f"{directory}/{DESCRIPTION} has no threshold for {', '.join(missing)}")
@@ -262,14 +287,18 @@ def _local_directory(path: str) -> Path:
         raise ArtifactError(f"{path} is a file: model.path must be a model directory")
     if path.count("/") == 1 and not path.startswith((".", "/", "~")) and ":" not in path:
         return _from_hub(path)
-    raise ArtifactError(f"{path} is not a directory: set model.path to a model directory or to a name on the Hugging Face hub")
+    raise ArtifactError(
+        f"{path} is not a directory: set model.path to a model directory or to a name on the Hugging Face hub"
+    )
 
 
 def _from_hub(name: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+        return Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+        )
     # Whatever the hub's client raises (no network, no such repository, no access), the user's cure is the same.
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")[:120]

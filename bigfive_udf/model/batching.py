@@ -80,9 +80,16 @@ def mean_by_document(values: np.ndarray, document: np.ndarray, weights: np.ndarr
     order is restored: whatever order the batches ran in, row i of the result is document i.
     """
     total = np.bincount(document, weights=weights, minlength=n_documents)
-    sums = np.stack(
-        [np.bincount(document, weights=weights * column, minlength=n_documents) for column in values.T.astype(float)],
-        axis=1,
-    ) if len(values) else np.zeros((n_documents, values.shape[1]))
+    sums = (
+        np.stack(
+            [
+                np.bincount(document, weights=weights * column, minlength=n_documents)
+                for column in values.T.astype(float)
+            ],
+            axis=1,
+        )
+        if len(values)
+        else np.zeros((n_documents, values.shape[1]))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums / total[:, None]

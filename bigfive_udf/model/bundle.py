@@ -44,7 +44,9 @@ def pack(config: Any, tensors: dict[str, Tensor], tokenizer: Any, logit_of_trait
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ArtifactError(f"weight {name} holds values that are not finite numbers: train or copy the model again")
+            raise ArtifactError(
+                f"weight {name} holds values that are not finite numbers: train or copy the model again"
+            )
     about: dict[str, Any] = {"precision": precision, "pad_token_id": config.pad_token_id or 0}
     files = {TOKENIZER: _tokenizer_definition(tokenizer)}
     parts = _fast_parts(config, tensors)
@@ -89,9 +91,7 @@ def _fast_parts(config: Any, tensors: dict[str, Tensor]) -> tuple[EncoderSpec, d
     return None
 
 
-def _stock_forward(
-    directory: Path, about: dict[str, Any], device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _stock_forward(directory: Path, about: dict[str, Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Any other architecture runs the forward pass that transformers has for it."""
     from transformers import AutoModelForSequenceClassification
 

@@ -71,9 +71,13 @@ def check_safe(directory: Path, config: Mapping[str, Any]) -> None:
     if not {"model.safetensors", "model.safetensors.index.json"} & names:
         pickled = sorted(n for n in names if n.endswith((".bin", ".h5", ".pt", ".pth", ".ckpt", ".msgpack")))
         found = f"only {', '.join(pickled)}" if pickled else "no weights at all"
-        raise ArtifactError(f"{directory} has {found}: save the model again with save_pretrained, which writes model.safetensors")
+        raise ArtifactError(
+            f"{directory} has {found}: save the model again with save_pretrained, which writes model.safetensors"
+        )
     if "auto_map" in config:
-        raise ArtifactError(f"{directory} needs code of its own (auto_map in config.json), which is never run: use a stock architecture")
+        raise ArtifactError(
+            f"{directory} needs code of its own (auto_map in config.json), which is never run: use a stock architecture"
+        )
 
 
 def trait_order(directory: Path, config: Mapping[str, Any]) -> list[int]:
@@ -135,7 +139,9 @@ def read_tensors(files: Iterable[Path]) -> dict[str, Any]:
                 with safe_open(path, framework="pt") as weights:
                     tensors |= {_modern(name): weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
             except (SafetensorError, OSError) as error:
-                raise ArtifactError(f"{path} is no whole safetensors file ({error}): copy or save the model again") from None
+                raise ArtifactError(
+                    f"{path} is no whole safetensors file ({error}): copy or save the model again"
+                ) from None
     return tensors
 
 

@@ -91,7 +91,9 @@ class Encoder:
             key, value = key_value.split(h, dim=-1)
         else:
             query, key, value = self._linear(name + "qkv", x).split(h, dim=-1)
-        heads = [t.view(rows, -1, self.spec.n_heads, h // self.spec.n_heads).transpose(1, 2) for t in (query, key, value)]
+        heads = [
+            t.view(rows, -1, self.spec.n_heads, h // self.spec.n_heads).transpose(1, 2) for t in (query, key, value)
+        ]
         attended = F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2).reshape(rows, -1, h)
         x = self._norm(name + "attention_norm", x + self._linear(name + "attention", attended))
         up = self._activation(self._linear(name + "up", x))

@@ -99,7 +99,9 @@ def translate(
 
     def take(name: str) -> Tensor:
         if name not in tensors:
-            raise ArtifactError(f"the checkpoint has no weight {name}: it is not a whole {encoder_config.model_type} classifier")
+            raise ArtifactError(
+                f"the checkpoint has no weight {name}: it is not a whole {encoder_config.model_type} classifier"
+            )
         return tensors[name]
 
     position = take(prefix + "embeddings.position_embeddings.weight")

@@ -51,7 +51,9 @@ def decide(device: str, precision: str, machines: list[Hardware]) -> Placement:
     """
     without_gpu = next((m.name for m in machines if not m.cuda), None)
     if device == "cuda" and without_gpu is not None:
-        raise SettingsError(f"model.device cuda: {without_gpu} has no usable GPU; give the executors one or set auto or cpu")
+        raise SettingsError(
+            f"model.device cuda: {without_gpu} has no usable GPU; give the executors one or set auto or cpu"
+        )
     device = "cuda" if device != "cpu" and without_gpu is None else "cpu"
     if device == "cuda":
         lacking = next((m.name for m in machines if not m.cuda_bf16), None)

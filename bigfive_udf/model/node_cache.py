@@ -44,7 +44,9 @@ def _own_root() -> Path:
     root.mkdir(mode=0o700, exist_ok=True)
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise OutputError(f"{root} is not a directory of this user alone: remove it, or set TMPDIR to another directory")
+        raise OutputError(
+            f"{root} is not a directory of this user alone: remove it, or set TMPDIR to another directory"
+        )
     return root
 
 
@@ -56,7 +58,9 @@ def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
         aside.rename(target)
     except OSError as error:
         size = sum(map(len, files.values()))
-        raise OutputError(f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); free space or set TMPDIR") from error
+        raise OutputError(
+            f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); free space or set TMPDIR"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

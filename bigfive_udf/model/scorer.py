@@ -205,5 +205,3 @@ def _why(stage: str, error: Exception) -> str:
         return f"{stage}: out of memory for this text alone"
     first_line = next(iter(str(error).splitlines()), "")
     return f"{stage}: {type(error).__name__}: {first_line[:200]}"
-
-

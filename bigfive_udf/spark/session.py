@@ -18,7 +18,6 @@ _DEFAULTS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.ui.showConsoleProgress": "false",
-    "spark.log.level": "ERROR",
 }
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
@@ -28,14 +27,16 @@ _ALWAYS = {
 }
 
 
-def job_session(name: str) -> SparkSession:
+def job_session(name: str, verbose: bool = False) -> SparkSession:
     """The session that spark-submit prepared, or a local one where the job runs as plain python.
 
     Raises:
         SettingsError: the configuration is one that would hang, or one of Spark Connect.
     """
     if "SPARK_REMOTE" in os.environ:
-        raise SettingsError(f"SPARK_REMOTE {os.environ['SPARK_REMOTE']}: Spark Connect is not supported; unset it and use --master")
+        raise SettingsError(
+            f"SPARK_REMOTE {os.environ['SPARK_REMOTE']}: Spark Connect is not supported; unset it and use --master"
+        )
     # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder: Any = SparkSession.builder.appName(name)
@@ -44,7 +45,8 @@ def job_session(name: str) -> SparkSession:
     given = SparkConf()
     if not given.contains("spark.master"):
         builder = builder.master("local[*]")
-    for key, value in _DEFAULTS.items():
+    defaults = _DEFAULTS if verbose else {**_DEFAULTS, "spark.log.level": "ERROR"}
+    for key, value in defaults.items():
         if not given.contains(key):
             builder = builder.config(key, value)
     for key, value in _ALWAYS.items():

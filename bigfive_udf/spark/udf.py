@@ -95,7 +95,9 @@ def score_udf(spark: SparkSession, path: str | os.PathLike[str], **options: Any)
     return spark_model(spark, load_artifact(path), **options).column
 
 
-def score_dataframe(df: DataFrame, path: str | os.PathLike[str], text_column: str = "text", **options: Any) -> DataFrame:
+def score_dataframe(
+    df: DataFrame, path: str | os.PathLike[str], text_column: str = "text", **options: Any
+) -> DataFrame:
     """The DataFrame with the score columns appended: probabilities, labels, token counts, status, model and precision.
 
     Raises:

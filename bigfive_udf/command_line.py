@@ -1,0 +1,145 @@
+"""What all jobs share: flags, one clear line and an exit code for every failure, and `--result`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, NoReturn
+
+from bigfive_udf import __version__
+from bigfive_udf.errors import BigFiveError, SettingsError
+
+
+@dataclass
+class Run:
+    """One execution of a job: its name in records, its start, and what is to be told of it, whatever happens."""
+
+    job: str
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    run_id: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    """what --result and the run record hold beside the exit code: filled while the job goes on"""
+    keep_record: Callable[[str], None] | None = None
+    """where the record goes beside --result, once the job knows its table"""
+
+    def __post_init__(self) -> None:
+        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+    def record(self, exit_code: int, message: str, trace: str | None) -> str:
+        """The JSON of --result."""
+        finished = datetime.now(timezone.utc)
+        about = {
+            "job": self.job,
+            "run_id": self.run_id,
+            "exit_code": exit_code,
+            "message": message,
+            "version": __version__,
+            "started": self.started.isoformat(),
+            "finished": finished.isoformat(),
+            "seconds": round((finished - self.started).total_seconds(), 3),
+        }
+        return json.dumps(about | self.result | ({"trace": trace} if trace else {}), indent=2, default=str) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see --help")
+
+
+def parser(description: str, default_config: str) -> argparse.ArgumentParser:
+    """A parser with the flags of every job."""
+    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--config", default=default_config, metavar="FILE", help="settings, YAML (default: %(default)s)")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="key.path=value", help="override a setting; may repeat"
+    )
+    made.add_argument(
+        "--result", metavar="FILE", help="write exit code, message and summary here as JSON (any file system)"
+    )
+    made.add_argument("--verbose", action="store_true", help="show Spark's own log and stack traces")
+    return made
+
+
+def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:
+    """Run `work`, which returns the closing message, and exit with the code of design: 0, or that of the error."""
+    run = Run(job)
+    args, result_file = None, _result_flag(sys.argv[1:])
+    trace = None
+    try:
+        args = flags.parse_args()
+        code, message = 0, work(args, run)
+    except BigFiveError as error:
+        code, message = error.exit_code, str(error)
+        if args is not None and args.verbose:
+            traceback.print_exc()
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted; nothing is half-written, run it again"
+    # Everything else is a defect of ours, and the only case with a stack trace.
+    except Exception as error:
+        code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {error}", traceback.format_exc()
+        print(trace, file=sys.stderr)
+    code, message = _kept(run, result_file, code, message, trace)
+    if code:
+        print(f"error: {_one_line(message)}", file=sys.stderr)
+    elif message:
+        print(message)
+    _stop_spark()
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str | None) -> tuple[int, str]:
+    """Write the record where it belongs; a record that can't be written is a failure too, but hides no other."""
+    try:
+        if run.keep_record is not None:
+            run.keep_record(run.record(code, message, trace))
+        if result_file is not None:
+            _write(result_file, run.record(code, message, trace))
+    except (BigFiveError, OSError) as error:
+        if code == 0:
+            return 7, f"the work is done, but its record can't be written: {error}"
+        print(f"error: the record can't be written: {error}", file=sys.stderr)
+    return code, message
+
+
+def _result_flag(arguments: list[str]) -> str | None:
+    """--result, found even where the other flags are wrong, so that a scheduler always gets its file."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--result")
+    try:
+        return finder.parse_known_args(arguments)[0].result
+    except SystemExit:
+        return None
+
+
+def _write(path: str, content: str) -> None:
+    if "://" in path:
+        from bigfive_udf.spark.session import job_session
+        from bigfive_udf.spark.storage import locate
+
+        fs, located = locate(job_session("result"), path)
+        fs.put(located, content)
+        return
+    from bigfive_udf.tables.filesystem import LocalFileSystem
+
+    LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
+
+
+def _stop_spark() -> None:
+    if "pyspark" in sys.modules:
+        from pyspark.sql import SparkSession
+
+        session = SparkSession.getActiveSession()
+        if session is not None:
+            session.stop()
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

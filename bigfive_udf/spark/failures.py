@@ -1,0 +1,66 @@
+"""What Spark's exceptions mean to a user: most of a night's failures are the input's, the output's or the settings'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bigfive_udf import errors
+from bigfive_udf.errors import BigFiveError, InputError, OutputError
+
+_RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
+_UNREADABLE = (
+    "FAILED_READ_FILE",
+    "CANNOT_READ_FILE_FOOTER",
+    "is not a Parquet file",
+    "Could not read or convert schema",
+    "MALFORMED_RECORD_IN_PARSING",
+    "MALFORMED_CSV_RECORD",
+    "FileNotFoundException",
+    "ParquetDecodingException",
+    "corrupt",
+)
+_NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space")
+_NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
+
+
+@contextmanager
+def spark_failures() -> Iterator[None]:
+    """Turn what Spark raises in this block into the errors that they are to a user."""
+    try:
+        yield
+    except BigFiveError:
+        raise
+    except Exception as error:
+        meant = explained(error)
+        if meant is None:
+            raise
+        raise meant from error
+
+
+def explained(error: Exception) -> BigFiveError | None:
+    """The error that the user should see instead of Spark's, or None where it is a defect of ours."""
+    text = str(error)
+    if match := _RAISED_IN_WORKER.search(text):
+        kind = getattr(errors, match[1], None)
+        if isinstance(kind, type) and issubclass(kind, BigFiveError):
+            return kind(match[2].strip())
+    if any(word in text for word in _NO_SPACE):
+        return OutputError(
+            f"the disk is full ({_line_with(text, _NO_SPACE)}): free space for the table and for spark.local.dir"
+        )
+    if any(word in text for word in _NO_PERMISSION):
+        return OutputError(
+            f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
+        )
+    if any(word in text for word in _UNREADABLE):
+        return InputError(
+            f"a file of the input can't be read ({_line_with(text, _UNREADABLE)}): restore it or move it away"
+        )
+    return None
+
+
+def _line_with(text: str, words: tuple[str, ...]) -> str:
+    line = next(line for line in text.splitlines() if any(word in line for word in words))
+    return re.sub(r"\s+", " ", line).strip()[:300]

@@ -1,0 +1,37 @@
+"""Which file system a path belongs to, as Spark would resolve it."""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from bigfive_udf.errors import SettingsError
+from bigfive_udf.tables.filesystem import FileSystem, HadoopFileSystem, LocalFileSystem, local_path
+
+
+def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
+    """The file system of `path` and the path in its form: a plain one on the local disk, a URI elsewhere.
+
+    A path without a scheme belongs to the cluster's default file system (fs.defaultFS), as it does for Spark.
+
+    Raises:
+        SettingsError: no file system of that scheme is installed.
+    """
+    configuration = spark._jsc.hadoopConfiguration()  # type: ignore[attr-defined]
+    jvm = spark._jvm
+    assert jvm is not None
+    if "://" not in path and not path.startswith("file:") and configuration.get("fs.defaultFS").startswith("file:"):
+        return LocalFileSystem(), path
+    plain = local_path(path) if path.startswith("file:") else None
+    if plain is not None:
+        return LocalFileSystem(), plain
+    try:
+        location = jvm.org.apache.hadoop.fs.Path(path)
+        qualified = location.getFileSystem(configuration).makeQualified(location).toString()
+    except Exception as error:
+        if getattr(error, "java_exception", None) is None:
+            raise
+        message = str(error.java_exception.getMessage()).splitlines()[0]  # type: ignore[attr-defined]
+        raise SettingsError(
+            f"{path}: Spark can't reach this file system ({message}); add its connector to the session"
+        ) from None
+    return HadoopFileSystem(jvm, configuration), qualified

@@ -1,0 +1,1 @@
+"""How rows become a table: the corpus's partitions, staging, publishing, records."""
