@@ -114,6 +114,11 @@ class TextSettings(Section):
         256, ge=1, description="most windows of one document, the rest is left out; null: no limit"
     )
 
+    @property
+    def windows_limit(self) -> int | None:
+        """Most windows of a document, whichever way it was asked for."""
+        return 1 if self.long_documents == "truncate" else self.max_windows
+
 
 class BatchingSettings(Section):
     max_batch_tokens: int | None = Field(
@@ -133,15 +138,6 @@ class ScoreSettings(Section):
     max_failed_share: Share = Field(
         0.01, description="share of a partition's rows that may fail; with more, the partition is not published"
     )
-
-    def scoring_options(self) -> dict[str, int | None]:
-        """The arguments of `Artifact.options`."""
-        return {
-            "max_length": self.text.max_length,
-            "window_overlap": self.text.window_overlap,
-            "max_windows": 1 if self.text.long_documents == "truncate" else self.text.max_windows,
-            "max_batch_tokens": self.batching.max_batch_tokens,
-        }
 
     @model_validator(mode="after")
     def _no_collisions(self) -> ScoreSettings:

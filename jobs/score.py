@@ -41,7 +41,12 @@ def score(args: Namespace, run: Run) -> str:
     selection = Selection(tuple(args.partition), args.since, args.until, args.limit)
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
     thresholds = artifact.label_thresholds(settings.labels.thresholds, settings.labels.require_evidence)
-    options = artifact.options(**settings.scoring_options())
+    options = artifact.options(
+        max_length=settings.text.max_length,
+        window_overlap=settings.text.window_overlap,
+        max_windows=settings.text.windows_limit,
+        max_batch_tokens=settings.batching.max_batch_tokens,
+    )
     run.result |= {"settings": settings.model_dump(), "model_id": artifact.model_id, "thresholds": thresholds}
 
     spark = job_session("bigfive score", verbose=args.verbose)
@@ -80,7 +85,7 @@ def score(args: Namespace, run: Run) -> str:
     print(*summary_lines(run.result, settings.output.path), sep="\n")
     if failed:
         raise PartitionsFailedError(
-            f"{len(failed)} of {len(corpus.layout.partitions)} partitions were not published: {'; '.join(failed.values())}"
+            f"{len(failed)} of {len(rows)} partitions were not published: {'; '.join(failed.values())}"
         )
     return ""
 

@@ -60,7 +60,9 @@ def byte_level_tokenizer(max_length: int = 64) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(TRAINING_TEXT, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     return PreTrainedTokenizerFast(
@@ -92,7 +94,12 @@ def encoder_config(architecture: str, vocab_size: int, size: str = "tiny") -> An
         return BertConfig(max_position_embeddings=positions, **common)
     if architecture == "roberta":
         return RobertaConfig(
-            max_position_embeddings=positions + 2, pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1, **common
+            max_position_embeddings=positions + 2,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+            type_vocab_size=1,
+            **common,
         )
     if architecture == "deberta-v2":
         return DebertaV2Config(max_position_embeddings=positions, pad_token_id=0, **common)

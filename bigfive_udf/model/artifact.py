@@ -106,11 +106,13 @@ class Artifact:
         special = self._tokenizer.num_special_tokens_to_add()
         if not special < length <= self.position_limit:
             raise SettingsError(
-                f"text.max_length {length}: {self.path} takes {special + 1} to {self.position_limit} tokens, special ones counted"
+                f"text.max_length {length}: {self.path} takes {special + 1} to {self.position_limit} tokens, "
+                "special ones counted"
             )
         if window_overlap >= length - special:
             raise SettingsError(
-                f"text.window_overlap {window_overlap}: must be less than the {length - special} text tokens of a window"
+                f"text.window_overlap {window_overlap}: must be less than the {length - special} text tokens "
+                "of a window"
             )
         return ScoringOptions(length, window_overlap, max_windows, max_batch_tokens)
 
@@ -303,7 +305,8 @@ def _from_hub(name: str) -> Path:
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")[:120]
         raise ArtifactError(
-            f"{name} is neither a directory nor to be had from the Hugging Face hub ({type(error).__name__}: {first_line}): "
+            f"{name} is neither a directory nor to be had from the Hugging Face hub "
+            f"({type(error).__name__}: {first_line}): "
             "check the name, or copy the model to this machine and give its directory"
         ) from None
 

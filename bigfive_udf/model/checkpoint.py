@@ -132,7 +132,7 @@ def read_tensors(files: Iterable[Path]) -> dict[str, Any]:
     """All tensors of the directory's safetensors files, memory-mapped."""
     from safetensors import SafetensorError, safe_open
 
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for path in files:
         if path.suffix == ".safetensors":
             try:

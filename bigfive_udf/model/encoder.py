@@ -91,10 +91,11 @@ class Encoder:
             key, value = key_value.split(h, dim=-1)
         else:
             query, key, value = self._linear(name + "qkv", x).split(h, dim=-1)
-        heads = [
+        query, key, value = (
             t.view(rows, -1, self.spec.n_heads, h // self.spec.n_heads).transpose(1, 2) for t in (query, key, value)
-        ]
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2).reshape(rows, -1, h)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = attended.transpose(1, 2).reshape(rows, -1, h)
         x = self._norm(name + "attention_norm", x + self._linear(name + "attention", attended))
         up = self._activation(self._linear(name + "up", x))
         return self._norm(name + "output_norm", x + self._linear(name + "down", up))

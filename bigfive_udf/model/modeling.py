@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
+from bigfive_udf.traits import TRAITS
 
 HEADS = ("linear", "mlp")
 POOLINGS = ("cls", "mean")
@@ -59,13 +60,13 @@ class BigFiveForSequenceClassification(PreTrainedModel):
         self.encoder = AutoModel.from_config(inner, **without_pooler)
         hidden = inner.hidden_size
         if config.head == "linear":
-            self.head = nn.Sequential(nn.Linear(hidden, config.num_labels))
+            self.head = nn.Sequential(nn.Linear(hidden, len(TRAITS)))
         else:
             wide, narrow = _MLP_SIZES
             self.head = nn.Sequential(
                 *(nn.Linear(hidden, wide), nn.ReLU(), nn.Dropout(_MLP_DROPOUT)),
                 *(nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(_MLP_DROPOUT)),
-                nn.Linear(narrow, config.num_labels),
+                nn.Linear(narrow, len(TRAITS)),
             )
         self.post_init()
 

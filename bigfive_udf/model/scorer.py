@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,9 +71,8 @@ class Scores:
 
     def to_frame(self) -> pd.DataFrame:
         """The columns of `UDF_FIELDS`, null where there is no value."""
-        columns = {f.name: self.probabilities[:, i] for i, f in enumerate(PROBABILITY_FIELDS)}
-        columns["n_tokens"] = pd.array(self.n_tokens, dtype="Int32")
-        columns["n_tokens"][self.n_tokens < 0] = pd.NA
+        columns: dict[str, Any] = {f.name: self.probabilities[:, i] for i, f in enumerate(PROBABILITY_FIELDS)}
+        columns["n_tokens"] = pd.Series(self.n_tokens, dtype="Int32").mask(self.n_tokens < 0)
         columns |= {name: getattr(self, name) for name in ("n_windows", "truncated", "status", "status_reason")}
         return pd.DataFrame(columns, columns=[f.name for f in UDF_FIELDS], copy=False)
 
@@ -126,14 +126,15 @@ class Scorer:
         truncated = np.zeros(n, bool)
 
         started = time.perf_counter()
-        with_text = []
+        with_text: list[tuple[int, str]] = []
         for i, text in enumerate(texts):
             if text is None or not text.strip():
                 status[i], reason[i] = EMPTY, "text is null" if text is None else "only white space"
             else:
-                with_text.append(i)
+                with_text.append((i, text))
         windows = _Windows()
-        for i, ids in zip(with_text, self._tokenizer.encode([texts[i] for i in with_text]), strict=True):
+        encoded = self._tokenizer.encode([text for _, text in with_text])
+        for (i, _), ids in zip(with_text, encoded, strict=True):
             if isinstance(ids, Exception):
                 status[i], reason[i], n_tokens[i] = FAILED, _why("tokenizer", ids), -1
                 continue
@@ -153,7 +154,7 @@ class Scorer:
         means = mean_by_document(logits, np.array(windows.document, int), np.array(windows.weight, float), n)
         with np.errstate(over="ignore"):
             probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
-        for i in np.flatnonzero((status == SCORED) & ~np.isfinite(means).all(axis=1)):
+        for i in np.flatnonzero((status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
             status[i], reason[i] = FAILED, failures.get(i, "model: a value that is not a finite number")
         probabilities[status != SCORED] = np.nan
         return Scores(probabilities, n_tokens, n_windows, truncated, status, reason, effort)

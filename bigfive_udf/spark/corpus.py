@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import and_, or_
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -24,7 +25,7 @@ _NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal"
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is to be scored: its rows with the carried columns, the text and the partition columns, and its partitions."""
+    """What is to be scored: rows with the carried columns, the text and the partition columns; and the partitions."""
 
     frame: DataFrame
     layout: Layout
@@ -152,7 +153,8 @@ def _refuse_foreign_table(base: str, files: Sequence[FileInfo]) -> None:
             if kind is None or (kind == "Iceberg" and not file.path.endswith((".metadata.json", ".avro"))):
                 continue
             raise InputError(
-                f"{base} is a {kind} table, whose files hold deleted rows too: register it in the catalog and set input.table"
+                f"{base} is a {kind} table, whose files hold deleted rows too: "
+                "register it in the catalog and set input.table"
             )
 
 
@@ -175,7 +177,7 @@ def _as_uri(fs: FileSystem, path: str) -> str:
     return "file://" + escaped if isinstance(fs, LocalFileSystem) else escaped
 
 
-def _footer_reader(spark: SparkSession, fs: FileSystem) -> footers.Columns | object:
+def _footer_reader(spark: SparkSession, fs: FileSystem) -> Callable[[str], footers.Columns]:
     if not isinstance(fs, HadoopFileSystem):
         return footers.local_columns
 
@@ -208,13 +210,11 @@ def _any_of(columns: Sequence[str], chosen: Sequence[Values]) -> Column:
         known = [v[0] for v in chosen if v[0] is not None]
         condition = column.isin(known) if known else F.lit(False)
         return condition | column.isNull() if len(known) < len(chosen) else condition
-    each = [
-        reduce(
-            lambda a, b: a & b, [F.col(c).cast("string").eqNullSafe(v) for c, v in zip(columns, values, strict=True)]
-        )
+    equal = [
+        [F.col(c).cast("string").eqNullSafe(F.lit(v)) for c, v in zip(columns, values, strict=True)]
         for values in chosen
     ]
-    return reduce(lambda a, b: a | b, each, F.lit(False))
+    return reduce(or_, [reduce(and_, conditions) for conditions in equal], F.lit(False))
 
 
 def _name(column: str) -> Column:

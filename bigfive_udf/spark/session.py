@@ -65,7 +65,7 @@ def require_classic(spark: Any) -> None:
 
 
 def is_local(spark: SparkSession) -> bool:
-    return spark.sparkContext.master.startswith("local") and not spark.sparkContext.master.startswith("local-cluster")
+    return _is_local(spark.sparkContext.master or "")
 
 
 def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:
@@ -81,5 +81,9 @@ def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardwa
 def _refuse_gpu_in_local_mode(conf: Any) -> None:
     master = conf.get("spark.master", "local[*]")
     for key in ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"):
-        if conf.contains(key) and master.startswith("local") and not master.startswith("local-cluster"):
+        if conf.contains(key) and _is_local(master):
             raise SettingsError(f"{key} with master {master} would hang: local mode has no GPU resources; leave it out")
+
+
+def _is_local(master: str) -> bool:
+    return master.startswith("local") and not master.startswith("local-cluster")

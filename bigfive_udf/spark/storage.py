@@ -16,7 +16,7 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
     Raises:
         SettingsError: no file system of that scheme is installed.
     """
-    configuration = spark._jsc.hadoopConfiguration()  # type: ignore[attr-defined]
+    configuration = spark._jsc.hadoopConfiguration()
     jvm = spark._jvm
     assert jvm is not None
     if "://" not in path and not path.startswith("file:") and configuration.get("fs.defaultFS").startswith("file:"):

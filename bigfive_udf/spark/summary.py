@@ -92,10 +92,10 @@ def summary_lines(summary: Mapping[str, Any], output: str) -> list[str]:
         f"done: {summary['documents_in']:,} documents in, {summary['documents_out']:,} out: {by_status}",
         f"  {summary['tokens']:,} tokens in {summary['windows']:,} windows, {summary['truncated']:,} texts cut, "
         f"padding {100 * summary['padding_share']:.1f} %",
-        f"  {summary['documents_per_second']:,.0f} documents/s over {duration(summary['scoring_seconds'])} with model {summary['model_id']} "
-        f"in {summary['precision']} on {summary['device']}",
-        f"  {summary['workers']} Python workers spent {spent['tokenize']:.1f} s in the tokenizer, {spent['model']:.1f} s in the "
-        f"model, {spent['load']:.1f} s loading it",
+        f"  {summary['documents_per_second']:,.0f} documents/s over {duration(summary['scoring_seconds'])} "
+        f"with model {summary['model_id']} in {summary['precision']} on {summary['device']}",
+        f"  {summary['workers']} Python workers spent {spent['tokenize']:.1f} s in the tokenizer, "
+        f"{spent['model']:.1f} s in the model, {spent['load']:.1f} s loading it",
         f"  table: {output}",
     ]
 

@@ -13,7 +13,7 @@ from bigfive_udf.model.scorer import Effort
 
 @dataclass
 class Tally:
-    """Work done. A task that Spark runs twice counts twice: the table's own counts, not these, prove that no row is lost."""
+    """Work done. A task that Spark runs twice counts twice: that no row is lost is proved by the table's own counts."""
 
     documents: int = 0
     effort: Effort = field(default_factory=Effort)

@@ -11,7 +11,7 @@ import pandas as pd
 from pyspark import Accumulator
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.pandas.functions import pandas_udf
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model import hardware
@@ -135,7 +135,7 @@ def with_scores(
 
 
 def label(probability: Column, threshold: float | None) -> Column:
-    """prob >= threshold, the stored FLOAT widened to double, so that SQL on the table agrees; null where prob is null."""
+    """prob >= threshold, the FLOAT widened to double, so that SQL on the table agrees; null where prob is null."""
     if threshold is None:
         return F.lit(None).cast("boolean")
     return probability.cast("double") >= F.lit(float(threshold))
@@ -158,7 +158,7 @@ def _column_function(remote: RemoteModel) -> Callable[[Column | str], Column]:
     # With postponed annotations pyspark can't see through the strings of a nested function's types.
     bigfive_scores.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
     # Nondeterministic, so that Spark evaluates it once, whatever stands around it.
-    udf = pandas_udf(bigfive_scores, returnType=returns).asNondeterministic()
+    udf = pandas_udf(bigfive_scores, returnType=returns).asNondeterministic()  # type: ignore[call-overload]
 
     def column(text: Column | str) -> Column:
         return udf((F.col(text) if isinstance(text, str) else text).cast("binary"))

@@ -47,7 +47,7 @@ class FileSystem(Protocol):
         """Write a small file whole, or not at all."""
 
     def swap_in(self, new: str, target: str) -> None:
-        """Put directory `new` in the place of `target`; what was there lies at `new` afterwards, if there was anything."""
+        """Put directory `new` in the place of `target`; what was there, if anything, lies at `new` afterwards."""
 
     def delete(self, path: str) -> None:
         """Remove a file or a tree; nothing there is fine."""

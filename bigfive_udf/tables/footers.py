@@ -61,7 +61,8 @@ def check_columns(files: Iterable[str], needed: Sequence[str], read: Callable[[s
             for name in needed:
                 if columns[name] != first[1][name]:
                     raise InputError(
-                        f"{path} has column {name} as {columns[name]}, {first[0]} as {first[1][name]}: write both in one type"
+                        f"{path} has column {name} as {columns[name]}, {first[0]} as {first[1][name]}: "
+                        "write both in one type"
                     )
 
 

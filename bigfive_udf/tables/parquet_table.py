@@ -52,7 +52,8 @@ class ParquetTable:
                 there = self.fs.files(self.path) if self.fs.exists(self.path) else []
                 if any(not is_hidden(f.path.removeprefix(inner)) for f in there):
                     raise OutputError(
-                        f"output.path {self.path} holds files that this job has not written: choose an empty or a new directory"
+                        f"output.path {self.path} holds files that this job has not written: "
+                        "choose an empty or a new directory"
                     )
                 content = {
                     "format_version": FORMAT_VERSION,

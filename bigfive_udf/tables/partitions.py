@@ -90,8 +90,8 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
             columns, first = here, file.path
         if here != columns:
             raise InputError(
-                f"{file.path} is partitioned by {', '.join(here) or 'nothing'}, {first} by {', '.join(columns) or 'nothing'}: "
-                "give input.path a corpus of one layout"
+                f"{file.path} is partitioned by {', '.join(here) or 'nothing'}, {first} by "
+                f"{', '.join(columns) or 'nothing'}: give input.path a corpus of one layout"
             )
         values = tuple(None if m[2] == HIVE_NULL else _unescaped(m[2]) for m in levels)
         found.setdefault(values, []).append(file)
@@ -114,13 +114,14 @@ def select(layout: Layout, selection: Selection) -> tuple[Partition, ...]:
             matching = [p for p in chosen if _matches(layout.columns, p.values, condition)]
             if not matching:
                 raise InputError(
-                    f"--partition {text} is not in the input, which has {_range_of(layout)}; correct it or load it first"
+                    f"--partition {text} is not in the input, which has {_range_of(layout)}; "
+                    "correct it or load it first"
                 )
             kept += matching
         chosen = [p for p in chosen if p in kept]
-    for flag, text, keep in (("--since", selection.since, 1), ("--until", selection.until, -1)):
-        if text is not None:
-            ((column, bound),) = _parse(layout.columns, flag, text, single=True).items()
+    for flag, bound_text, keep in (("--since", selection.since, 1), ("--until", selection.until, -1)):
+        if bound_text is not None:
+            ((column, bound),) = _parse(layout.columns, flag, bound_text, single=True).items()
             at = layout.columns.index(column)
             numeric = column in selection.numeric_columns
             chosen = [p for p in chosen if _compare(p.values[at], bound, numeric) * keep >= 0]
@@ -157,8 +158,9 @@ def _matches(columns: Sequence[str], values: Values, condition: dict[str, str | 
 def _compare(value: str | None, bound: str | None, numeric: bool) -> int:
     if value is None or bound is None:
         return 0 if value == bound else (-1 if value is None else 1)
-    left, right = (float(value), float(bound)) if numeric else (value, bound)
-    return (left > right) - (left < right)
+    if numeric:
+        return (float(value) > float(bound)) - (float(value) < float(bound))
+    return (value > bound) - (value < bound)
 
 
 def _sort_key(values: Values) -> tuple[tuple[bool, str], ...]:
