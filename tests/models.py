@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 import torch
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -38,12 +39,20 @@ MULTILABEL: dict[str, Any] = {
 ARCHITECTURES = ("distilbert", "bert", "roberta")
 
 
-def wordpiece_tokenizer(max_length: int = 64) -> PreTrainedTokenizerFast:
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+def wordpiece_tokenizer(max_length: int = 128) -> PreTrainedTokenizerFast:
+    # Built, not trained: tokenizers' trainers break ties at random, and the same seed must give the same model.
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(TRAINING_TEXT, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    normalizer = normalizers.BertNormalizer()
+    words = sorted(
+        {word for text in TRAINING_TEXT for word in re.findall(r"\w+|[^\w\s]", normalizer.normalize_str(text))}
+    )
+    characters = sorted({c for word in words for c in word} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
+    pieces = dict.fromkeys([*special, *characters, *("##" + c for c in characters), *words])
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]", max_input_chars_per_word=100)
+    )
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -54,16 +63,23 @@ def wordpiece_tokenizer(max_length: int = 64) -> PreTrainedTokenizerFast:
     )
 
 
-def byte_level_tokenizer(max_length: int = 64) -> PreTrainedTokenizerFast:
-    tokenizer = tokenizers.Tokenizer(models.BPE())
+def byte_level_tokenizer(max_length: int = 128) -> PreTrainedTokenizerFast:
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    merges = [
+        ("t", "h"),
+        ("th", "e"),
+        ("i", "n"),
+        ("Ġ", "the"),
+        ("e", "r"),
+        ("a", "n"),
+        ("an", "d"),
+        ("Ġ", "and"),
+        ("in", "g"),
+    ]
+    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    tokenizer = tokenizers.Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(TRAINING_TEXT, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -76,7 +92,7 @@ def byte_level_tokenizer(max_length: int = 64) -> PreTrainedTokenizerFast:
 
 def encoder_config(architecture: str, vocab_size: int, size: str = "tiny") -> Any:
     """tiny: 2 layers of 32; full: the size of distilbert-base, 66 million weights."""
-    layers, hidden, heads, inner, positions = (2, 32, 4, 64, 64) if size == "tiny" else (6, 768, 12, 3072, 512)
+    layers, hidden, heads, inner, positions = (2, 32, 4, 64, 128) if size == "tiny" else (6, 768, 12, 3072, 512)
     if size == "full":
         vocab_size = 30522
     # Random weights of the usual 0.02 give nearly the same score to every text; these do not.
@@ -139,6 +155,10 @@ def save_checkpoint(
         own = BigFiveConfig(encoder=config.to_dict(), head=head, pooling=pooling, **labels)
         own.pad_token_id = config.pad_token_id
         model = BigFiveForSequenceClassification(own)
+    if (head, pooling) != ("linear", "cls"):
+        for name, parameter in model.named_parameters():  # nn.Linear's own start is too timid for three layers
+            if name.startswith("head.") and name.endswith("weight"):
+                torch.nn.init.normal_(parameter, std=0.1)
     # Biases start at zero, and a forgotten or misplaced bias would then go unseen.
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():

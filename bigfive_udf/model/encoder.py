@@ -25,6 +25,8 @@ ACTIVATIONS = {
     "linear": lambda x: x,
 }
 
+_SHORT = 192  # tokens
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -64,12 +66,12 @@ class Encoder:
         real = None  # no mask where nothing is padded: attention is faster without one
         if int(lengths.min()) < ids.shape[1]:
             real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        mask = None if real is None else real[:, None, None, :]
         x = self._embed(ids)
+        mask = None if real is None else _additive(real, x.dtype)
         first_only = self.spec.pooling == "cls"
         for i in range(self.spec.n_layers):
             x = self._layer(f"layers.{i}.", x, mask, first_only and i == self.spec.n_layers - 1)
-        return self._head(x[:, 0] if first_only else _mean(x, real, lengths))
+        return self._head(x if first_only else _mean(x, real, lengths))
 
     def _embed(self, ids: Tensor) -> Tensor:
         words = F.embedding(ids, self._weights["embeddings.word"])
@@ -86,7 +88,7 @@ class Encoder:
         if first_only:
             weight, bias = self._weights[name + "qkv.weight"], self._weights[name + "qkv.bias"]
             key_value = F.linear(x, weight[h:], bias[h:])
-            x = x[:, :1]
+            x = x[:, 0]  # two dimensions from here on: a product with a (rows, 1, h) slice takes a slow path
             query = F.linear(x, weight[:h], bias[:h])
             key, value = key_value.split(h, dim=-1)
         else:
@@ -94,8 +96,7 @@ class Encoder:
         query, key, value = (
             t.view(rows, -1, self.spec.n_heads, h // self.spec.n_heads).transpose(1, 2) for t in (query, key, value)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        attended = attended.transpose(1, 2).reshape(rows, -1, h)
+        attended = _attention(query, key, value, mask).transpose(1, 2).reshape(x.shape)
         x = self._norm(name + "attention_norm", x + self._linear(name + "attention", attended))
         up = self._activation(self._linear(name + "up", x))
         return self._norm(name + "output_norm", x + self._linear(name + "down", up))
@@ -112,6 +113,20 @@ class Encoder:
     def _norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self._weights[name + ".weight"], self._weights[name + ".bias"]
         return F.layer_norm(x, (self._hidden,), weight, bias, self.spec.norm_eps)
+
+
+def _additive(real: Tensor, dtype: torch.dtype) -> Tensor:
+    """The attention mask of windows, (rows, 1, 1, longest): 0 where a token is real, -inf where it is padding."""
+    return torch.zeros(real.shape, dtype=dtype, device=real.device).masked_fill_(~real, -torch.inf)[:, None, None, :]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k' / sqrt(d) + mask) v, all (rows, heads, tokens, d)."""
+    if query.dtype is torch.bfloat16 and query.device.type == "cpu" and key.shape[2] <= _SHORT:
+        # Two plain products: torch's fused kernel takes about 1.8 times as long in bf16 up to here (measured).
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return torch.softmax(scores if mask is None else scores + mask, dim=-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def _mean(x: Tensor, real: Tensor | None, lengths: Tensor) -> Tensor:

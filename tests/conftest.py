@@ -1,0 +1,55 @@
+"""Shared fixtures: one Spark session, and checkpoints that are made once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+sys.path.insert(0, str(Path(__file__).parent))
+import models
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Node caches and Spark's scratch of this test run, apart from any other."""
+    import tempfile
+
+    directory = tmp_path_factory.mktemp("tmp")
+    os.environ["TMPDIR"] = tempfile.tempdir = str(directory)
+    yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a checkpoint of `models.save_checkpoint`, once for the same arguments. Read-only: copy it to damage it."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str = "distilbert", **options: Any) -> Path:
+        key = repr((architecture, sorted(options.items())))
+        if key not in made:
+            made[key] = models.save_checkpoint(tmp_path_factory.mktemp("model") / "m", architecture, **options)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    from bigfive_udf.spark.session import job_session
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", "--master local[2] --conf spark.ui.enabled=false pyspark-shell")
+    session = job_session("tests")
+    yield session
+    session.stop()

@@ -1,0 +1,211 @@
+"""The forward pass, the windows and the order of rows, against transformers itself."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import ARCHITECTURES, TRAINING_TEXT
+from oracle import Oracle
+
+from bigfive_udf import load_artifact
+from bigfive_udf.model import bundle, node_cache
+from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.traits import TRAITS
+
+PROBABILITIES = [f"prob_{t}" for t in TRAITS]
+TEXTS = [
+    *TRAINING_TEXT,
+    *(f"{a} {b}" for a in ("yes", "no, never", "meet me") for b in ("people", "tired?", "1999", "naïve café")),
+    "hi",
+    "a literal [SEP] and <pad> in the text",
+    "x" * 55,
+]
+
+
+def fp32(path: Path, texts: list[str | None], **options: int) -> np.ndarray:
+    artifact = load_artifact(path)
+    frame = artifact.predict(texts, precision="fp32", device="cpu", options=artifact.options(**options))
+    return frame[PROBABILITIES].to_numpy()
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "deberta-v2"])
+@pytest.mark.parametrize(("head", "pooling"), [("linear", "cls"), ("mlp", "cls"), ("linear", "mean")])
+def test_probabilities_equal_a_plain_forward_pass_of_each_text_alone(checkpoint, architecture, head, pooling):
+    path = checkpoint(architecture, head=head, pooling=pooling)
+    oracle = Oracle(path)
+    expected = np.array([oracle.probabilities(text) for text in TEXTS])
+    assert expected.std(axis=0).min() > 0.005, "the oracle must tell texts apart, or the comparison proves nothing"
+    np.testing.assert_allclose(fp32(path, TEXTS), expected, atol=1e-5)
+
+
+def test_the_order_of_labels_in_the_checkpoint_does_not_matter(checkpoint):
+    plain = checkpoint("bert")
+    letters = checkpoint("bert", id2label=dict(enumerate("OCEAN")), label2id={c: i for i, c in enumerate("OCEAN")})
+    by_position = fp32(plain, TEXTS)  # same weights, so output i is the same number under another name
+    np.testing.assert_allclose(fp32(letters, TEXTS), by_position[:, [2, 4, 3, 1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_n_tokens_is_the_tokenizers_own_count(checkpoint, architecture):
+    path = checkpoint(architecture)
+    oracle = Oracle(path)
+    texts = [*TEXTS, " ".join(TEXTS)]
+    assert load_artifact(path).predict(texts).n_tokens.tolist() == [oracle.n_tokens(t) for t in texts]
+
+
+def test_shuffling_and_splitting_change_no_score(checkpoint):
+    path = checkpoint("distilbert")
+    texts = [*TEXTS, *(" ".join(TEXTS[:n]) for n in range(2, 12))]
+    whole = fp32(path, texts)
+    order = list(range(len(texts)))
+    random.Random(0).shuffle(order)
+    shuffled = fp32(path, [texts[i] for i in order])
+    np.testing.assert_allclose(shuffled, whole[order], atol=1e-5)
+    alone = np.concatenate([fp32(path, [text]) for text in texts])
+    np.testing.assert_allclose(alone, whole, atol=1e-5)
+
+
+def test_a_long_document_is_the_token_weighted_mean_of_its_windows(checkpoint):
+    path = checkpoint("distilbert")
+    oracle = Oracle(path)
+    text = " ".join(TRAINING_TEXT * 2)
+    ids = oracle.tokenizer(text, add_special_tokens=False)["input_ids"]
+    logits, weights = [], []
+    n_windows = -(-len(ids) // 126)
+    bounds = [i * len(ids) // n_windows for i in range(n_windows + 1)]
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        window = torch.tensor([[oracle.tokenizer.cls_token_id, *ids[start:stop], oracle.tokenizer.sep_token_id]])
+        with torch.no_grad():
+            logits.append(oracle._model(window).logits[0])
+        weights.append(stop - start)
+    mean = (torch.stack(logits) * torch.tensor(weights)[:, None]).sum(0) / sum(weights)
+    frame = load_artifact(path).predict([text], precision="fp32")
+    assert frame.n_windows[0] == n_windows > 1
+    assert not frame.truncated[0]
+    np.testing.assert_allclose(frame[PROBABILITIES].to_numpy()[0], torch.sigmoid(mean).numpy(), atol=1e-5)
+
+
+def test_truncation_scores_the_first_window_and_says_so(checkpoint):
+    path = checkpoint("bert")
+    text = " ".join(TRAINING_TEXT * 2)
+    artifact = load_artifact(path)
+    frame = artifact.predict([text, "short"], precision="fp32", options=artifact.options(max_windows=1))
+    np.testing.assert_allclose(
+        frame[PROBABILITIES].to_numpy()[0], Oracle(path).probabilities(text), atol=1e-5
+    )
+    assert frame.truncated.tolist() == [True, False]
+    assert frame.n_tokens[0] == Oracle(path).n_tokens(text), "the count is of the whole text"
+
+
+def test_rows_without_text_keep_their_place(checkpoint):
+    texts = [None, "", " \t\n\u2003", "\u200b\x00", "real text", None]
+    frame = load_artifact(checkpoint("bert")).predict(texts)
+    assert frame.status.tolist() == ["empty", "empty", "empty", "empty", "scored", "empty"]
+    assert frame.status_reason.tolist()[:4] == ["text is null", *["only white space"] * 2, "no token in the text"]
+    assert frame[PROBABILITIES].isna().all(axis=1).tolist() == [True, True, True, True, False, True]
+    assert frame.label_openness.isna().tolist() == [True, True, True, True, False, True]
+
+
+def test_a_text_that_breaks_the_tokenizer_fails_alone(checkpoint):
+    path = checkpoint("distilbert")
+    frame = load_artifact(path).predict(["before", "a lone surrogate \ud800", "after"], precision="fp32")
+    assert frame.status.tolist() == ["scored", "failed", "scored"]
+    assert frame.status_reason[1].startswith("tokenizer: ")
+    assert frame.n_tokens.isna().tolist() == [False, True, False]
+    np.testing.assert_allclose(frame[PROBABILITIES].to_numpy()[[0, 2]], fp32(path, ["before", "after"]), atol=1e-5)
+
+
+def _opened(path: Path, **changes: object) -> Scorer:
+    artifact = load_artifact(path)
+    packed = artifact.pack("fp32")
+    directory = node_cache.unpacked(packed.digest, lambda: packed.files)
+    return Scorer.open(directory, ScoringOptions(**{"max_length": 128, **changes}))  # type: ignore[arg-type]
+
+
+class _Scarce:
+    """A forward pass with memory for so many padded tokens: the real one behind a real allocation limit."""
+
+    def __init__(self, forward, tokens):
+        self.forward, self.tokens, self.refused = forward, tokens, 0
+
+    def __call__(self, ids, lengths):
+        if ids.numel() > self.tokens:
+            self.refused += 1
+            torch.empty(1 << 60)  # torch's own out-of-memory error
+        return self.forward(ids, lengths)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(checkpoint):
+    path = checkpoint("distilbert")
+    scorer = _opened(path)
+    scorer._forward = scarce = _Scarce(scorer._forward, tokens=70)
+    scores = scorer.score(TEXTS)
+    assert scarce.refused > 0
+    assert set(scores.status) == {"scored"}
+    np.testing.assert_allclose(scores.probabilities, fp32(path, TEXTS), atol=1e-5)
+
+
+def test_a_text_too_large_for_the_memory_fails_alone(checkpoint):
+    scorer = _opened(checkpoint("distilbert"))
+    scorer._forward = _Scarce(scorer._forward, tokens=40)
+    scores = scorer.score(["short", " ".join(["people"] * 60), "also short"])
+    assert scores.status.tolist() == ["scored", "failed", "scored"]
+    assert scores.status_reason[1] == "model: out of memory for this text alone"
+
+
+def test_a_logit_that_is_not_finite_fails_its_row(checkpoint):
+    scorer = _opened(checkpoint("distilbert"))
+    forward = scorer._forward
+    scorer._forward = lambda ids, lengths: torch.where((lengths > 30)[:, None], torch.inf, forward(ids, lengths))
+    scores = scorer.score(["short", " ".join(["people"] * 50)])
+    assert scores.status.tolist() == ["scored", "failed"]
+    assert np.isnan(scores.probabilities[1]).all()
+
+
+def test_no_batch_is_larger_than_asked(checkpoint):
+    scorer = _opened(checkpoint("distilbert"), max_batch_tokens=100)
+    sizes = []
+    forward = scorer._forward
+    scorer._forward = lambda ids, lengths: sizes.append(ids.numel()) or forward(ids, lengths)
+    effort = scorer.score(TEXTS).effort
+    assert max(sizes) <= 100
+    assert sum(sizes) == effort.padded_tokens >= effort.tokens > 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    texts=st.lists(st.one_of(st.none(), st.text(max_size=40)), max_size=12),
+    max_batch_tokens=st.integers(16, 200),
+)
+def test_every_text_gets_its_own_score_whatever_is_beside_it(checkpoint, texts, max_batch_tokens):
+    path = checkpoint("distilbert")
+    together = _opened(path, max_batch_tokens=max_batch_tokens).score(texts)
+    scorer = _opened(path)
+    for i, text in enumerate(texts):
+        alone = scorer.score([text])
+        assert alone.status[0] == together.status[i]
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[i], atol=1e-5)
+
+
+def test_bf16_is_close_to_fp32(checkpoint):
+    path = checkpoint("distilbert")
+    packed = load_artifact(path).pack("bf16")
+    directory = node_cache.unpacked(packed.digest, lambda: packed.files)
+    scores = Scorer.open(directory, ScoringOptions(max_length=128)).score(TEXTS)
+    difference = np.abs(scores.probabilities - fp32(path, TEXTS))
+    assert 0 < difference.max() < 0.05
+
+
+def test_weights_are_stored_in_the_precision_of_the_run(checkpoint):
+    from safetensors.torch import load
+
+    for precision, dtype in bundle.DTYPES.items():
+        weights = load(load_artifact(checkpoint("bert")).pack(precision).files[bundle.WEIGHTS])
+        assert {t.dtype for name, t in weights.items() if not name.startswith("head.")} == {dtype}
+        assert {t.dtype for name, t in weights.items() if name.startswith("head.")} == {torch.float32}
