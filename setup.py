@@ -12,8 +12,8 @@ extras = {
     "spark": ["pyspark>=3.5,<5"],
     "train": ["accelerate>=1.1", "scikit-learn>=1.4"],
     "demo": ["pyspark>=3.5,<5", "accelerate>=1.1", "scikit-learn>=1.4"],
-    "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "duckdb>=1.1", "scikit-learn>=1.4", "build>=1.2",
-            "pandas-stubs", "types-PyYAML"],
+    "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "duckdb>=1.1", "scikit-learn>=1.4",
+            "pandas-stubs", "types-PyYAML", "setuptools>=69"],
 }
 
 setup(
@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["bigfive_udf", "bigfive_udf.*"]),
-    package_data={"bigfive_udf.demo": ["statements/*.csv"]},
+    package_data={"bigfive_udf.demo": ["statements/*.csv", "phrases/*.txt"]},
     install_requires=[
         "torch>=2.5",
         "transformers>=4.57",

@@ -1,0 +1,72 @@
+# `make` alone says what each target does. Everything lives in .venv; nothing is installed elsewhere.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+# Which build of PyTorch: auto (a wheel that pip finds locally, else the CPU build unless there is an NVIDIA GPU),
+# cpu, or default (what PyPI gives, with CUDA on Linux).
+TORCH ?= auto
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+# Benchmarks: a Parquet file with a column `text`; without one the texts are made.
+TEXTS ?=
+REPEATS ?= 3
+
+BIN := .venv/bin
+READY := .venv/.ready
+# Spark's scripts take the python and the Spark that stand first on the PATH.
+ACTIVE := PATH="$(CURDIR)/$(BIN):$$PATH" PYSPARK_PYTHON="$(CURDIR)/$(BIN)/python"
+
+.PHONY: help
+help:  ## say what each target does
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## \(.*\)/  \1|\2/p' Makefile | sort | column -t -s '|'
+
+.PHONY: setup
+setup: $(READY)  ## make .venv with everything: PyTorch, Spark, the demo's encoder, the test tools
+
+$(READY): setup.py constraints.txt scripts/setup.sh
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" TORCH_VERSION="$(TORCH_VERSION)" scripts/setup.sh .venv
+	@touch $@
+
+.PHONY: demo
+demo: $(READY)  ## build the default model, make a corpus, score it, show the result through SQL
+	@$(BIN)/python -m bigfive_udf.demo.default_model --output models/default --if-missing
+	@$(BIN)/python -m bigfive_udf.demo.corpus --output demo/corpus --authors demo/authors.parquet --if-missing
+	@echo; echo '$$ spark-submit --properties-file conf/spark/laptop.conf jobs/score.py --config conf/demo.yaml'
+	@$(ACTIVE) spark-submit --properties-file conf/spark/laptop.conf \
+		--driver-java-options -Dlog4j2.configurationFile=file:conf/spark/log4j2.properties \
+		jobs/score.py --config conf/demo.yaml 2> >(grep -v 'incubator modules' >&2)
+	@echo
+	@$(BIN)/python -m bigfive_udf.demo.show --table demo/scores --corpus demo/corpus --authors demo/authors.parquet
+
+.PHONY: test
+test: $(READY)  ## run every test
+	@$(ACTIVE) $(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(READY)  ## check format, style and types
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary bigfive_udf jobs benchmarks
+
+.PHONY: bench
+bench: $(READY)  ## texts/s against the documented recipe, on two cores (TEXTS=file.parquet for real texts)
+	@$(ACTIVE) $(BIN)/python -m benchmarks.score --repeats $(REPEATS) --output build/bench.json $(if $(TEXTS),--texts $(TEXTS))
+
+.PHONY: test-spark35
+test-spark35: $(READY)  ## run the core tests on the newest pyspark 3.5, in an environment of its own
+	@test -x .venv-spark35/bin/pytest || PYTHON="$(PYTHON)" TORCH="$(TORCH)" TORCH_VERSION="$(TORCH_VERSION)" \
+		SPARK='pyspark>=3.5,<3.6' scripts/setup.sh .venv-spark35
+	@PATH="$(CURDIR)/.venv-spark35/bin:$$PATH" PYSPARK_PYTHON="$(CURDIR)/.venv-spark35/bin/python" \
+		.venv-spark35/bin/python -m pytest tests/model tests/spark tests/jobs
+
+.PHONY: dist
+dist: $(READY)  ## make dist/: the wheel, the zip for --py-files, the jobs and the settings
+	@scripts/dist.sh $(BIN)/python
+
+.PHONY: clean
+clean:  ## remove what was built, the demo's model and tables among it (not .venv)
+	@rm -rf build dist demo models ./*.egg-info spark-warehouse metastore_db derby.log
