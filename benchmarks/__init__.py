@@ -1,0 +1,1 @@
+"""Speed and fidelity against other ways to do the same, measured in one run."""
