@@ -19,7 +19,7 @@ from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batche
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import EMPTY, FAILED, PROBABILITY_FIELDS, SCORED, TRAITS, UDF_FIELDS
 
-DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
+DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 """Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
 
 

@@ -74,7 +74,8 @@ def open_corpus(spark: SparkSession, settings: InputSettings) -> Corpus:
     check_text_column(frame, settings.text_column)
     if settings.where is not None:
         frame = _where(frame, settings.where)
-    return Corpus(frame.select(*[_name(c) for c in dict.fromkeys([*needed, *layout.columns])]), layout, settings.source)
+    columns = dict.fromkeys([*needed, *layout.columns])
+    return Corpus(frame.select(*[F.col(_quoted(c)) for c in columns]), layout, settings.source)
 
 
 def _open_path(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, Layout]:
@@ -106,7 +107,11 @@ def _open_path(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame,
         reader = reader.options(header=True, multiLine=True, escape='"', mode="FAILFAST")
     elif settings.format == "json":
         reader = reader.options(mode="FAILFAST")
-    return reader.load([_as_uri(fs, root) for root in roots]), layout
+    frame = reader.load([_as_uri(fs, root) for root in roots])
+    for column in layout.columns:  # a column of nulls alone comes without a type
+        if dict(frame.dtypes)[column] != "string":
+            frame = frame.withColumn(column, F.col(_quoted(column)).cast("string"))
+    return frame, layout
 
 
 def _open_table(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, Layout]:
@@ -217,5 +222,5 @@ def _any_of(columns: Sequence[str], chosen: Sequence[Values]) -> Column:
     return reduce(or_, [reduce(and_, conditions) for conditions in equal], F.lit(False))
 
 
-def _name(column: str) -> Column:
-    return F.col("`" + column.replace("`", "``") + "`")
+def _quoted(column: str) -> str:
+    return "`" + column.replace("`", "``") + "`"

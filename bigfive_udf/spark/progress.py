@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ class Progress:
     def __init__(self, tally: Accumulator[Tally], total: int, stream: TextIO | None = None) -> None:
         self._tally = tally
         self._total = total
-        self._stream = stream or sys.stderr
+        self._stream = stream or _terminal_of_spark_submit() or sys.stderr
         self._terminal = self._stream.isatty()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -55,6 +56,15 @@ class Progress:
                 self._stream.write(line + "\n")
             said = done
             self._stream.flush()
+
+
+def _terminal_of_spark_submit() -> TextIO | None:
+    """The terminal that spark-submit prints to, which hands a job pipes in its place; None where there is none."""
+    try:
+        target = os.readlink(f"/proc/{os.getppid()}/fd/1")
+        return open(target, "w") if target.startswith(("/dev/pts/", "/dev/tty")) else None
+    except OSError:
+        return None
 
 
 def progress_line(done: int, total: int, seconds: float) -> str:

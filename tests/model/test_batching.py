@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_windows_cover_the_text_evenly_and_within_capacity(n_tokens, rule):
     assert max(sizes) <= rule.capacity
     assert max(sizes) - min(sizes) <= 1
     assert windows[0][0] == 0
-    for (_, stop), (start, _) in zip(windows, windows[1:], strict=False):
+    for (_, stop), (start, _) in pairwise(windows):
         assert stop - start == rule.overlap
     if truncated:
         assert len(windows) == rule.max_windows
@@ -72,7 +73,7 @@ def test_means_belong_to_their_document_in_any_order(windows):
         np.testing.assert_allclose(means[d], [expected, -expected], atol=1e-9)
 
 
-@pytest.mark.parametrize("wrong", [dict(capacity=0), dict(capacity=5, overlap=5), dict(capacity=5, max_windows=0)])
+@pytest.mark.parametrize("wrong", [{"capacity": 0}, {"capacity": 5, "overlap": 5}, {"capacity": 5, "max_windows": 0}])
 def test_impossible_rules_are_refused(wrong):
     with pytest.raises(ValueError, match=r"\d"):
         WindowRule(**wrong)

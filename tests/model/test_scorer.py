@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_a_long_document_is_the_token_weighted_mean_of_its_windows(checkpoint):
     logits, weights = [], []
     n_windows = -(-len(ids) // 126)
     bounds = [i * len(ids) // n_windows for i in range(n_windows + 1)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         window = torch.tensor([[oracle.tokenizer.cls_token_id, *ids[start:stop], oracle.tokenizer.sep_token_id]])
         with torch.no_grad():
             logits.append(oracle._model(window).logits[0])
@@ -96,9 +97,7 @@ def test_truncation_scores_the_first_window_and_says_so(checkpoint):
     text = " ".join(TRAINING_TEXT * 2)
     artifact = load_artifact(path)
     frame = artifact.predict([text, "short"], precision="fp32", options=artifact.options(max_windows=1))
-    np.testing.assert_allclose(
-        frame[PROBABILITIES].to_numpy()[0], Oracle(path).probabilities(text), atol=1e-5
-    )
+    np.testing.assert_allclose(frame[PROBABILITIES].to_numpy()[0], Oracle(path).probabilities(text), atol=1e-5)
     assert frame.truncated.tolist() == [True, False]
     assert frame.n_tokens[0] == Oracle(path).n_tokens(text), "the count is of the whole text"
 

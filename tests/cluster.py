@@ -1,0 +1,120 @@
+"""Spark for tests that need real processes: spark-submit as a user types it, and a standalone cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyspark
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SPARK_HOME = Path(pyspark.__file__).parent
+SCORE = REPOSITORY / "jobs" / "score.py"
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """The environment of a user who has activated the virtual environment, and has set nothing else."""
+    keep = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "JAVA_HOME", "TMPDIR")}
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    return keep | {"PATH": path, "SPARK_LOCAL_IP": "127.0.0.1"} | changes
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a job printed, its exit code, and its --result."""
+
+    code: int
+    out: str
+    err: str
+    result: dict[str, Any]
+
+    @property
+    def error(self) -> str:
+        """The line that begins with error:, of which there must be one; spark-submit prints a job's stderr to stdout."""
+        lines = [line for line in (self.out + self.err).splitlines() if line.startswith("error:")]
+        assert len(lines) == 1, self.out + self.err
+        return lines[0]
+
+
+def submit(
+    settings: dict[str, Any],
+    *flags: str,
+    directory: Path,
+    master: str = "local[2]",
+    conf: Sequence[str] = (),
+    job: Path = SCORE,
+    timeout: float = 240,
+    **environment: str,
+) -> Finished:
+    """Run a job with spark-submit; `settings` are dotted keys."""
+    result = directory / "result.json"
+    result.unlink(missing_ok=True)
+    command = ["spark-submit", "--master", master, "--conf", "spark.ui.enabled=false"]
+    for entry in conf:
+        command += ["--conf", entry]
+    command += [str(job), "--result", str(result), *flags]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    done = subprocess.run(
+        command, cwd=directory, env=clean_environment(**environment), capture_output=True, text=True, timeout=timeout
+    )
+    content = json.loads(result.read_text()) if result.exists() else {}
+    return Finished(done.returncode, done.stdout, done.stderr, content)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def standalone_cluster(directory: Path, workers: int = 2) -> Iterator[str]:
+    """A master and workers of one core each, every one a process of its own; yields the master's URL."""
+    port, ui_port = _free_port(), _free_port()
+    environment = clean_environment(SPARK_HOME=str(SPARK_HOME), SPARK_NO_DAEMONIZE="1")
+    launcher = str(SPARK_HOME / "bin" / "spark-class")
+    url = f"spark://127.0.0.1:{port}"
+    master = ["-h", "127.0.0.1", "-p", str(port), "--webui-port", str(ui_port)]
+    commands = [[launcher, "org.apache.spark.deploy.master.Master", *master]]
+    for i in range(workers):
+        commands.append(
+            [launcher, "org.apache.spark.deploy.worker.Worker", "-h", "127.0.0.1", "-c", "1", "-m", "3g",
+             "-d", str(directory / f"worker-{i}"), "--webui-port", "0", url]
+        )  # fmt: skip
+    processes = []
+    try:
+        for i, command in enumerate(commands):
+            log = (directory / f"daemon-{i}.log").open("w")
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+        _wait_for_workers(ui_port, workers)
+        yield url
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in processes:
+            process.wait(timeout=30)
+
+
+def _wait_for_workers(ui_port: int, workers: int) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ui_port}/json/", timeout=5) as answer:
+                if json.load(answer)["aliveworkers"] == workers:
+                    return
+        except OSError:
+            pass
+        time.sleep(0.5)
+    raise TimeoutError(f"{workers} workers did not register")

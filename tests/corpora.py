@@ -1,0 +1,28 @@
+"""Small corpora for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from models import TRAINING_TEXT
+
+
+def write_corpus(directory: Path, days: int = 3, rows: int = 40, **columns: Any) -> Path:
+    """A small corpus by dt=: doc_id, author, text, and constant further columns."""
+    for day in range(days):
+        numbers = range(day * rows, (day + 1) * rows)
+        table = pa.table(
+            {
+                "doc_id": [f"doc-{i}" for i in numbers],
+                "author": [f"author-{i % 7}" for i in numbers],
+                "text": [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in numbers],
+                **{name: [value] * rows for name, value in columns.items()},
+            }
+        )
+        folder = directory / f"dt=2026-01-{5 + day:02d}"
+        folder.mkdir(parents=True)
+        pq.write_table(table, folder / "part-0.parquet")
+    return directory

@@ -1,0 +1,90 @@
+"""The job on a real standalone cluster: a master and two workers as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from cluster import REPOSITORY, standalone_cluster, submit
+from corpora import write_corpus
+
+from bigfive_udf.traits import TRAITS
+
+PROBABILITIES = [f"prob_{t}" for t in TRAITS]
+
+
+@pytest.fixture(scope="module")
+def big_corpus(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "c", days=4, rows=700)
+
+
+def test_a_cluster_gives_the_same_table_as_one_machine(big_corpus, checkpoint, tmp_path):
+    basics = {"input.path": str(big_corpus), "model.path": str(checkpoint()), "model.precision": "fp32"}
+    here = submit(basics | {"output.path": str(tmp_path / "local")}, directory=tmp_path)
+    assert here.code == 0, here.err
+    with standalone_cluster(tmp_path) as master:
+        there = submit(basics | {"output.path": str(tmp_path / "cluster")}, directory=tmp_path, master=master)
+    assert there.code == 0, there.err
+    assert there.result["workers"] == 2, "both executors worked"
+    assert there.result["model_loads"] == 2
+    tables = [pq.read_table(tmp_path / name).sort_by("doc_id") for name in ("local", "cluster")]
+    one, two = tables
+    assert one.schema == two.schema
+    assert len(one) == len(two) == 2800
+    for column in one.schema.names:
+        if column in PROBABILITIES:
+            np.testing.assert_allclose(one[column].to_numpy(), two[column].to_numpy(), atol=1e-5)
+        elif column not in ("run_id", "scored_at"):
+            assert one[column].equals(two[column]), column
+
+
+@pytest.fixture(scope="module")
+def python_without_the_package(tmp_path_factory) -> Path:
+    """An interpreter with all requirements but not this package, as a cluster's is before --py-files."""
+    directory = tmp_path_factory.mktemp("bare") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory)], check=True)
+    (packages,) = [p for p in site.getsitepackages() if p.endswith("site-packages")]
+    # A directory named in a .pth file is searched, but its own .pth files, the editable install among them, are not.
+    target = next(directory.glob("lib/python*/site-packages"))
+    (target / "requirements.pth").write_text(packages + "\n")
+    python = directory / "bin" / "python"
+    missing = subprocess.run([python, "-c", "import bigfive_udf"], capture_output=True, text=True, cwd=directory)
+    assert "No module named 'bigfive_udf'" in missing.stderr
+    return python
+
+
+def test_what_make_dist_makes_runs_on_a_cluster(big_corpus, checkpoint, tmp_path, python_without_the_package):
+    checkout = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(checkout)], check=True)
+    subprocess.run(["scripts/dist.sh", sys.executable], cwd=checkout, check=True, capture_output=True)
+    dist = checkout / "dist"
+    (archive,) = dist.glob("*.zip")
+    (wheel,) = dist.glob("*.whl")
+    contents = [set(zipfile.ZipFile(file).namelist()) for file in (archive, wheel)]
+    for names in contents:
+        assert {"bigfive_udf/__init__.py", "bigfive_udf/demo/statements/openness.csv"} <= names
+    settings = {
+        "input.path": str(big_corpus),
+        "model.path": str(checkpoint()),
+        "output.path": str(tmp_path / "scores"),
+    }
+    with standalone_cluster(tmp_path) as master:
+        done = submit(
+            settings,
+            directory=tmp_path,
+            master=master,
+            conf=[f"spark.submit.pyFiles={archive}"],
+            job=dist / "jobs" / "score.py",
+            PYSPARK_PYTHON=str(python_without_the_package),
+            PATH=f"{python_without_the_package.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        )
+    assert done.code == 0, done.err
+    assert done.result["documents_out"] == 2800
+    assert done.result["workers"] == 2

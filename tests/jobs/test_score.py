@@ -1,0 +1,420 @@
+"""The score job: every row there, columns as promised, scores as transformers', partitions whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from cluster import REPOSITORY, submit
+from corpora import write_corpus
+from models import TRAINING_TEXT
+from oracle import Oracle
+
+from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
+from bigfive_udf.traits import TRAITS
+
+PROBABILITIES = [f"prob_{t}" for t in TRAITS]
+
+
+def table_of(path: str | Path, order: str = "doc_id") -> pa.Table:
+    """The whole score table as DuckDB reads it, which knows nothing of Spark."""
+    query = f"""SELECT * FROM read_parquet('{path}/**/*.parquet', hive_partitioning=true, hive_types_autocast=false)
+                ORDER BY {order}"""
+    return duckdb.sql(query).to_arrow_table()
+
+
+def test_the_table_is_as_promised(score, basics, tmp_path, checkpoint):
+    before = datetime.now(timezone.utc)
+    run = score(basics | {"input.author_column": "author"})
+    table = table_of(basics["output.path"])
+    corpus = table_of(basics["input.path"])
+    expected_types = {
+        "doc_id": pa.string(),
+        "author": pa.string(),
+        **dict.fromkeys(PROBABILITIES, pa.float32()),
+        **{f"label_{t}": pa.bool_() for t in TRAITS},
+        "n_tokens": pa.int32(),
+        "n_windows": pa.int32(),
+        "truncated": pa.bool_(),
+        "status": pa.string(),
+        "status_reason": pa.string(),
+        "model_id": pa.string(),
+        "precision": pa.string(),
+        "run_id": pa.string(),
+        "scored_at": pa.timestamp("us", tz="UTC"),
+        "dt": pa.string(),
+    }
+    assert table.schema.names == list(expected_types)
+    for name, kind in expected_types.items():
+        assert table.schema.field(name).type in (kind, pa.timestamp("us", "Etc/UTC")), name
+    for column in ("doc_id", "author", "dt"):
+        assert table[column].to_pylist() == corpus[column].to_pylist()
+
+    oracle = Oracle(checkpoint())
+    texts = corpus["text"].to_pylist()
+    assert table["n_tokens"].to_pylist() == [oracle.n_tokens(text) for text in texts]
+    probabilities = np.stack([table[c].to_numpy() for c in PROBABILITIES], axis=1)
+    np.testing.assert_allclose(probabilities, [oracle.probabilities(text) for text in texts], atol=1e-5)
+    assert set(table["run_id"].to_pylist()) == {run.run_id}
+    (scored_at,) = set(table["scored_at"].to_pylist())
+    assert before <= scored_at <= datetime.now(timezone.utc)
+
+
+def test_only_the_table_lies_under_the_output_path(score, basics):
+    run = score(basics)
+    output = Path(basics["output.path"])
+    files = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}
+    assert all(f.startswith("dt=2026-01-0") for f in files)
+    assert {f for f in files if f.endswith("_SUCCESS")} == {f"dt=2026-01-0{d}/_SUCCESS" for d in (5, 6, 7)}
+    assert not list(Path(f"{output}.job/staging").iterdir())
+    assert run.result["documents_in"] == run.result["documents_out"] == 120
+
+
+def test_a_second_run_replaces_what_it_scores_and_nothing_else(score, basics):
+    first = score(basics)
+    second = score(basics, "--partition", "dt=2026-01-06")
+    table = table_of(basics["output.path"])
+    assert len(table) == 120
+    by_day = {(r["dt"], r["run_id"]) for r in table.select(["dt", "run_id"]).to_pylist()}
+    assert by_day == {
+        ("2026-01-05", first.run_id),
+        ("2026-01-06", second.run_id),
+        ("2026-01-07", first.run_id),
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "days"),
+    [
+        (["--partition", "dt=2026-01-05", "--partition", "dt=2026-01-07"], {"05", "07"}),
+        (["--since", "dt=2026-01-06"], {"06", "07"}),
+        (["--until", "dt=2026-01-06"], {"05", "06"}),
+        (["--limit", "1"], {"05"}),
+    ],
+)
+def test_flags_narrow_a_run_to_partitions(score, basics, flags, days):
+    score(basics, *flags)
+    assert {d[-2:] for d in table_of(basics["output.path"])["dt"].to_pylist()} == days
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(score, basics, capsys):
+    score(basics, "--dry-run")
+    printed = capsys.readouterr().out
+    assert "3 partitions by dt, 120 documents" in printed
+    assert "dt=2026-01-06" in printed
+    assert not Path(basics["output.path"]).exists()
+    assert not Path(basics["output.path"] + ".job").exists()
+
+
+def test_a_corpus_without_partitions(score, basics, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    source = table_of(basics["input.path"]).drop_columns(["dt"])
+    pq.write_table(source, flat / "a.parquet")
+    for _ in range(2):
+        score(basics | {"input.path": str(flat)})
+    table = table_of(basics["output.path"])
+    assert table["doc_id"].to_pylist() == source["doc_id"].to_pylist()
+    assert "dt" not in table.schema.names
+
+
+def test_partition_values_are_kept_to_the_letter(score, basics, tmp_path):
+    values = ["0042", "2026-11", "a b%c=d:e", "ünï", "1e3"]
+    root = tmp_path / "odd"
+    from bigfive_udf.tables.partitions import partition_name
+
+    for i, value in enumerate(values):
+        folder = root / partition_name(("dt",), (value,)) / "hour=__HIVE_DEFAULT_PARTITION__"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"doc_id": [i], "text": ["one text"]}), folder / "p.parquet")
+    run = score(basics | {"input.path": str(root)})
+    assert run.result["documents_out"] == len(values)
+    frame = table_of(basics["output.path"])
+    written = sorted(p.relative_to(basics["output.path"]).as_posix() for p in Path(basics["output.path"]).glob("*/*"))
+    assert written == sorted(p.relative_to(root).as_posix() for p in root.glob("*/*"))
+    assert frame["hour"].to_pylist() == [None] * len(values)
+
+
+def test_json_and_csv_corpora_and_a_condition(score, basics, tmp_path):
+    rows = [{"doc_id": i, "text": f'row {i}, "quoted"\nand more'} for i in range(20)]
+    for kind in ("json", "csv"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        if kind == "json":
+            (folder / "a.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        else:
+            quoted = ['{},"{}"\n'.format(r["doc_id"], r["text"].replace('"', '""')) for r in rows]
+            (folder / "a.csv").write_text("doc_id,text\n" + "".join(quoted))
+        output = str(tmp_path / f"scores-{kind}")
+        source = {"input.path": str(folder), "input.format": kind, "input.where": "doc_id % 2 = 0"}
+        run = score(basics | source | {"output.path": output})
+        assert run.result["documents_out"] == 10
+        assert [int(i) for i in table_of(output, "doc_id::INT")["doc_id"].to_pylist()] == list(range(0, 20, 2))
+
+
+def test_a_condition_that_empties_a_partition_empties_it_in_the_table(score, basics):
+    score(basics)
+    score(basics | {"input.where": "dt <> '2026-01-06'"})
+    assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-07"}
+    assert (Path(basics["output.path"]) / "dt=2026-01-06" / "_SUCCESS").exists()
+
+
+def test_a_table_of_the_catalog_is_a_corpus_too(score, spark, basics):
+    del basics["input.path"]
+    spark.sql("DROP TABLE IF EXISTS texts_by_day")
+    spark.sql("CREATE TABLE texts_by_day (doc_id INT, text STRING, day INT) USING parquet PARTITIONED BY (day)")
+    try:
+        spark.sql("INSERT INTO texts_by_day VALUES (1, 'one', 9), (2, 'two', 10), (3, 'three', 10)")
+        run = score(basics | {"input.table": "texts_by_day"}, "--since", "day=10")
+        assert run.result["documents_out"] == 2, "days are ordered as numbers, not as strings"
+        assert table_of(basics["output.path"])["doc_id"].to_pylist() == [2, 3]
+    finally:
+        spark.sql("DROP TABLE texts_by_day")
+
+
+def test_thresholds_of_the_settings_make_the_labels(score, basics):
+    score(basics | {"labels.thresholds": {"E": 0.0, "neuroticism": 1.0}})
+    table = table_of(basics["output.path"])
+    assert set(table["label_extraversion"].to_pylist()) == {True}
+    assert set(table["label_neuroticism"].to_pylist()) == {False}
+
+
+def test_labels_without_evidence_stay_null_where_evidence_is_required(score, basics):
+    score(basics | {"labels.require_evidence": True})
+    table = table_of(basics["output.path"])
+    assert set(table["label_extraversion"].to_pylist()) == {None}
+    assert None not in table["prob_extraversion"].to_pylist()
+
+
+def test_kept_columns_of_any_type_pass_through(score, basics, tmp_path):
+    corpus = write_corpus(tmp_path / "kept", days=1, likes=7, tags=["a", "b"], place={"x": 1.5})
+    score(basics | {"input.path": str(corpus), "input.keep_columns": ["likes", "tags", "place"]})
+    table = pq.read_table(basics["output.path"])
+    assert table.schema.names[:4] == ["doc_id", "likes", "tags", "place"]
+    assert table["tags"].to_pylist()[0] == ["a", "b"]
+    assert table["place"].to_pylist()[0] == {"x": 1.5}
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.string()])
+def test_every_awkward_text_gets_its_row_and_status(score, basics, tmp_path, kind, naughty_strings):
+    texts: list[bytes | None] = [s.encode("utf-8", "surrogatepass") for s in naughty_strings]
+    texts += [None, b"", b"   ", "\u00a0\u2003".encode(), b"\x00", b"nul \x00 inside", b"\xff\xfe no utf-8 \xc3("]
+    texts += [(" ".join(TRAINING_TEXT) + " ").encode() * 9000]
+    assert len(texts[-1] or b"") > 3_000_000
+    ids = pa.array([str(i) if kind == pa.string() else i for i in range(len(texts))], kind)
+    # A Parquet string with bytes that are no UTF-8, as careless writers leave them.
+    raw = pa.array(texts, pa.binary())
+    column = pa.StringArray.from_buffers(len(raw), *[raw.buffers()[i] for i in (1, 2, 0)], raw.null_count)
+    root = tmp_path / "awkward"
+    root.mkdir()
+    pq.write_table(pa.table({"doc_id": ids, "text": column}), root / "a.parquet")
+
+    run = score(basics | {"input.path": str(root), "text.max_windows": 20})
+    table = pq.read_table(basics["output.path"])
+    assert table.schema.field("doc_id").type == kind
+    assert sorted(table["doc_id"].to_pylist()) == sorted(ids.to_pylist())
+    assert run.result["documents_out"] == len(texts)
+    by_id = {int(r["doc_id"]): r for r in table.to_pylist()}
+    for i, text in enumerate(texts):
+        blank = text is None or not text.decode("utf-8", "replace").strip()
+        row = by_id[i]
+        assert row["status"] in (("empty",) if blank else ("scored", "empty")), (i, text)
+        assert (row["prob_openness"] is None) == (row["status"] != "scored")
+    long = by_id[len(texts) - 1]
+    assert (long["status"], long["truncated"], long["n_windows"]) == ("scored", True, 20)
+    assert by_id[len(texts) - 2]["status"] == "scored", "bytes that are no UTF-8 are replaced, not fatal"
+
+
+@pytest.fixture
+def naughty_strings(request) -> list[str]:
+    """The Big List of Naughty Strings where BIGFIVE_TEXTS names a folder that has it, else a few of our own."""
+    file = Path(os.environ.get("BIGFIVE_TEXTS", "nowhere")) / "blns.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    return [
+        "\u202eright to left",
+        "Z\u0351\u036b\u0343a\u0329l\u0348g\u032eo",
+        "\x01\x02\x7f",
+        "<script>alert(1)</script>",
+        "'; DROP TABLE scores; --",
+        "\ufeff",
+        "\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f\u200d\U0001f308",
+        "\ud7ff\ue000",
+        "/dev/null; rm -rf ~",
+        "\u7530\u4e2d\u3055\u3093",
+    ]
+
+
+# --- what can be wrong with the input and the output -----------------------------------------------------------------
+
+
+def refused(score, settings, kind, *words, flags=()):
+    with pytest.raises(kind) as caught:
+        score(settings, *flags)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def test_a_missing_or_empty_input(score, basics, tmp_path):
+    refused(score, basics | {"input.path": str(tmp_path / "nowhere")}, InputError, "nowhere", "is not there")
+    (tmp_path / "empty").mkdir()
+    refused(score, basics | {"input.path": str(tmp_path / "empty")}, InputError, "empty", "no data files")
+
+
+def test_a_partition_that_is_not_there(score, basics):
+    refused(
+        score,
+        basics,
+        InputError,
+        "dt=2026-02-01",
+        "dt=2026-01-05 to dt=2026-01-07",
+        flags=["--partition", "dt=2026-02-01"],
+    )
+    refused(score, basics, SettingsError, "month=1", "column=value", flags=["--since", "month=1"])
+
+
+def test_columns_that_are_missing_or_of_the_wrong_type(score, basics):
+    refused(score, basics | {"input.text_column": "body"}, InputError, "no column body", "doc_id, author, text")
+    refused(score, basics | {"input.id_column": "key"}, InputError, "no column key")
+
+
+def test_a_text_column_of_numbers(score, basics, tmp_path):
+    corpus = write_corpus(tmp_path / "numbers", number=3)
+    settings = basics | {"input.path": str(corpus), "input.text_column": "number"}
+    refused(score, settings, InputError, "number", "bigint", "string")
+
+
+def test_one_file_without_the_text_column(score, basics, corpus):
+    odd = corpus / "dt=2026-01-06" / "part-1.parquet"
+    pq.write_table(pa.table({"doc_id": ["x"], "author": ["y"], "body": ["z"]}), odd)
+    refused(score, basics, InputError, str(odd), "no column text")
+
+
+def test_a_corrupt_file_is_named(score, basics, corpus):
+    broken = corpus / "dt=2026-01-07" / "part-0.parquet"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    refused(score, basics, InputError, str(broken))
+
+
+def test_a_file_corrupt_behind_a_whole_footer_is_named(score, basics, corpus):
+    broken = corpus / "dt=2026-01-07" / "part-0.parquet"
+    content = bytearray(broken.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    content[4:-footer] = os.urandom(len(content) - footer - 4)
+    broken.write_bytes(content)
+    score(basics, "--until", "dt=2026-01-06")
+    refused(score, basics, InputError, broken.name)
+    assert len(table_of(basics["output.path"])) == 80, "what was written before is as it was"
+
+
+def test_tables_of_other_formats_are_not_read_as_parquet(score, basics, corpus):
+    log = corpus / "_delta_log"
+    log.mkdir()
+    (log / "00000000000000000000.json").write_text("{}")
+    refused(score, basics, InputError, "Delta", "input.table")
+    (log / "00000000000000000000.json").unlink()
+    log.rmdir()
+    (corpus / "metadata").mkdir()
+    (corpus / "metadata" / "v1.metadata.json").write_text("{}")
+    refused(score, basics, InputError, "Iceberg")
+
+
+def test_an_output_that_would_harm_something(score, basics, corpus, tmp_path):
+    refused(score, basics | {"output.path": str(corpus / "scores")}, SettingsError, "lie in one another")
+    refused(score, basics | {"output.path": str(corpus)}, SettingsError, "lie in one another")
+    foreign = write_corpus(tmp_path / "foreign", days=1)
+    refused(score, basics | {"output.path": str(foreign)}, OutputError, "has not written")
+    assert len(table_of(foreign)) == 40
+
+
+def test_another_partitioning_is_refused(score, basics, tmp_path):
+    score(basics)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    pq.write_table(pa.table({"doc_id": ["x"], "text": ["z"]}), flat / "a.parquet")
+    refused(score, basics | {"input.path": str(flat)}, RefusedError, "partitioned by dt", "nothing")
+    assert len(table_of(basics["output.path"])) == 120
+
+
+def test_a_bad_condition(score, basics):
+    refused(score, basics | {"input.where": "no_such_column > 3"}, SettingsError, "no_such_column")
+
+
+def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, tmp_path, checkpoint):
+    """Token ids beyond the model's vocabulary make real rows fail in the real model."""
+    import shutil
+
+    path = tmp_path / "narrow"
+    shutil.copytree(checkpoint(), path)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(path / "model.safetensors")
+    name = "distilbert.embeddings.word_embeddings.weight"
+    weights[name] = weights[name][:60].clone()
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PartitionsFailedError, match=r"3 of 3 partitions were not published.*max_failed_share"):
+        score(basics | {"model.path": str(path)})
+    assert not list(Path(basics["output.path"]).rglob("*.parquet"))
+    run = score(basics | {"model.path": str(path), "max_failed_share": 1.0})
+    assert run.result["documents_by_status"]["failed"] > 0
+    reasons = {r for r in table_of(basics["output.path"])["status_reason"].to_pylist() if r}
+    assert reasons
+    assert all(reason.startswith("model: IndexError") for reason in reasons)
+
+
+# --- as a user runs it: spark-submit in a process of its own ----------------------------------------------------------
+
+
+def test_spark_submit_scores_and_reports(basics, tmp_path):
+    done = submit(basics, directory=tmp_path)
+    assert done.code == 0, done.err
+    assert "done: 120 documents in, 120 out: 120 scored" in done.out
+    assert done.result["exit_code"] == 0
+    assert done.result["documents_by_status"] == {"scored": 120, "empty": 0, "failed": 0}
+    assert done.result["model_loads"] == done.result["workers"]
+    assert done.result["documents_evaluated"] == 120
+    record = Path(f"{basics['output.path']}.job/runs/{done.result['run_id']}.json")
+    assert json.loads(record.read_text())["documents_out"] == 120
+    assert len(table_of(basics["output.path"])) == 120
+
+
+def test_plain_python_runs_the_job_too(basics, tmp_path):
+    import subprocess
+    import sys
+
+    from cluster import clean_environment
+
+    arguments = [f"--set={k}={v}" for k, v in basics.items()]
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "jobs" / "score.py"), *arguments],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(table_of(basics["output.path"])) == 120
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"model.precision": "fp31"}, 2, "model.precision 'fp31'"),
+        ({"input.path": "/no/such/corpus"}, 3, "/no/such/corpus"),
+        ({"model.path": "/no/such/model"}, 4, "/no/such/model"),
+        ({"output.path": "/proc/scores"}, 7, "/proc/scores"),
+    ],
+)
+def test_each_failure_is_one_line_and_its_exit_code(basics, tmp_path, changes, code, words):
+    done = submit(basics | changes, directory=tmp_path)
+    assert done.code == code, done.err
+    assert words in done.error
+    assert "Traceback" not in done.out + done.err
+    assert done.result["exit_code"] == code
+    assert words in done.result["message"]

@@ -1,0 +1,117 @@
+"""The column function and the DataFrame function in a real session."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from models import TRAINING_TEXT
+from pyspark.sql import functions as F
+
+import bigfive_udf
+from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.spark.udf import spark_model, with_scores
+from bigfive_udf.traits import PREDICTION_FIELDS, TRAITS
+
+PROBABILITIES = [f"prob_{t}" for t in TRAITS]
+TEXTS = [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in range(600)] + [None, "", "  "]
+
+
+@pytest.fixture(scope="module")
+def texts(spark):
+    return spark.createDataFrame(list(enumerate(TEXTS)), "id int, text string").repartition(5).cache()
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint):
+    return load_artifact(checkpoint()).predict(TEXTS, precision="fp32")
+
+
+def test_scores_in_spark_equal_those_without(spark, texts, checkpoint, expected):
+    scored = bigfive_udf.score_dataframe(texts, checkpoint(), precision="fp32")
+    assert [(c, t) for c, t in scored.dtypes][2:] == [(f.name, f.sql_type) for f in PREDICTION_FIELDS]
+    frame = scored.toPandas().sort_values("id")
+    np.testing.assert_allclose(frame[PROBABILITIES], expected[PROBABILITIES], atol=1e-5)
+    for column in ("n_tokens", "n_windows", "truncated", "status", "status_reason", "model_id"):
+        assert frame[column].tolist() == expected[column].tolist(), column
+
+
+def test_probabilities_that_do_not_exist_are_null_not_nan(texts, checkpoint):
+    scored = bigfive_udf.score_dataframe(texts, checkpoint())
+    empty = scored.where("status = 'empty'")
+    assert empty.count() == 3
+    assert empty.where(" AND ".join(f"{c} IS NULL" for c in [*PROBABILITIES, "label_openness"])).count() == 3
+
+
+def test_labels_are_what_sql_says_of_the_stored_float(texts, checkpoint, tmp_path):
+    model = load_artifact(checkpoint())
+    somewhere = float(np.float32(model.predict(TEXTS[:1], precision="fp32").prob_openness[0]))
+    spark_side = spark_model(texts.sparkSession, model, precision="fp32")
+    thresholds = dict.fromkeys(TRAITS, 0.3) | {"openness": somewhere}
+    with_scores(texts, spark_side, "text", thresholds).write.parquet(str(tmp_path / "scores"))
+    import duckdb
+
+    disagreeing = duckdb.sql(
+        f"SELECT count(*) FROM read_parquet('{tmp_path}/scores/*.parquet') WHERE "
+        f"label_openness IS DISTINCT FROM (prob_openness::DOUBLE >= {somewhere!r}::DOUBLE) OR "
+        "label_neuroticism IS DISTINCT FROM (prob_neuroticism::DOUBLE >= 0.3)"
+    ).fetchall()
+    assert disagreeing == [(0,)]
+
+
+def test_each_row_is_evaluated_once_however_the_result_is_used(texts, checkpoint):
+    model = spark_model(texts.sparkSession, load_artifact(checkpoint()))
+    column = model.column
+    scored = texts.withColumn("s", column("text")).select("id", "s.*")
+    filtered = scored.where("prob_openness > 0.1 AND prob_neuroticism < 0.9").withColumn(
+        "twice", F.col("prob_openness") * 2
+    )
+    filtered.where("twice > 0.3").collect()
+    assert model.tally.value.documents == len(TEXTS)
+
+
+def test_each_worker_loads_the_model_once(spark, texts, checkpoint):
+    model = spark_model(spark, load_artifact(checkpoint(seed=7)))
+    for _ in range(3):
+        texts.repartition(8).withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
+    loads = model.tally.value.loads
+    assert model.tally.value.documents == 3 * len(TEXTS)
+    assert 1 <= len(loads) <= 2, "local[2] has two Python workers"
+    assert set(loads.values()) == {1}
+
+
+def test_a_worker_computes_with_the_threads_of_its_task(spark, texts, checkpoint):
+    model = spark_model(spark, load_artifact(checkpoint()))
+    texts.withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
+    assert model.tally.value.threads == int(spark.conf.get("spark.task.cpus", "1"))
+
+
+def test_rows_gathered_over_several_arrow_batches_come_back_in_order(spark, texts, checkpoint, expected):
+    before = spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch")
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
+    try:
+        frame = bigfive_udf.score_dataframe(texts, checkpoint(), precision="fp32").toPandas().sort_values("id")
+    finally:
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
+    np.testing.assert_allclose(frame[PROBABILITIES], expected[PROBABILITIES], atol=1e-5)
+
+
+def test_score_udf_works_in_select(spark, texts, checkpoint, expected):
+    score = bigfive_udf.score_udf(spark, checkpoint(), precision="fp32")
+    rows = (
+        texts.select("id", score("text").alias("scores")).select("id", "scores.prob_openness").orderBy("id").collect()
+    )
+    got = np.array([np.nan if r[1] is None else r[1] for r in rows])
+    np.testing.assert_allclose(got, expected["prob_openness"].to_numpy(), atol=1e-5)
+
+
+def test_a_missing_or_wrong_text_column_is_said_at_once(texts, checkpoint):
+    with pytest.raises(InputError, match="no column body; the columns are id, text"):
+        bigfive_udf.score_dataframe(texts, checkpoint(), text_column="body")
+    with pytest.raises(InputError, match="text column id is of type int"):
+        bigfive_udf.score_dataframe(texts, checkpoint(), text_column="id")
+
+
+def test_a_column_that_scoring_adds_is_refused(texts, checkpoint):
+    with pytest.raises(SettingsError, match="has a column status"):
+        bigfive_udf.score_dataframe(texts.withColumn("Status", F.lit(1)), checkpoint())
