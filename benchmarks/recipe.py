@@ -7,6 +7,7 @@ It follows the pandas-UDF guides for Hugging Face pipelines on Spark: one pipeli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 from pyspark.sql import Column
@@ -29,7 +30,7 @@ def recipe_udf(path: str) -> Callable[[Column], Column]:
             "text-classification", model=path, device=-1, top_k=None, function_to_apply="sigmoid", truncation=True
         )
         for batch in batches:
-            answers = classify(batch.tolist(), batch_size=BATCH_SIZE)
+            answers: list[list[dict[str, Any]]] = classify(batch.tolist(), batch_size=BATCH_SIZE)  # type: ignore[assignment]
             yield pd.DataFrame([{score["label"]: score["score"] for score in answer} for answer in answers])[
                 list(TRAITS)
             ]

@@ -41,7 +41,7 @@ class Finished:
 
     @property
     def error(self) -> str:
-        """The line that begins with error:, of which there must be one; spark-submit prints a job's stderr to stdout."""
+        """The line that begins with error:, of which there must be one; spark-submit sends a job's stderr to stdout."""
         lines = [line for line in (self.out + self.err).splitlines() if line.startswith("error:")]
         assert len(lines) == 1, self.out + self.err
         return lines[0]
