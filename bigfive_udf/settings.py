@@ -62,7 +62,7 @@ class InputSettings(Section):
 
 class OutputSettings(Section):
     path: str = Field(
-        description="directory of the score table; the job's own files lie in <path>.job", json_schema_extra=_PATH
+        description="directory of the score table; the job's own files lie in PATH.job", json_schema_extra=_PATH
     )
     format: Literal["parquet"] = Field("parquet", description="kind of table")
     target_file_mb: int = Field(128, ge=1, description="MB that a file of the table should have, about")

@@ -1,0 +1,59 @@
+"""Makes docs/settings.md of the settings' own definitions: `python -m bigfive_udf.settings_reference`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from pydantic_core import PydanticUndefined
+
+from bigfive_udf.settings import ScoreSettings, Section
+
+JOBS: dict[str, type[Section]] = {"score": ScoreSettings}
+
+_HEAD = """# Settings
+
+Every setting of every job, made from the code by `python -m bigfive_udf.settings_reference`.
+Set them in the file of `--config` or with `--set key.path=value`, where the value is YAML. A relative path counts from
+the repository's root in the shipped files of conf/, from the file's own folder in any other file, and from the working
+directory in `--set`.
+"""
+
+
+def reference() -> str:
+    """The page as Markdown."""
+    pages = [_HEAD]
+    for job, settings in JOBS.items():
+        rows = "\n".join(f"| `{key}` | {kind} | {default} | {about} |" for key, kind, default, about in _rows(settings))
+        pages.append(f"## jobs/{job}.py\n\n| setting | type | default | meaning |\n|---|---|---|---|\n{rows}\n")
+    return "\n".join(pages)
+
+
+def _rows(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from _rows(annotation, f"{prefix}{name}.")
+            continue
+        default = "*required*" if field.default is PydanticUndefined else f"`{json.dumps(field.default)}`"
+        yield prefix + name, _type_name(annotation), default, field.description or ""
+
+
+def _type_name(annotation: Any) -> str:
+    arguments = get_args(annotation)
+    if not arguments:
+        return {"str": "string", "int": "integer", "float": "number", "bool": "true or false", "NoneType": "null"}.get(
+            annotation.__name__, str(annotation)
+        )
+    if get_origin(annotation) is list:
+        return f"list of {_type_name(arguments[0])}s"
+    if get_origin(annotation) is dict:
+        return "map of string to number"
+    if all(isinstance(a, str) for a in arguments):
+        return ", ".join(f"`{a}`" for a in arguments)
+    return " or ".join(_type_name(a) for a in arguments if not isinstance(a, float))
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
