@@ -13,7 +13,7 @@ extras = {
     "train": ["accelerate>=1.1", "scikit-learn>=1.4"],
     "demo": ["pyspark>=3.5,<5", "accelerate>=1.1", "scikit-learn>=1.4"],
     "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "duckdb>=1.1", "scikit-learn>=1.4",
-            "pandas-stubs", "types-PyYAML", "setuptools>=69"],
+            "pandas-stubs", "pyspark[connect]>=3.5,<5", "types-PyYAML", "setuptools>=69"],
 }
 
 setup(

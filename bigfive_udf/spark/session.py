@@ -52,7 +52,9 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
     for key, value in _ALWAYS.items():
         builder = builder.config(key, value)
     _refuse_gpu_in_local_mode(given)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    require_classic(session)
+    return session
 
 
 def require_classic(spark: Any) -> None:

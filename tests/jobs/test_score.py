@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cluster import REPOSITORY, submit
+from cluster import REPOSITORY, clean_environment, submit
 from corpora import write_corpus
 from models import TRAINING_TEXT
 from oracle import Oracle
@@ -371,6 +373,31 @@ def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, t
     assert all(reason.startswith("model: IndexError") for reason in reasons)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_the_table_as_it_was(score, basics, small_disk):
+    settings = basics | {"output.path": str(small_disk / "scores")}
+    score(settings)
+    before = table_of(small_disk / "scores")
+    free = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize - 12_000))
+    refused(score, settings, OutputError, "full", "free space")
+    assert table_of(small_disk / "scores").equals(before)
+    (small_disk / "filler").unlink()
+    score(settings)
+    assert len(table_of(small_disk / "scores")) == 120
+
+
 # --- as a user runs it: spark-submit in a process of its own ----------------------------------------------------------
 
 
@@ -388,11 +415,6 @@ def test_spark_submit_scores_and_reports(basics, tmp_path):
 
 
 def test_plain_python_runs_the_job_too(basics, tmp_path):
-    import subprocess
-    import sys
-
-    from cluster import clean_environment
-
     arguments = [f"--set={k}={v}" for k, v in basics.items()]
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "jobs" / "score.py"), *arguments],

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from cluster import clean_environment
 from models import TRAINING_TEXT
 from pyspark.sql import functions as F
 
@@ -115,3 +119,24 @@ def test_a_missing_or_wrong_text_column_is_said_at_once(texts, checkpoint):
 def test_a_column_that_scoring_adds_is_refused(texts, checkpoint):
     with pytest.raises(SettingsError, match="has a column status"):
         bigfive_udf.score_dataframe(texts.withColumn("Status", F.lit(1)), checkpoint())
+
+
+def test_a_session_of_spark_connect_is_refused(checkpoint, tmp_path):
+    """A real Connect session in a process of its own, since one process has either kind."""
+    program = f"""
+from pyspark.sql import SparkSession
+import bigfive_udf
+from bigfive_udf.errors import SettingsError
+spark = SparkSession.builder.remote("local[1]").getOrCreate()
+try:
+    bigfive_udf.score_dataframe(spark.createDataFrame([("a",)], "text string"), {str(checkpoint())!r})
+except SettingsError as error:
+    print("refused:", error)
+spark.stop()
+"""
+    pytest.importorskip("grpc", reason="pyspark[connect] is not installed")
+    environment = clean_environment(PYSPARK_PYTHON=sys.executable)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180
+    )
+    assert "refused: this is a Spark Connect session, which is not supported" in done.stdout, done.stderr

@@ -1,0 +1,53 @@
+"""The README's commands and code, run as they are printed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from cluster import REPOSITORY, clean_environment
+from corpora import write_corpus
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def block(heading: str, language: str) -> str:
+    section = README[README.index(f"## {heading}") :]
+    found = re.search(rf"^```{language}\n(.*?)^```", section, re.S | re.M)
+    assert found is not None
+    return found[1]
+
+
+def test_the_notebook_example_runs(spark, checkpoint):
+    code = block("In a notebook", "python").replace("models/default", str(checkpoint()))
+    df = spark.createDataFrame([(1, "some text"), (2, None)], "id int, body string")
+    names: dict[str, object] = {"spark": spark, "df": df}
+    exec(code.replace("\ndf.select", "\nlast = df.select"), names)
+    assert sorted(row["status"] for row in names["scores"].collect()) == ["empty", "scored"]
+    assert sorted(row["status"] for row in names["last"].collect()) == ["empty", "scored"]
+
+
+def test_the_commands_for_ones_own_table_run_in_a_clean_shell(checkpoint, tmp_path):
+    """From a shell without anything set, through `source .venv/bin/activate`, as a user would."""
+    corpus = write_corpus(tmp_path / "texts", days=1, rows=20)
+    table = pq.read_table(corpus).drop_columns(["dt"]).rename_columns(["id", "author", "body"])
+    pq.write_table(table, corpus / "dt=2026-01-05" / "part-0.parquet")
+    commands = block("Score your own table", "")
+    for printed, here in {
+        "/data/texts": str(corpus),
+        "/data/scores": str(tmp_path / "scores"),
+        "models/default": str(checkpoint()),
+        ".venv/bin/activate": str(Path(sys.prefix) / "bin" / "activate"),
+    }.items():
+        assert printed in commands
+        commands = commands.replace(printed, here)
+    environment = {k: v for k, v in clean_environment().items() if k not in ("PATH", "PYSPARK_PYTHON")}
+    environment["PATH"] = "/usr/local/bin:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pq.read_table(tmp_path / "scores")["id"].to_pylist() == table["id"].to_pylist()
