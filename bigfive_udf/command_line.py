@@ -3,49 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import secrets
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from bigfive_udf import __version__
 from bigfive_udf.errors import BigFiveError, SettingsError
-
-
-@dataclass
-class Run:
-    """One execution of a job: its name in records, its start, and what is to be told of it, whatever happens."""
-
-    job: str
-    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    run_id: str = ""
-    result: dict[str, Any] = field(default_factory=dict)
-    """what --result and the run record hold beside the exit code: filled while the job goes on"""
-    keep_record: Callable[[str], None] | None = None
-    """where the record goes beside --result, once the job knows its table"""
-
-    def __post_init__(self) -> None:
-        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-    def record(self, exit_code: int, message: str, trace: str | None) -> str:
-        """The JSON of --result."""
-        finished = datetime.now(timezone.utc)
-        about = {
-            "job": self.job,
-            "run_id": self.run_id,
-            "exit_code": exit_code,
-            "message": message,
-            "version": __version__,
-            "started": self.started.isoformat(),
-            "finished": finished.isoformat(),
-            "seconds": round((finished - self.started).total_seconds(), 3),
-        }
-        return json.dumps(about | self.result | ({"trace": trace} if trace else {}), indent=2, default=str) + "\n"
+from bigfive_udf.runs import Run
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,10 +18,10 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see --help")
 
 
-def parser(description: str, default_config: str) -> argparse.ArgumentParser:
+def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of every job."""
     made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--config", default=default_config, metavar="FILE", help="settings, YAML (default: %(default)s)")
+    made.add_argument("--config", metavar="FILE", help="settings, YAML; without it all but --set has its default")
     made.add_argument(
         "--set", action="append", default=[], metavar="key.path=value", help="override a setting; may repeat"
     )
@@ -65,6 +30,14 @@ def parser(description: str, default_config: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--verbose", action="store_true", help="show Spark's own log and stack traces")
     return made
+
+
+def positive(text: str) -> int:
+    """A flag's value that must be a whole number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:

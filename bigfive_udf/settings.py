@@ -159,8 +159,8 @@ class ScoreSettings(Section):
 S = TypeVar("S", bound=Section)
 
 
-def load_settings(kind: type[S], config: str | Path, overrides: Sequence[str] = ()) -> S:
-    """Read `config`, apply `key.path=value` overrides, resolve relative paths, validate.
+def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[str] = ()) -> S:
+    """Read `config`, if there is one, apply `key.path=value` overrides, resolve relative paths, validate.
 
     A relative path in the file is relative to the repository's root for the shipped files in conf/ and to the file's
     own folder elsewhere; one in an override is relative to the working directory.
@@ -168,8 +168,8 @@ def load_settings(kind: type[S], config: str | Path, overrides: Sequence[str] = 
     Raises:
         SettingsError: the file can't be read, or a key, type or value is wrong.
     """
-    file = Path(config)
-    values = _resolved(kind, _read(file), _base_folder(file))
+    file = Path(config) if config is not None else None
+    values = _resolved(kind, _read(file), _base_folder(file)) if file is not None else {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -247,7 +247,7 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
     values[last] = value
 
 
-def _one_line(kind: type[Section], error: ValidationError, file: Path) -> str:
+def _one_line(kind: type[Section], error: ValidationError, file: Path | None) -> str:
     found = error.errors()
     first = found[0]
     keys = [str(part) for part in first["loc"]]
@@ -260,7 +260,10 @@ def _one_line(kind: type[Section], error: ValidationError, file: Path) -> str:
         cure = f"did you mean {close[0]}?" if close else f"the keys there are {', '.join(known)}"
         message = f"{key}: there is no such setting; {cure}"
     elif first["type"] == "missing":
-        message = f"{key} is not set: set it in {file} or with --set {key}=..."
+        place = f"in {file}" if file is not None else "in a file of --config"
+        section = _section(kind, keys)
+        needed = f"{key}.{next(iter(section.model_fields))}" if section else key
+        message = f"{needed} is not set: set it {place} or with --set {needed}=..."
     elif first["type"] == "value_error":
         message = str(first["ctx"]["error"])
         message = message if "." in message.split(":")[0] or not key else f"{key}: {message}"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from functools import partial
-from pathlib import Path
 
-from bigfive_udf.command_line import Run, main, parser
+from bigfive_udf.command_line import main, parser, positive
 from bigfive_udf.errors import PartitionsFailedError
 from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.runs import Run
 from bigfive_udf.settings import ScoreSettings, load_settings
 from bigfive_udf.spark.corpus import open_corpus
 from bigfive_udf.spark.failures import spark_failures
@@ -25,13 +25,13 @@ from bigfive_udf.spark.udf import spark_model
 from bigfive_udf.tables.parquet_table import ParquetTable
 from bigfive_udf.tables.partitions import Selection
 
-FLAGS = parser(__doc__ or "", default_config=str(Path(__file__).resolve().parent.parent / "conf" / "score.yaml"))
+FLAGS = parser(__doc__ or "")
 FLAGS.add_argument(
     "--partition", action="append", default=[], metavar="dt=2026-11-22", help="only this partition; may repeat"
 )
 FLAGS.add_argument("--since", metavar="dt=...", help="only partitions from this one on")
 FLAGS.add_argument("--until", metavar="dt=...", help="only partitions up to this one, inclusive")
-FLAGS.add_argument("--limit", type=int, metavar="N", help="at most N partitions, the first ones")
+FLAGS.add_argument("--limit", type=positive, metavar="N", help="at most N partitions, the first ones")
 FLAGS.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
 

@@ -21,8 +21,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from bigfive_udf.command_line import Run, main
+from bigfive_udf.command_line import main
 from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.runs import Run
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.session import job_session
 from bigfive_udf.traits import LETTERS, SCORE_FIELDS, SCORED, TRAITS, probability_column

@@ -37,7 +37,7 @@ class Placement:
 
 
 def look(use_gpu: bool = True) -> Hardware:
-    """Describe the machine this is called on. Imports torch only where an NVIDIA device may be there."""
+    """Describe the machine this is called on."""
     return Hardware(platform.node(), _cpu_has_bf16(), _cuda_has_bf16() if use_gpu else None)
 
 
@@ -89,8 +89,6 @@ def _cpu_has_bf16() -> bool:
 
 
 def _cuda_has_bf16() -> bool | None:
-    if not Path("/proc/driver/nvidia").exists() and not os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return None
     import torch
 
     if not torch.cuda.is_available():

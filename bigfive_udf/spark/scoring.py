@@ -10,7 +10,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from bigfive_udf.command_line import Run
+from bigfive_udf.runs import Run
 from bigfive_udf.settings import OutputSettings, ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.udf import SparkModel, with_scores

@@ -12,7 +12,7 @@ import pytest
 from cluster import REPOSITORY
 from corpora import write_corpus
 
-from bigfive_udf.command_line import Run
+from bigfive_udf.runs import Run
 
 
 @pytest.fixture(scope="session")
