@@ -78,7 +78,10 @@ class Artifact:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return _or_artifact_error(self.path, lambda: AutoTokenizer.from_pretrained(self.path, local_files_only=True))
+        config = self._transformers_config  # given, because transformers would look for our own kind of it in vain
+        return _or_artifact_error(
+            self.path, lambda: AutoTokenizer.from_pretrained(self.path, config=config, local_files_only=True)
+        )
 
     def pack(self, precision: str) -> Bundle:
         """The bundle that workers load, its weights in `precision`."""

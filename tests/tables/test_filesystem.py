@@ -1,0 +1,364 @@
+"""The seam to storage, on the local disk and over Hadoop: what one does, the other does too, and nothing by halves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigfive_udf.tables import filesystem
+from bigfive_udf.tables.filesystem import FileSystem, HadoopFileSystem, LocalFileSystem, local_path
+
+
+@dataclass(frozen=True)
+class Store:
+    """A file system, and a directory in its form of path; `disk` is the same directory for `open` and `os`."""
+
+    fs: FileSystem
+    root: str
+    disk: Path
+
+    def at(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def tree(self, name: str = "") -> dict[str, str]:
+        """Every file below, by its path there, read without the file system under test."""
+        base = self.disk / name
+        found = sorted(p for p in base.rglob("*") if p.is_file() and not p.name.endswith(".crc"))
+        return {str(p.relative_to(base)): p.read_text() for p in found}
+
+    def make(self, **directories: str) -> None:
+        """Directories that each hold two files of one content."""
+        for name, content in directories.items():
+            (self.disk / name).mkdir(parents=True)
+            for file in ("a", "b"):
+                (self.disk / name / file).write_text(content)
+
+
+@pytest.fixture(params=["local", "hadoop"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return Store(LocalFileSystem(), str(tmp_path), tmp_path)
+    spark = request.getfixturevalue("spark")
+    return Store(HadoopFileSystem(spark._jvm, spark._jsc.hadoopConfiguration()), f"file:{tmp_path}", tmp_path)
+
+
+@pytest.fixture(params=["exchange", "renames"])
+def swap_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Both ways of the local file system: systems that can't exchange paths are rare, and not among those at hand."""
+    if request.param == "renames":
+        monkeypatch.setattr(filesystem, "_exchange", lambda a, b: False)
+    return LocalFileSystem().swap_in
+
+
+# --- small files ---
+
+
+@pytest.mark.parametrize("content", ["", "one line\n", "naïve 東京 😀\r\n\x00\n", "x" * 300_000])
+def test_a_file_is_read_as_it_was_put_even_where_its_directory_was_missing(store, content):
+    store.fs.put(store.at("a/b c/record.json"), content)
+    assert store.fs.read(store.at("a/b c/record.json")) == content
+    assert (store.disk / "a/b c/record.json").read_bytes() == content.encode()
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(store):
+    for content in ("a long first content", "short"):
+        store.fs.put(store.at("runs/r.json"), content)
+    assert store.tree() == {"runs/r.json": "short"}
+
+
+def test_a_content_that_cannot_be_written_leaves_the_old_one(store):
+    store.fs.put(store.at("r.json"), "old")
+    with pytest.raises(UnicodeEncodeError):
+        store.fs.put(store.at("r.json"), "new \ud800")
+    assert store.tree() == {"r.json": "old"}
+
+
+def test_a_file_that_the_disk_cannot_hold_leaves_the_old_one(tmp_path):
+    path = tmp_path / "r.json"
+    LocalFileSystem().put(str(path), "old")
+    program = """
+import resource, sys
+from bigfive_udf.tables.filesystem import LocalFileSystem
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # as a full disk: the write fails in the middle
+try:
+    LocalFileSystem().put(sys.argv[1], "new" * 100_000)
+except OSError as error:
+    print(error.strerror)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "File too large\n"
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"r.json": "old"}
+
+
+def test_a_reader_and_a_killed_writer_leave_every_content_whole(tmp_path):
+    path = tmp_path / "r.json"
+    program = """
+import sys
+from bigfive_udf.tables.filesystem import LocalFileSystem
+while True:
+    for letter in "ab":
+        LocalFileSystem().put(sys.argv[1], letter * 4_000_000)
+"""
+    seen = set()
+    writer = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    try:
+        started = time.monotonic()
+        while (elapsed := time.monotonic() - started) < 1 or (len(seen) < 2 and elapsed < 20):
+            if path.exists():
+                seen.add(path.read_text())
+    finally:
+        writer.kill()
+        writer.wait()
+    assert seen == {"a" * 4_000_000, "b" * 4_000_000}
+    assert path.read_text() in seen
+
+
+@pytest.mark.parametrize("what", ["put", "make_directory", "read", "files"])
+def test_a_path_below_a_file_is_an_os_error(store, what):
+    (store.disk / "file").write_text("content")
+    calls: dict[str, Callable[[str], Any]] = {
+        "put": lambda path: store.fs.put(path, "new"),
+        "make_directory": store.fs.make_directory,
+        "read": store.fs.read,
+        "files": lambda path: list(store.fs.files(path)),
+    }
+    with pytest.raises(OSError) as failed:
+        calls[what](store.at("file/below"))
+    assert failed.value.strerror, "the message of the job is made of it"
+    assert store.tree() == {"file": "content"}
+
+
+def test_a_file_put_in_the_place_of_a_directory_is_an_os_error(store):
+    store.make(directory="x")
+    with pytest.raises(OSError):
+        store.fs.put(store.at("directory"), "new")
+    assert store.tree() == {"directory/a": "x", "directory/b": "x"}
+
+
+def test_a_missing_file_is_file_not_found(store):
+    with pytest.raises(FileNotFoundError):
+        store.fs.read(store.at("missing"))
+    with pytest.raises(FileNotFoundError):
+        list(store.fs.files(store.at("missing")))
+
+
+# --- directories ---
+
+
+def test_making_a_directory_makes_those_above_and_again_is_fine(store):
+    for _ in range(2):
+        store.fs.make_directory(store.at("a/b/c"))
+    assert (store.disk / "a/b/c").is_dir()
+    assert store.fs.exists(store.at("a/b"))
+    assert not store.fs.exists(store.at("a/x"))
+
+
+def test_deleting_takes_a_file_or_a_tree_and_nothing_there_is_fine(store):
+    store.make(**{"tree/deep": "x", "kept": "y"})
+    store.fs.delete(store.at("tree"))
+    store.fs.delete(store.at("kept/a"))
+    store.fs.delete(store.at("missing"))
+    assert store.tree() == {"kept/b": "y"}
+    assert not (store.disk / "tree").exists()
+
+
+def test_deleting_a_link_to_a_directory_keeps_what_it_leads_to(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    LocalFileSystem().delete(str(tmp_path / "link"))
+    assert os.listdir(tmp_path) == ["precious"]
+    assert os.listdir(tmp_path / "precious") == ["file"]
+
+
+def test_files_are_those_that_find_finds_with_size_and_time(store):
+    for i, name in enumerate(["a", "dt=1/b.parquet", "dt=1/_x/c", "dt=1/.hidden", "dt=%2F é/d e", "z/z/z"]):
+        file = store.disk / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x" * i)
+        os.utime(file, (1.7e9 + i, 1.7e9 + i))
+    (store.disk / "empty").mkdir()
+    found = subprocess.run(
+        ["find", str(store.disk), "-type", "f", "-printf", "%P|%s|%T@\n"], capture_output=True, text=True, check=True
+    )
+    expected = {(p, int(size), float(time)) for p, size, time in (r.split("|") for r in found.stdout.splitlines())}
+    files = list(store.fs.files(store.root))
+    assert len(files) == 6
+    assert {(f.path.removeprefix(store.root + "/"), f.size, f.modified) for f in files} == expected
+
+
+def test_the_files_of_a_file_are_itself(store):
+    (store.disk / "one").write_text("123")
+    (info,) = store.fs.files(store.at("one"))
+    assert (info.path, info.size) == (store.at("one"), 3)
+
+
+def test_links_are_followed_and_a_loop_of_links_ends(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("123")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "dt=1").symlink_to(tmp_path / "real")
+    assert [(f.path, f.size) for f in LocalFileSystem().files(f"{tmp_path}/corpus")] == [
+        (f"{tmp_path}/corpus/dt=1/file", 3)
+    ]
+    (tmp_path / "corpus" / "loop").symlink_to(tmp_path / "corpus")
+    with pytest.raises(OSError):
+        list(LocalFileSystem().files(f"{tmp_path}/corpus"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("c/dt=1", ["c/dt=1"]),
+        ("c/*", ["c/dt=1", "c/dt=2", "c/dt=30"]),
+        ("c/dt=?", ["c/dt=1", "c/dt=2"]),
+        ("c/dt=[2-3]*", ["c/dt=2", "c/dt=30"]),
+        ("c/dt=[^1]", ["c/dt=2"]),
+        ("c/dt={1,30}", ["c/dt=1", "c/dt=30"]),
+        ("{c,d}/dt=1", ["c/dt=1", "d/dt=1"]),
+        ("*/dt=1", ["c/dt=1", "d/dt=1"]),
+        ("c/dt=9", []),
+        ("nothing/*", []),
+        ("x/[draft]", ["x/[draft]"]),
+        ("x/{a,b}", ["x/{a,b}"]),
+    ],
+)
+def test_a_glob_names_the_same_paths_on_every_file_system(store, pattern, expected):
+    for name in ("c/dt=1", "c/dt=2", "c/dt=30", "d/dt=1", "x/[draft]", "x/{a,b}"):
+        (store.disk / name).mkdir(parents=True)
+    assert store.fs.expand(store.at(pattern)) == [store.at(name) for name in expected]
+
+
+# --- swapping in ---
+
+
+def test_a_directory_is_put_where_nothing_was(store):
+    store.make(new="x")
+    store.fs.swap_in(store.at("new"), store.at("table/dt=1"))
+    assert store.tree() == {"table/dt=1/a": "x", "table/dt=1/b": "x"}
+
+
+def test_a_directory_takes_the_place_of_another_which_then_lies_where_it_was(store):
+    store.make(new="x", **{"table/dt=1": "y"})
+    store.fs.swap_in(store.at("new"), store.at("table/dt=1"))
+    assert store.tree() == {"new/a": "y", "new/b": "y", "table/dt=1/a": "x", "table/dt=1/b": "x"}
+    assert sorted(os.listdir(store.disk)) == ["new", "table"]
+
+
+def test_a_directory_that_is_not_there_takes_nobodys_place(store):
+    store.make(table="y")
+    with pytest.raises(OSError):
+        store.fs.swap_in(store.at("missing"), store.at("table"))
+    assert store.tree() == {"table/a": "y", "table/b": "y"}
+
+
+def test_a_system_that_cannot_exchange_ends_the_same(tmp_path, swap_in):
+    store = Store(LocalFileSystem(), str(tmp_path), tmp_path)
+    store.make(new="x", table="y")
+    swap_in(store.at("new"), store.at("table"))
+    assert store.tree() == {"new/a": "y", "new/b": "y", "table/a": "x", "table/b": "x"}
+    with pytest.raises(OSError):
+        swap_in(store.at("missing"), store.at("table"))
+    assert store.tree("table") == {"a": "x", "b": "x"}
+    assert sorted(os.listdir(tmp_path)) == ["new", "table"]
+
+
+def test_a_directory_of_another_disk_is_refused_and_both_stay(tmp_path, swap_in):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    store = Store(LocalFileSystem(), str(tmp_path), tmp_path)
+    store.make(table="y")
+    with _directory(other / f"bigfive-test-{os.getpid()}") as new:
+        (new / "a").write_text("x")
+        with pytest.raises(OSError, match="Invalid cross-device link"):
+            swap_in(str(new), store.at("table"))
+        with pytest.raises(OSError, match="Invalid cross-device link"):
+            swap_in(str(new), store.at("not yet there"))
+        assert (new / "a").read_text() == "x"
+    assert store.tree() == {"table/a": "y", "table/b": "y"}
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[Path]:
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        LocalFileSystem().delete(str(path))
+
+
+READER = """
+import json, os, sys
+target, stop = sys.argv[1:]
+reads, seen, trouble = 0, set(), []
+print("ready", flush=True)
+while not os.path.exists(stop):
+    try:
+        directory = os.open(target, os.O_RDONLY | os.O_DIRECTORY)  # what is open stays what it is
+        names = sorted(os.listdir(directory))
+        contents = set()
+        for name in names:
+            with open(os.open(name, os.O_RDONLY, dir_fd=directory)) as file:
+                contents.add(file.read())
+        os.close(directory)
+    except OSError as error:
+        trouble.append(str(error))
+        continue
+    reads += 1
+    seen |= contents
+    if names != ["a", "b"] or len(contents) != 1:
+        trouble.append(f"{names} {contents}")
+print(json.dumps([reads, sorted(seen), trouble[:5]]))
+"""
+
+
+def test_a_reader_always_finds_one_whole_version_while_versions_are_swapped(tmp_path):
+    store = Store(LocalFileSystem(), str(tmp_path), tmp_path)
+    store.make(table="one", new="two")
+    stop = tmp_path / "stop"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, store.at("table"), str(stop)], stdout=subprocess.PIPE, text=True
+    )
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "ready\n"
+    swaps, deadline = 0, time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        store.fs.swap_in(store.at("new"), store.at("table"))
+        swaps += 1
+        time.sleep(0.0002 * (swaps % 5))  # else the reader may always meet the same half of the beat
+    stop.touch()
+    out, _ = reader.communicate(timeout=20)
+    reads, seen, trouble = json.loads(out)
+    assert trouble == []
+    assert swaps > 100
+    assert reads > 100
+    assert seen == ["one", "two"]
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("/a/b", "/a/b"),
+        ("file:/a/b", "/a/b"),
+        ("file:///a/b c", "/a/b c"),
+        ("s3a://bucket/a", None),
+        ("hdfs:///a", None),
+        ("a/b", None),
+    ],
+)
+def test_a_local_uri_has_a_plain_path_and_no_other_has(uri, expected):
+    assert local_path(uri) == expected
