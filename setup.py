@@ -12,14 +12,24 @@ extras = {
     "spark": ["pyspark>=3.5,<5"],
     "train": ["accelerate>=1.1", "scikit-learn>=1.4"],
     "demo": ["pyspark>=3.5,<5", "accelerate>=1.1", "scikit-learn>=1.4"],
-    "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "duckdb>=1.1", "scikit-learn>=1.4",
-            "pandas-stubs", "pyspark[connect]>=3.5,<5", "types-PyYAML", "setuptools>=69"],
+    "dev": [
+        "pytest>=8",
+        "hypothesis>=6",
+        "ruff>=0.8",
+        "mypy>=1.13",
+        "duckdb>=1.1",
+        "scikit-learn>=1.4",
+        "pandas-stubs",
+        "pyspark[connect]>=3.5,<5",
+        "types-PyYAML",
+        "setuptools>=69",
+    ],
 }
 
 setup(
     name="bigfive-udf",
     version=version,
-    description="Big Five personality traits of millions of texts on Spark: a nightly batch job, its model and its honest evaluation",
+    description="Big Five personality traits of millions of texts, every night, on Spark",
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
