@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 fail() { echo "error: $1" >&2; exit 1; }
 
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-    fail "Python 3.10 or newer is missing ($PYTHON is $("$PYTHON" --version 2>&1 | head -1 || true)): install it from python.org or your system's packages, or set PYTHON=/path/to/python3"
+    fail "Python 3.10 or newer is missing ($PYTHON: $("$PYTHON" --version 2>/dev/null || echo not found)): install it from python.org or your system's packages, or set PYTHON=/path/to/python3"
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
     fail "Python's venv module is missing: apt-get install python3-venv, or your system's package of that name"
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
