@@ -106,12 +106,9 @@ def _write(path: str, content: str) -> None:
 
 
 def _stop_spark() -> None:
-    if "pyspark" in sys.modules:
-        from pyspark.sql import SparkSession
-
-        session = SparkSession.getActiveSession()
-        if session is not None:
-            session.stop()
+    session = sys.modules.get("bigfive_udf.spark.session")  # None where no Spark was ever started
+    if session is not None:
+        session.stop()
 
 
 def _one_line(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """Settings that know every key they have and change nothing that they are given."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_min_length=1)
 
 
 class InputSettings(Section):
@@ -97,6 +98,8 @@ class LabelSettings(Section):
     @classmethod
     def _by_trait(cls, value: dict[str, float]) -> dict[str, float]:
         named = {LETTERS.get(key, key): threshold for key, threshold in value.items()}
+        if twice := [key for key in value if LETTERS.get(key, key) != key and LETTERS.get(key) in value]:
+            raise ValueError(f"{twice[0]} and {LETTERS[twice[0]]} are the same trait; give one of them")
         if unknown := sorted(set(named) - set(TRAITS)):
             raise ValueError(f"{unknown[0]!r} is no trait; the traits are {', '.join(TRAITS)}")
         return named
@@ -176,7 +179,7 @@ def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[
             raise SettingsError(f"--set {override}: write it as key.path=value")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
             raise SettingsError(f"--set {override}: the value is not YAML; put quotes around it") from None
         _assign(values, key, _resolved_key(kind, key.split("."), value, Path.cwd()), override)
     try:
@@ -190,7 +193,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"--config {file} can't be read: {error.strerror}; give the path of a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
         raise SettingsError(f"--config {file} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
@@ -223,6 +226,8 @@ def _resolved(kind: type[Section], values: Mapping[str, Any], base: Path, keys: 
 def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Path) -> Any:
     if isinstance(value, Mapping):
         return _resolved(kind, value, base, tuple(keys))
+    if value is None and _section(kind, keys) is not None:
+        return {}  # a section whose keys are all commented out
     section = _section(kind, keys[:-1])
     field = section.model_fields.get(keys[-1]) if section else None
     marks = field.json_schema_extra if field else None
@@ -230,8 +235,10 @@ def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Pa
         return value
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", value):
         return value  # a URI
-    path = base / Path(value).expanduser()
-    if marks == _PATH_OR_HUB and re.fullmatch(r"[\w.-]+/[\w.-]+", value) and not path.exists():
+    if not value:
+        return value  # refused by name later, not taken for the folder itself
+    path = base / os.path.expanduser(value)
+    if marks == _PATH_OR_HUB and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value) and not path.exists():
         return value
     return str(path)
 
@@ -267,6 +274,10 @@ def _one_line(kind: type[Section], error: ValidationError, file: Path | None) ->
     elif first["type"] == "value_error":
         message = str(first["ctx"]["error"])
         message = message if "." in message.split(":")[0] or not key else f"{key}: {message}"
+    elif first["type"] == "model_type":
+        message = f"{key} {value!r}: must be a section of settings, written as {key}: and indented keys below it"
+    elif first["type"] == "string_too_short":
+        message = f"{key} {value!r}: must not be empty"
     else:
         message = f"{key} {value!r}: {re.sub('^Input should be', 'must be', first['msg'])}"
     return message + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")

@@ -63,6 +63,15 @@ def with_labels(statements: pd.DataFrame) -> pd.DataFrame:
     return statements.assign(**{trait: high.where(statements["trait"] == trait) for trait in TRAITS})
 
 
+def unseen(bank: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
+    """The bank without the statements that somebody else happened to write too, case and punctuation aside."""
+
+    def words(texts: pd.Series) -> pd.Series:
+        return texts.str.lower().str.replace(r"[^a-z0-9]+", " ", regex=True).str.strip()
+
+    return bank[~words(bank["text"]).isin(words(held_out["text"]))].reset_index(drop=True)
+
+
 def digest(bank: pd.DataFrame) -> str:
     """sha256 over the texts and labels that were trained on."""
     return hashlib.sha256(bank[["text", *TRAITS]].to_csv(index=False).encode()).hexdigest()
@@ -79,6 +88,7 @@ def build(output: Path, bank: pd.DataFrame, held_out: pd.DataFrame, base: str, o
     from bigfive_udf.training.finetune import finetune, quiet_transformers
     from bigfive_udf.training.opposites import with_opposites
 
+    bank = unseen(bank, held_out)
     with new_artifact(output) as directory:
         encoder = base_models.locate(base)
         training = with_opposites(bank)

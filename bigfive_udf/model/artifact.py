@@ -52,7 +52,13 @@ class Artifact:
     @cached_property
     def max_length(self) -> int:
         """Tokens a window may have, special ones counted: what the artifact says, else what its encoder takes."""
-        return int(self.description.get("max_length") or min(self.position_limit, _LONGEST_DEFAULT))
+        length = self.description.get("max_length") or min(self.position_limit, _LONGEST_DEFAULT)
+        if not isinstance(length, int) or length > self.position_limit:
+            raise ArtifactError(
+                f"{self.path}/{DESCRIPTION} has max_length {length}, its encoder takes at most {self.position_limit} "
+                "tokens: train the artifact anew"
+            )
+        return length
 
     @cached_property
     def position_limit(self) -> int:
@@ -72,7 +78,9 @@ class Artifact:
             from bigfive_udf.model.modeling import BigFiveConfig
 
             return BigFiveConfig.from_pretrained(self.path)
-        return _or_artifact_error(self.path, lambda: AutoConfig.from_pretrained(self.path, local_files_only=True))
+        return _or_artifact_error(
+            self.path, lambda: AutoConfig.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+        )
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -80,7 +88,10 @@ class Artifact:
 
         config = self._transformers_config  # given, because transformers would look for our own kind of it in vain
         return _or_artifact_error(
-            self.path, lambda: AutoTokenizer.from_pretrained(self.path, config=config, local_files_only=True)
+            self.path,
+            lambda: AutoTokenizer.from_pretrained(
+                self.path, config=config, local_files_only=True, trust_remote_code=False
+            ),
         )
 
     def pack(self, precision: str) -> Bundle:
@@ -88,7 +99,10 @@ class Artifact:
         from bigfive_udf.model import bundle
 
         tensors = checkpoint.read_tensors(checkpoint.model_files(self.path))
-        return bundle.pack(self._transformers_config, tensors, self._tokenizer, self.logit_of_trait, precision)
+        try:
+            return bundle.pack(self._transformers_config, tensors, self._tokenizer, self.logit_of_trait, precision)
+        except ArtifactError as error:
+            raise ArtifactError(f"{self.path}: {error}") from None
 
     def options(
         self,
@@ -187,6 +201,7 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
         )
     config = checkpoint.read_json(directory / "config.json")
     checkpoint.check_safe(directory, config)
+    checkpoint.check_architecture(directory, config)
     digests = {p.name: checkpoint.sha256(p) for p in checkpoint.model_files(directory)}
     description: dict[str, Any] = {}
     if (directory / DESCRIPTION).exists():
@@ -222,8 +237,11 @@ def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"{target} can't be written: {error.strerror}; choose a path that you may write") from error
     try:
         yield aside
-        aside.chmod(0o755)
-        aside.rename(target)
+        try:
+            aside.chmod(0o755)
+            aside.rename(target)
+        except OSError as error:
+            raise OutputError(f"{target} can't be written: {error.strerror}; choose another path") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -270,6 +288,8 @@ def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[st
             f"{directory}/{DESCRIPTION} has the traits {description.get('traits')}, expected {list(TRAITS)}"
         )
     promised = description.get("files") or {}
+    if not isinstance(promised, dict):
+        raise ArtifactError(f"{directory}/{DESCRIPTION} has files {promised!r}, expected names and their sha256")
     for name, digest in promised.items():
         found = digests.get(name) or (checkpoint.sha256(directory / name) if (directory / name).is_file() else None)
         if found != digest:
@@ -279,9 +299,13 @@ def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[st
         raise ArtifactError(
             f"{directory / extra[0]} is not listed in {DESCRIPTION}: remove it or train the artifact anew"
         )
-    missing = [t for t in TRAITS if not isinstance((description.get("thresholds") or {}).get(t), (int, float))]
+    thresholds = description.get("thresholds")
+    thresholds = thresholds if isinstance(thresholds, dict) else {}
+    missing = [t for t in TRAITS if not (isinstance(v := thresholds.get(t), (int, float)) and 0 <= v <= 1)]
     if missing:
-        raise ArtifactError(f"{directory}/{DESCRIPTION} has no threshold for {', '.join(missing)}")
+        raise ArtifactError(
+            f"{directory}/{DESCRIPTION} has no threshold for {', '.join(missing)}: give each a number from 0 to 1"
+        )
 
 
 def _local_directory(path: str) -> Path:
@@ -320,4 +344,7 @@ def _or_artifact_error(path: Path, load: Any) -> Any:
     # transformers raises whatever its parsers raise; to the user all of it means that the directory is wrong.
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")[:200]
-        raise ArtifactError(f"{path} can't be loaded by transformers ({type(error).__name__}: {first_line})") from error
+        raise ArtifactError(
+            f"{path} can't be loaded by transformers ({type(error).__name__}: {first_line}): "
+            "save the model and its tokenizer there again with save_pretrained"
+        ) from error

@@ -47,6 +47,8 @@ def pack(config: Any, tensors: dict[str, Tensor], tokenizer: Any, logit_of_trait
             raise ArtifactError(
                 f"weight {name} holds values that are not finite numbers: train or copy the model again"
             )
+    _check_whole(config, tensors)
+    _check_vocabulary(config, tokenizer)
     about: dict[str, Any] = {"precision": precision, "pad_token_id": config.pad_token_id or 0}
     files = {TOKENIZER: _tokenizer_definition(tokenizer)}
     parts = _fast_parts(config, tensors)
@@ -77,6 +79,39 @@ def load_forward(directory: Path, about: dict[str, Any], device: torch.device) -
 
     spec = about["spec"] | {"head_activations": tuple(about["spec"]["head_activations"])}
     return Encoder(EncoderSpec(**spec), load_file(directory / WEIGHTS, device=str(device)))
+
+
+def _check_whole(config: Any, tensors: dict[str, Tensor]) -> None:
+    """Weights that are missing or of another shape transformers would make up, with no more than a warning."""
+    from transformers import AutoModelForSequenceClassification
+
+    from bigfive_udf.model.modeling import BigFiveForSequenceClassification
+
+    kind: Any = BigFiveForSequenceClassification
+    if config.model_type != OWN_MODEL_TYPE:
+        with torch.device("meta"):
+            kind = type(AutoModelForSequenceClassification.from_config(config))
+    _, found = kind.from_pretrained(
+        None, config=config, state_dict=dict(tensors), ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise ArtifactError(f"the checkpoint has no weight {missing[0]}: copy or save the model again")
+    if wrong := sorted(found["mismatched_keys"]):
+        name, has, needs = wrong[0]
+        raise ArtifactError(
+            f"weight {name} has the shape {tuple(has)}, config.json asks for {tuple(needs)}: "
+            "copy or save the model again"
+        )
+
+
+def _check_vocabulary(config: Any, tokenizer: Any) -> None:
+    inner = config.encoder_config() if config.model_type == OWN_MODEL_TYPE else config
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= inner.vocab_size:
+        raise ArtifactError(
+            f"the tokenizer has ids up to {highest}, the model embeddings for {inner.vocab_size}: "
+            "save the tokenizer that it was trained with beside it"
+        )
 
 
 def _fast_parts(config: Any, tensors: dict[str, Tensor]) -> tuple[EncoderSpec, dict[str, Tensor]] | None:

@@ -14,6 +14,8 @@ from bigfive_udf.traits import LETTERS, TRAITS
 
 OWN_MODEL_TYPE = "bigfive_udf"
 """The model_type of a checkpoint with a head of ours, see `modeling`."""
+HEADS = ("linear", "mlp")
+POOLINGS = ("cls", "mean")
 
 # Weights, tokenizer and configuration: what a score can depend on, and so what model_id is made of.
 _MODEL_FILES = re.compile(
@@ -80,20 +82,40 @@ def check_safe(directory: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def check_architecture(directory: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names no architecture, or a head of ours that this program does not know.
+
+    Raises:
+        ArtifactError: what it names, and what there is.
+    """
+    encoder = config.get("encoder") if config.get("model_type") == OWN_MODEL_TYPE else config
+    if not isinstance(encoder, dict) or not isinstance(encoder.get("model_type"), str):
+        where = "config.json" if encoder is config else "encoder in config.json"
+        raise ArtifactError(f"{directory} has no model_type in its {where}: save the model again with save_pretrained")
+    if encoder is not config:
+        for key, known in (("head", HEADS), ("pooling", POOLINGS)):
+            if config.get(key) not in known:
+                raise ArtifactError(
+                    f"{directory} has {key} {config.get(key)!r}, this program knows {', '.join(known)}: "
+                    "upgrade bigfive-udf"
+                )
+
+
 def trait_order(directory: Path, config: Mapping[str, Any]) -> list[int]:
     """For each trait in our order, the index of its logit.
 
     Raises:
         ArtifactError: the labels are not the five traits, each once, in whatever order and case.
     """
-    labels = {int(i): str(name) for i, name in (config.get("id2label") or {}).items()}
+    found = config.get("id2label")
+    labels = {str(i): str(name) for i, name in found.items()} if isinstance(found, dict) else {}
     named = {i: _as_trait(directory, name) for i, name in labels.items()}
-    if sorted(named) != list(range(len(TRAITS))) or set(named.values()) != set(TRAITS):
+    if set(named) != {str(i) for i in range(len(TRAITS))} or set(named.values()) != set(TRAITS):
         raise ArtifactError(
             f"{directory} has the labels {', '.join(labels.values()) or 'none'}: id2label in config.json must name "
             f"{', '.join(TRAITS)}, or E, N, A, C, O, each once"
         )
-    return [next(i for i, trait in named.items() if trait == wanted) for wanted in TRAITS]
+    return [next(int(i) for i, trait in named.items() if trait == wanted) for wanted in TRAITS]
 
 
 def _as_trait(directory: Path, label: str) -> str | None:

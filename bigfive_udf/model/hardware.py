@@ -49,6 +49,8 @@ def decide(device: str, precision: str, machines: list[Hardware]) -> Placement:
     Raises:
         SettingsError: the settings ask for what a machine does not have.
     """
+    if not machines:
+        raise ValueError("no machine to decide for")
     without_gpu = next((m.name for m in machines if not m.cuda), None)
     if device == "cuda" and without_gpu is not None:
         raise SettingsError(

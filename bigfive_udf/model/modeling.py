@@ -15,8 +15,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.traits import TRAITS
 
-HEADS = ("linear", "mlp")
-POOLINGS = ("cls", "mean")
 _MLP_SIZES = (256, 128)
 _MLP_DROPOUT = 0.1
 

@@ -7,6 +7,7 @@ another is written; a process that still maps one keeps it, for the kernel keeps
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -41,7 +42,8 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
 
 def _own_root() -> Path:
     root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        root.mkdir(mode=0o700)
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise OutputError(

@@ -87,6 +87,8 @@ def _open_path(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame,
             raise InputError(f"input.path {settings.path} is not there: correct it, or load the corpus first")
         base = _base_of(path, roots)
         files = [f for root in roots for f in fs.files(root)]
+        if base in roots and any(f.path == base for f in files):
+            base = os.path.dirname(base)  # a single file: Spark wants a directory for its basePath
     except OSError as error:
         raise InputError(
             f"input.path {settings.path} can't be listed ({error.strerror}): check the path and its permissions"

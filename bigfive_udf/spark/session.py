@@ -57,6 +57,13 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
     return session
 
 
+def stop() -> None:
+    """Stop the session, if there is one."""
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        session.stop()
+
+
 def require_classic(spark: Any) -> None:
     """Raise SettingsError for a Spark Connect session: broadcasts and accumulators need the driver's own process."""
     if type(spark).__module__.startswith("pyspark.sql.connect"):

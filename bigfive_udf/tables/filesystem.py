@@ -7,6 +7,8 @@ import ctypes
 import errno
 import glob
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +61,10 @@ class LocalFileSystem:
     def expand(self, path: str) -> list[str]:
         if os.path.exists(path):
             return [path]
-        return sorted(glob.glob(path)) if _GLOB_CHARACTERS & set(path) else []
+        if not _GLOB_CHARACTERS & set(path):
+            return []
+        patterns = [pattern.replace("[^", "[!") for pattern in alternatives(path)]
+        return sorted({found for pattern in patterns for found in glob.glob(pattern)})
 
     def files(self, root: str) -> Iterator[FileInfo]:
         if os.path.isfile(root):
@@ -81,7 +86,7 @@ class LocalFileSystem:
         os.makedirs(path, exist_ok=True)
 
     def read(self, path: str) -> str:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_bytes().decode()
 
     def put(self, path: str, content: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -103,7 +108,11 @@ class LocalFileSystem:
         elif not _exchange(new, target):
             old = new + ".old"
             os.rename(target, old)
-            os.rename(new, target)
+            try:
+                os.rename(new, target)
+            except OSError:
+                os.rename(old, target)
+                raise
             os.rename(old, new)
 
     def delete(self, path: str) -> None:
@@ -112,6 +121,15 @@ class LocalFileSystem:
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Hadoop's braces, which Python's glob does not know: a/{b,c} -> a/b, a/c."""
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [found for choice in match[1].split(",") for found in alternatives(before + choice + after)]
 
 
 def _exchange(a: str, b: str) -> bool:
@@ -145,6 +163,8 @@ class HadoopFileSystem:
     def expand(self, path: str) -> list[str]:
         with _as_os_error(path):
             fs, location = self._at(path)
+            if fs.exists(location):
+                return [location.toString()]
             return sorted(s.getPath().toString() for s in fs.globStatus(location) or [])
 
     def files(self, root: str) -> Iterator[FileInfo]:
@@ -176,31 +196,53 @@ class HadoopFileSystem:
                 stream.close()
 
     def put(self, path: str, content: str) -> None:
+        data = bytearray(content.encode())
         with _as_os_error(path):
             fs, location = self._at(path)
-            stream = fs.create(location, True)
+            _, aside = self._at(f"{path}.{secrets.token_hex(4)}.tmp")
             try:
-                stream.write(bytearray(content.encode()))
+                stream = fs.create(aside, True)
+                try:
+                    stream.write(data)
+                finally:
+                    stream.close()
+                hadoop = self._jvm.org.apache.hadoop.fs
+                overwrite = self._jvm.java.lang.reflect.Array.newInstance(
+                    self._jvm.java.lang.Class.forName("org.apache.hadoop.fs.Options$Rename"), 1
+                )
+                overwrite[0] = getattr(hadoop, "Options$Rename").OVERWRITE
+                hadoop.FileContext.getFileContext(location.toUri(), self._configuration).rename(
+                    aside, location, overwrite
+                )
             finally:
-                stream.close()
+                fs.delete(aside, False)
 
     def swap_in(self, new: str, target: str) -> None:
         with _as_os_error(target):
             fs, there = self._at(target)
             _, here = self._at(new)
             _, old = self._at(new + ".old")
-            replaced = fs.exists(there)
-            if not replaced:
+            if not fs.exists(there):
                 fs.mkdirs(there.getParent())
-            steps = [(there, old), (here, there), (old, here)] if replaced else [(here, there)]
-            for source, destination in steps:
-                if not fs.rename(source, destination):
-                    raise OSError(errno.EIO, f"{source.toString()} could not be renamed", destination.toString())
+                _rename(fs, here, there)
+                return
+            _rename(fs, there, old)
+            try:
+                _rename(fs, here, there)
+            except Exception:
+                _rename(fs, old, there)
+                raise
+            _rename(fs, old, here)
 
     def delete(self, path: str) -> None:
         with _as_os_error(path):
             fs, location = self._at(path)
             fs.delete(location, True)
+
+
+def _rename(fs: Any, source: Any, destination: Any) -> None:
+    if not fs.rename(source, destination):
+        raise OSError(errno.EIO, f"{source.toString()} could not be renamed", destination.toString())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ be scored as a partition of empty texts. So the columns are checked file by file
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,14 +31,33 @@ def local_columns(path: str) -> Columns:
         raise InputError(
             f"{path} can't be read as Parquet ({_first_line(error)}): restore it or move it away"
         ) from None
+    names = schema.to_arrow_schema().names
     columns: Columns = {}
     for i in range(len(schema)):
         column = schema.column(i)
-        name, _, inner = column.path.partition(".")
-        kind = column.logical_type.type if column.logical_type.type != "NONE" else column.physical_type
-        stored = f"{column.physical_type} {kind}" if kind == "INT" else kind
-        columns[name] = f"{columns[name]}, {inner} {stored}" if name in columns else stored
+        # Leaves come in the order of the columns; a dot may part a struct from its field or be part of a name.
+        while not f"{column.path}.".startswith(f"{names[0]}."):
+            del names[0]
+        name, inner = names[0], column.path[len(names[0]) + 1 :]
+        stored = f"{inner} {_stored(column)}".lstrip()
+        columns[name] = f"{columns[name]}, {stored}" if name in columns else stored
     return columns
+
+
+def _stored(column: pq.ColumnSchema) -> str:
+    """A leaf's type, in one word for what Spark reads as one type: writers spell some types in two ways."""
+    logical = json.loads(column.logical_type.to_json())
+    kind = logical["Type"]
+    if kind == "None":
+        return "TIMESTAMP" if column.physical_type == "INT96" else str(column.physical_type)
+    if kind == "Int":
+        return f"{'' if logical['isSigned'] else 'U'}INT{logical['bitWidth']}"
+    if kind == "Decimal":
+        return f"DECIMAL({logical['precision']},{logical['scale']})"
+    if kind == "Timestamp":
+        zone = "" if logical["isAdjustedToUTC"] else " without time zone"
+        return f"TIMESTAMP{zone}{' in ns' if logical['timeUnit'] == 'nanoseconds' else ''}"
+    return str(kind).upper()
 
 
 def check_columns(files: Iterable[str], needed: Sequence[str], read: Callable[[str], Columns] = local_columns) -> None:

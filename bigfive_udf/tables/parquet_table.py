@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from bigfive_udf.errors import OutputError, RefusedError, SettingsError
-from bigfive_udf.tables.filesystem import FileSystem
+from bigfive_udf.tables.filesystem import FileSystem, alternatives, local_path
 from bigfive_udf.tables.partitions import Values, is_hidden, partition_name
 
 FORMAT_VERSION = 1
@@ -41,8 +43,8 @@ class ParquetTable:
             SettingsError: the corpus lies in it, or it in the corpus.
             RefusedError: it has other partition columns.
         """
-        inner, outer = self.path.rstrip("/") + "/", corpus.rstrip("/") + "/"
-        if inner.startswith(outer) or outer.startswith(inner):
+        inner = self.path.rstrip("/") + "/"
+        if _overlap(self.path, corpus):
             raise SettingsError(
                 f"output.path {self.path} and input.path {corpus} lie in one another: choose another output.path"
             )
@@ -61,12 +63,24 @@ class ParquetTable:
                     "partition_columns": list(partition_columns),
                 }
                 self.fs.put(about, json.dumps(content, indent=2) + "\n")
-            elif (columns := json.loads(self.fs.read(about))["partition_columns"]) != list(partition_columns):
+            elif (columns := self._columns(about)) != list(partition_columns):
                 raise RefusedError(
                     f"output.path {self.path} is partitioned by {', '.join(columns) or 'nothing'}, the corpus by "
                     f"{', '.join(partition_columns) or 'nothing'}: rows would stand twice; choose another output.path"
                 )
             self.fs.make_directory(self.path)
+
+    def _columns(self, about: str) -> list[str]:
+        try:
+            content = json.loads(self.fs.read(about))
+            version, columns = content["format_version"], list(content["partition_columns"])
+        except (ValueError, KeyError, TypeError):
+            raise OutputError(f"{about} is damaged: restore it, or choose another output.path") from None
+        if version != FORMAT_VERSION:
+            raise OutputError(
+                f"{about} has format_version {version}, this program writes {FORMAT_VERSION}: upgrade bigfive-udf"
+            )
+        return columns
 
     @contextlib.contextmanager
     def staging(self, run_id: str) -> Iterator[str]:
@@ -96,6 +110,19 @@ class ParquetTable:
         """Keep the record of a run."""
         with _as_output_error(self.job_path):
             self.fs.put(f"{self.job_path}/runs/{run_id}.json", record)
+
+
+def _overlap(table: str, corpus: str) -> bool:
+    """Whether the table lies in the corpus, which may be a glob, or the corpus in the table."""
+    return any(
+        all(a == b or fnmatchcase(a, b) for a, b in zip(_parts(table), _parts(pattern), strict=False))
+        for pattern in alternatives(corpus)
+    )
+
+
+def _parts(path: str) -> list[str]:
+    plain = local_path(path)
+    return (path if plain is None else os.path.normpath(plain)).rstrip("/").split("/")
 
 
 @contextlib.contextmanager

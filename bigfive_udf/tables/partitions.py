@@ -19,6 +19,7 @@ Values = tuple[str | None, ...]
 _LEVEL = re.compile(r"([^=/]+)=([^/]*)")
 # The characters that Spark and Hive write as %XX in directory names. Others, letters of any script among them, stay.
 _ESCAPED = re.compile(r"[\x01-\x1f\x7f\"#%'*/:=?\\{\[\]^]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 
 
@@ -61,12 +62,16 @@ def partition_name(columns: Sequence[str], values: Values) -> str:
     'dt=2026-11-22/country=__HIVE_DEFAULT_PARTITION__'
     """
     pairs = zip(columns, values, strict=True)
-    return "/".join(f"{_escaped(column)}={HIVE_NULL if value is None else _escaped(value)}" for column, value in pairs)
+    return "/".join(f"{_escaped(column)}={_escaped(value) if value else HIVE_NULL}" for column, value in pairs)
 
 
 def is_hidden(relative_path: str) -> bool:
-    """Whether Spark passes over a file: some part of its path begins with _ or . and is no partition directory."""
-    return any(part.startswith(("_", ".")) and "=" not in part for part in relative_path.split("/"))
+    """Whether Spark passes over a file: for a part of its path that begins with . or _ (and is no partition directory),
+    or that Hadoop is still copying."""
+    return any(
+        part.startswith(".") or (part.startswith("_") and "=" not in part) or part.endswith("._COPYING_")
+        for part in relative_path.split("/")
+    )
 
 
 def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
@@ -124,7 +129,11 @@ def select(layout: Layout, selection: Selection) -> tuple[Partition, ...]:
             ((column, bound),) = _parse(layout.columns, flag, bound_text, single=True).items()
             at = layout.columns.index(column)
             numeric = column in selection.numeric_columns
-            chosen = [p for p in chosen if _compare(p.values[at], bound, numeric) * keep >= 0]
+            if bound is None or (numeric and not _NUMBER.fullmatch(bound)):
+                raise SettingsError(f"{flag} {bound_text}: give a {'number' if numeric else 'value that is not null'}")
+            chosen = [p for p in chosen if (v := p.values[at]) is not None and _compare(v, bound, numeric) * keep >= 0]
+    if selection.limit is not None and selection.limit < 0:
+        raise SettingsError(f"--limit {selection.limit}: give the number of partitions, 1 or more")
     return tuple(chosen[: selection.limit])
 
 
@@ -155,9 +164,7 @@ def _matches(columns: Sequence[str], values: Values, condition: dict[str, str | 
     return all(values[columns.index(column)] == value for column, value in condition.items())
 
 
-def _compare(value: str | None, bound: str | None, numeric: bool) -> int:
-    if value is None or bound is None:
-        return 0 if value == bound else (-1 if value is None else 1)
+def _compare(value: str, bound: str, numeric: bool) -> int:
     if numeric:
         return (float(value) > float(bound)) - (float(value) < float(bound))
     return (value > bound) - (value < bound)

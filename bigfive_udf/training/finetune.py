@@ -28,7 +28,8 @@ from transformers import (
 
 from bigfive_udf.errors import ArtifactError, InputError, SettingsError
 from bigfive_udf.model import hardware
-from bigfive_udf.model.modeling import HEADS, POOLINGS, BigFiveConfig, BigFiveForSequenceClassification
+from bigfive_udf.model.checkpoint import HEADS, POOLINGS
+from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
 from bigfive_udf.traits import TRAITS
 
 TEXT = "text"
