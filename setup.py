@@ -38,7 +38,7 @@ setup(
     package_data={"bigfive_udf.demo": ["statements/*.csv", "phrases/*.txt"]},
     install_requires=[
         "torch>=2.5",
-        "transformers>=4.57",
+        "transformers>=5.0",
         "tokenizers>=0.21",
         "safetensors>=0.5",
         "pyarrow>=15",

@@ -31,7 +31,7 @@ THRESHOLD = 0.5
 
 
 def recipe(seed: int = 0) -> Any:
-    """The `FinetuneOptions` that grouped cross-validation on the bank chose."""
+    """The `FinetuneOptions` of the default model; the card says how they were chosen."""
     from bigfive_udf.training.finetune import FinetuneOptions
 
     return FinetuneOptions(
