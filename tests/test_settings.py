@@ -422,7 +422,7 @@ def test_a_column_of_the_corpus_may_not_be_called_like_a_score_column(plain, key
         (["input.keep_columns=[DOC_ID]"], "DOC_ID"),
         (["input.author_column=doc_id"], "doc_id"),
         (["input.author_column=a", "input.keep_columns=[a]"], "a"),
-        (["input.keep_columns=[a, b, A]"], "A"),
+        (["input.keep_columns=[A, b, a]"], "a"),
         (["input.keep_columns=[dt]", "input.partition_columns=[dt]"], "dt"),
         (["input.partition_columns=[dt, dt]"], "dt"),
     ],
