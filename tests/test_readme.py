@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
 from cluster import REPOSITORY, clean_environment
 from corpora import write_corpus
 

@@ -22,6 +22,7 @@ import pandas as pd
 from bigfive_udf.demo.model_card import model_card
 from bigfive_udf.errors import BigFiveError, SettingsError
 from bigfive_udf.model.artifact import EVALUATION, describe, load_artifact, new_artifact
+from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.traits import TRAITS, probability_column
 
 STATEMENTS = Path(__file__).parent / "statements"
@@ -85,7 +86,7 @@ def build(output: Path, bank: pd.DataFrame, held_out: pd.DataFrame, base: str, o
         ArtifactError: `base` is missing or damaged.
     """
     from bigfive_udf.training import base_models
-    from bigfive_udf.training.finetune import finetune, quiet_transformers
+    from bigfive_udf.training.finetune import finetune
     from bigfive_udf.training.opposites import with_opposites
 
     bank = unseen(bank, held_out)

@@ -21,6 +21,7 @@ from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import families
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
+from bigfive_udf.model.quiet import quiet_transformers
 
 ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -91,9 +92,10 @@ def _check_whole(config: Any, tensors: dict[str, Tensor]) -> None:
     if config.model_type != OWN_MODEL_TYPE:
         with torch.device("meta"):
             kind = type(AutoModelForSequenceClassification.from_config(config))
-    _, found = kind.from_pretrained(
-        None, config=config, state_dict=dict(tensors), ignore_mismatched_sizes=True, output_loading_info=True
-    )
+    with quiet_transformers():
+        _, found = kind.from_pretrained(
+            None, config=config, state_dict=dict(tensors), ignore_mismatched_sizes=True, output_loading_info=True
+        )
     if missing := sorted(found["missing_keys"]):
         raise ArtifactError(f"the checkpoint has no weight {missing[0]}: copy or save the model again")
     if wrong := sorted(found["mismatched_keys"]):
@@ -136,9 +138,10 @@ def _stock_forward(directory: Path, about: dict[str, Any], device: torch.device)
     loader: Any = AutoModelForSequenceClassification
     if model_type == OWN_MODEL_TYPE:
         loader = BigFiveForSequenceClassification
-    model = loader.from_pretrained(
-        directory, dtype=DTYPES[about["precision"]], local_files_only=True, use_safetensors=True
-    )
+    with quiet_transformers():
+        model = loader.from_pretrained(
+            directory, dtype=DTYPES[about["precision"]], local_files_only=True, use_safetensors=True
+        )
     model = model.to(device).eval()
     order = torch.tensor(about["logit_of_trait"], device=device)
 

@@ -30,13 +30,14 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     """
     root = _own_root()
     target = root / digest
-    if not target.is_dir():
-        with (root / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
-                _write(root, target, files())
-                _prune(root, keep=target)
-    os.utime(target)
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(target)  # in use: nobody prunes it now
+        return target
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            _write(root, target, files())
+            _prune(root, keep=target)
     return target
 
 

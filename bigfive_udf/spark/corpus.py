@@ -30,7 +30,7 @@ class Corpus:
     frame: DataFrame
     layout: Layout
     source: str
-    """the directory or table, for messages"""
+    """the table, or the path as its file system spells it"""
 
     def selected(self, selection: Selection) -> Corpus:
         """The corpus narrowed to the partitions that the command line asks for."""
@@ -75,7 +75,8 @@ def open_corpus(spark: SparkSession, settings: InputSettings) -> Corpus:
     if settings.where is not None:
         frame = _where(frame, settings.where)
     columns = dict.fromkeys([*needed, *layout.columns])
-    return Corpus(frame.select(*[F.col(_quoted(c)) for c in columns]), layout, settings.source)
+    source = settings.table or locate(spark, settings.source)[1]
+    return Corpus(frame.select(*[F.col(_quoted(c)) for c in columns]), layout, source)
 
 
 def _open_path(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, Layout]:
@@ -132,7 +133,14 @@ def _open_table(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame
     if unknown := [c for c in columns if c not in frame.columns]:
         raise SettingsError(f"input.partition_columns {unknown[0]}: {settings.table} has no such column")
     found = frame.select(*[F.col(c).cast("string").alias(c) for c in columns]).distinct().collect() if columns else [()]
-    values = sorted((tuple(row) for row in found), key=lambda v: tuple((x is None, x or "") for x in v))
+    types = dict(frame.dtypes)
+    numeric = [types[c].startswith(_NUMERIC) for c in columns]
+    values = sorted(
+        (tuple(row) for row in found),
+        key=lambda v: tuple(
+            (x is None, (float(x), "") if n and x else (0.0, x or "")) for x, n in zip(v, numeric, strict=True)
+        ),
+    )
     return frame, Layout(tuple(columns), tuple(Partition(v) for v in values))
 
 

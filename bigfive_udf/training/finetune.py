@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +28,7 @@ from bigfive_udf.errors import ArtifactError, InputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.checkpoint import HEADS, POOLINGS
 from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.traits import TRAITS
 
 TEXT = "text"
@@ -199,18 +198,3 @@ class _LinePerEpoch(transformers.TrainerCallback):
                 f"  epoch {state.epoch:.0f}/{args.num_train_epochs}  loss {logs['loss']:.3f}  {seconds:.0f} s",
                 flush=True,
             )
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without the reports that a head is new, which it is meant to be, and the bars of loads that take a second."""
-    log = transformers.utils.logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

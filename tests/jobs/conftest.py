@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import REPOSITORY
-from corpora import write_corpus
 
 from bigfive_udf.runs import Run
+from cluster import REPOSITORY
+from corpora import write_corpus
 
 
 @pytest.fixture(scope="session")

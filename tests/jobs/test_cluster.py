@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from cluster import REPOSITORY, standalone_cluster, submit
-from corpora import write_corpus
 
 from bigfive_udf.traits import TRAITS
+from cluster import REPOSITORY, standalone_cluster, submit
+from corpora import write_corpus
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 

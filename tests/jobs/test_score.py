@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cluster import REPOSITORY, clean_environment, submit
-from corpora import write_corpus
-from oracle import Oracle
 from transformers import AutoTokenizer
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.traits import TRAITS
+from cluster import REPOSITORY, clean_environment, submit
+from corpora import write_corpus
 from models import TRAINING_TEXT
+from oracle import Oracle
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 

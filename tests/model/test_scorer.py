@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import ARCHITECTURES, TRAINING_TEXT
-from oracle import Oracle
 
 from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache
 from bigfive_udf.model.scorer import Scorer, ScoringOptions
 from bigfive_udf.traits import TRAITS
+from models import ARCHITECTURES, TRAINING_TEXT
+from oracle import Oracle
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 TEXTS = [

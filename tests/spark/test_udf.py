@@ -7,8 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from cluster import clean_environment
-from models import TRAINING_TEXT
 from pyspark.sql import functions as F
 
 import bigfive_udf
@@ -16,6 +14,8 @@ from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.udf import spark_model, with_scores
 from bigfive_udf.traits import PREDICTION_FIELDS, TRAITS
+from cluster import clean_environment
+from models import TRAINING_TEXT
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 TEXTS = [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in range(600)] + [None, "", "  "]
