@@ -20,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of every job."""
-    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = _Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--config", metavar="FILE", help="settings, YAML; without it all but --set has its default")
     made.add_argument(
         "--set", action="append", default=[], metavar="key.path=value", help="override a setting; may repeat"

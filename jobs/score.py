@@ -19,7 +19,7 @@ from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.progress import Progress
 from bigfive_udf.spark.scoring import failed_partitions, score_table, staged_counts, write_staged
 from bigfive_udf.spark.session import job_session
-from bigfive_udf.spark.storage import locate
+from bigfive_udf.spark.storage import as_pattern, as_uri, locate
 from bigfive_udf.spark.summary import model_lines, plan_lines, plan_of, summary_lines, summary_of
 from bigfive_udf.spark.udf import spark_model
 from bigfive_udf.tables.parquet_table import ParquetTable
@@ -70,9 +70,9 @@ def score(args: Namespace, run: Run) -> str:
         started = time.monotonic()
         with Progress(model.tally, sum(rows.values())):
             scores = score_table(corpus, model, settings, thresholds, sum(rows.values()), run)
-            write_staged(scores, columns, staging, settings.output)
+            write_staged(scores, columns, as_uri(table.fs, staging), settings.output)
         seconds = time.monotonic() - started
-        counts = staged_counts(spark, staging, columns)
+        counts = staged_counts(spark, as_pattern(table.fs, staging), columns)
         failed = failed_partitions(columns, rows, counts, settings.max_failed_share)
         for partition in corpus.layout.partitions:
             if partition.values not in failed:

@@ -2,8 +2,8 @@
 # Make dist/: what a cluster needs. Called by `make dist` with the python to use.
 set -euo pipefail
 python=$1
-rm -rf dist build/dist && mkdir -p dist build/dist
-"$python" -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . 2>/dev/null
+rm -rf dist build && mkdir dist  # a stale build/ would put modules that are gone into the wheel
+"$python" -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 version=$("$python" -c 'import bigfive_udf; print(bigfive_udf.__version__)')
 # Executors put a .zip of --py-files on their path, but not a .whl.
 "$python" - "dist/bigfive_udf-$version.zip" <<'PY'

@@ -32,13 +32,27 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     target = root / digest
     with contextlib.suppress(FileNotFoundError):
         os.utime(target)  # in use: nobody prunes it now
-        return target
+        if _is_whole(target):
+            return target
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
+        if not _is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)  # what a cleaner of temporary files has left of it
             _write(root, target, files())
             _prune(root, keep=target)
     return target
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether every file is there that was written; cleaners of temporary files take them one by one."""
+    try:
+        return all((target / name).is_file() for name in _list_of(target).read_text().split())
+    except OSError:
+        return False
+
+
+def _list_of(target: Path) -> Path:
+    return target.parent / f".{target.name}.files"
 
 
 def _own_root() -> Path:
@@ -58,6 +72,7 @@ def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
     try:
         for name, content in files.items():
             (aside / name).write_bytes(content)
+        _list_of(target).write_text(" ".join(files))
         aside.rename(target)
     except OSError as error:
         size = sum(map(len, files.values()))
@@ -73,3 +88,4 @@ def _prune(root: Path, keep: Path) -> None:
     for entry in root.iterdir():
         if entry.is_dir() and entry != keep and entry.stat().st_mtime < oldest:
             shutil.rmtree(entry, ignore_errors=True)
+            _list_of(entry).unlink(missing_ok=True)

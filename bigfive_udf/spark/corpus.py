@@ -6,18 +6,28 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import and_, or_
+from operator import and_
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings import InputSettings
-from bigfive_udf.spark.storage import locate
+from bigfive_udf.spark.storage import as_pattern, as_uri, locate, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers
-from bigfive_udf.tables.filesystem import FileInfo, FileSystem, HadoopFileSystem, LocalFileSystem
-from bigfive_udf.tables.partitions import Layout, Partition, Selection, Values, is_hidden, layout_of, select
+from bigfive_udf.tables.filesystem import FileInfo, FileSystem, LocalFileSystem
+from bigfive_udf.tables.partitions import (
+    Layout,
+    Partition,
+    Selection,
+    Values,
+    is_hidden,
+    layout_of,
+    partition_name,
+    select,
+)
+from bigfive_udf.traits import SCORE_FIELDS
 
 _FOREIGN_TABLES = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
 _NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
@@ -45,12 +55,15 @@ class Corpus:
     def count(self) -> dict[Values, int]:
         """Rows of every partition, zero where `input.where` leaves none; without a condition only footers are read."""
         counts: dict[Values, int] = {p.values: 0 for p in self.layout.partitions}
-        return counts | grouped_counts(self.frame, self.layout.columns)
+        found = grouped_counts(self.frame, self.layout.columns)
+        if new := sorted(partition_name(self.layout.columns, values) for values in set(found) - set(counts)):
+            raise InputError(f"{new[0]} appeared while {self.source} was being read: run it again")
+        return counts | found
 
 
 def grouped_counts(frame: DataFrame, columns: Sequence[str]) -> dict[Values, int]:
     """Rows by partition values, as strings."""
-    groups = frame.groupBy(*[F.col(c).cast("string").alias(c) for c in columns]).count()
+    groups = frame.groupBy(*[F.col(quoted(c)).cast("string").alias(c) for c in columns]).count()
     return {tuple(row[: len(columns)]): int(row["count"]) for row in groups.collect() if row["count"]}
 
 
@@ -71,12 +84,16 @@ def open_corpus(spark: SparkSession, settings: InputSettings) -> Corpus:
             raise InputError(f"{settings.source} has no column {column}; its columns are {', '.join(frame.columns)}")
     if clash := {c.lower() for c in needed} & {c.lower() for c in layout.columns}:
         raise SettingsError(f"{sorted(clash)[0]} is a partition column already: leave it out of the kept columns")
+    if taken := {c.lower() for c in layout.columns} & {f.name for f in SCORE_FIELDS}:
+        raise SettingsError(
+            f"partition column {sorted(taken)[0]} has the name of a score column: rename its directories"
+        )
     check_text_column(frame, settings.text_column)
     if settings.where is not None:
         frame = _where(frame, settings.where)
     columns = dict.fromkeys([*needed, *layout.columns])
     source = settings.table or locate(spark, settings.source)[1]
-    return Corpus(frame.select(*[F.col(_quoted(c)) for c in columns]), layout, source)
+    return Corpus(frame.select(*[F.col(quoted(c)) for c in columns]), layout, source)
 
 
 def _open_path(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, Layout]:
@@ -100,20 +117,23 @@ def _open_path(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame,
         raise InputError(
             f"input.path {settings.path} has no data files in it: load the corpus first, or correct the path"
         )
-    layout = _checked_layout(settings, layout_of(base, data))
-    if settings.format == "parquet":
-        in_files = [c for c in (*settings.carried_columns, settings.text_column) if c not in layout.columns]
-        footers.check_columns([f.path for f in data], in_files, _footer_reader(spark, fs))
-    reader = spark.read.format(settings.format).option("basePath", base)
+    found = layout_of(base, data)
+    layout = _checked_layout(settings, found)
+    in_files = [c for c in (*settings.carried_columns, settings.text_column) if c not in found.columns]
+    reader = spark.read.format(settings.format).option("basePath", as_uri(fs, base))
     if settings.format == "csv":
         # FAILFAST: by default Spark reads a malformed line as a row of nulls.
-        reader = reader.options(header=True, multiLine=True, escape='"', mode="FAILFAST")
+        # enforceSchema: by default it takes the columns of all files in the order of one file's header.
+        reader = reader.options(header=True, multiLine=True, escape='"', mode="FAILFAST", enforceSchema=False)
     elif settings.format == "json":
         reader = reader.options(mode="FAILFAST")
-    frame = reader.load([_as_uri(fs, root) for root in roots])
+    if not found.columns:
+        reader = reader.option("recursiveFileLookup", True)  # or files in plain subdirectories are passed over
+    footers.check_columns([f.path for f in data], in_files, _columns_reader(spark, fs, settings.format, reader))
+    frame = reader.load([as_pattern(fs, root) for root in roots])
     for column in layout.columns:  # a column of nulls alone comes without a type
         if dict(frame.dtypes)[column] != "string":
-            frame = frame.withColumn(column, F.col(_quoted(column)).cast("string"))
+            frame = frame.withColumn(column, F.col(quoted(column)).cast("string"))
     return frame, layout
 
 
@@ -132,7 +152,11 @@ def _open_table(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame
         columns = [name for name, is_partition in described.items() if is_partition]
     if unknown := [c for c in columns if c not in frame.columns]:
         raise SettingsError(f"input.partition_columns {unknown[0]}: {settings.table} has no such column")
-    found = frame.select(*[F.col(c).cast("string").alias(c) for c in columns]).distinct().collect() if columns else [()]
+    found = (
+        frame.select(*[F.col(quoted(c)).cast("string").alias(c) for c in columns]).distinct().collect()
+        if columns
+        else [()]
+    )
     types = dict(frame.dtypes)
     numeric = [types[c].startswith(_NUMERIC) for c in columns]
     values = sorted(
@@ -186,26 +210,25 @@ def _relative(path: str, base: str) -> str:
     return path.removeprefix(base.rstrip("/") + "/") if path != base else os.path.basename(path)
 
 
-def _as_uri(fs: FileSystem, path: str) -> str:
-    # Spark reads its arguments as globs; these are names that are already found.
-    escaped = "".join("\\" + c if c in "*?[]{}\\" else c for c in path)
-    return "file://" + escaped if isinstance(fs, LocalFileSystem) else escaped
-
-
-def _footer_reader(spark: SparkSession, fs: FileSystem) -> Callable[[str], footers.Columns]:
-    if not isinstance(fs, HadoopFileSystem):
+def _columns_reader(
+    spark: SparkSession, fs: FileSystem, kind: str, reader: DataFrameReader
+) -> Callable[[str], footers.Columns]:
+    """How to learn the columns of one file; of JSON and CSV without types, which Spark settles over all files."""
+    if kind == "parquet" and isinstance(fs, LocalFileSystem):
         return footers.local_columns
 
-    def over_hadoop(path: str) -> footers.Columns:
+    def over_spark(path: str) -> footers.Columns:
         try:
-            return dict(spark.read.parquet(path).dtypes)
+            if kind == "parquet":
+                return dict(spark.read.parquet(as_pattern(fs, path)).dtypes)
+            return dict.fromkeys(reader.load(as_pattern(fs, path)).columns, "")
         except Exception as error:
             first_line = next(iter(str(error).splitlines()), "")
             raise InputError(
-                f"{path} can't be read as Parquet ({first_line[:160]}): restore it or move it away"
+                f"{path} can't be read as {kind} ({first_line[:160]}): restore it or move it away"
             ) from None
 
-    return over_hadoop
+    return over_spark
 
 
 def _where(frame: DataFrame, condition: str) -> DataFrame:
@@ -218,19 +241,23 @@ def _where(frame: DataFrame, condition: str) -> DataFrame:
         ) from None
 
 
+def _one_of(conditions: Sequence[Column]) -> Column:
+    """One of many conditions, as a tree of little depth: a chain of thousands overflows the JVM's stack."""
+    if len(conditions) <= 1:
+        return conditions[0] if conditions else F.lit(False)
+    half = len(conditions) // 2
+    return _one_of(conditions[:half]) | _one_of(conditions[half:])
+
+
 def _any_of(columns: Sequence[str], chosen: Sequence[Values]) -> Column:
     """Rows of the chosen partitions; conditions on partition columns alone, so that Spark lists no other files."""
     if len(columns) == 1:
-        column = F.col(columns[0]).cast("string")
+        column = F.col(quoted(columns[0])).cast("string")
         known = [v[0] for v in chosen if v[0] is not None]
         condition = column.isin(known) if known else F.lit(False)
         return condition | column.isNull() if len(known) < len(chosen) else condition
     equal = [
-        [F.col(c).cast("string").eqNullSafe(F.lit(v)) for c, v in zip(columns, values, strict=True)]
+        [F.col(quoted(c)).cast("string").eqNullSafe(F.lit(v)) for c, v in zip(columns, values, strict=True)]
         for values in chosen
     ]
-    return reduce(or_, [reduce(and_, conditions) for conditions in equal], F.lit(False))
-
-
-def _quoted(column: str) -> str:
-    return "`" + column.replace("`", "``") + "`"
+    return _one_of([reduce(and_, conditions) for conditions in equal])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bigfive_udf import errors
-from bigfive_udf.errors import BigFiveError, InputError, OutputError
+from bigfive_udf.errors import BigFiveError, InputError, OutputError, SettingsError
 
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
 _UNREADABLE = (
@@ -17,10 +17,22 @@ _UNREADABLE = (
     "Could not read or convert schema",
     "MALFORMED_RECORD_IN_PARSING",
     "MALFORMED_CSV_RECORD",
+    "MALFORMED_RECORD_IN_SCHEMA_INFERENCE",
+    "Malformed records are detected",
+    "CSV header does not conform",
+    "UNABLE_TO_INFER_SCHEMA",
     "FileNotFoundException",
     "ParquetDecodingException",
     "corrupt",
 )
+_ENVIRONMENT = (
+    "ModuleNotFoundError: No module named",
+    "Cannot run program",
+    "PYTHON_VERSION_MISMATCH",
+    "JAVA_GATEWAY_EXITED",
+    "All masters are unresponsive",
+)
+_CONDITION = ("CAST_INVALID_INPUT", "DIVIDE_BY_ZERO", "ARITHMETIC_OVERFLOW", "CAST_OVERFLOW")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space")
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
 
@@ -46,11 +58,21 @@ def explained(error: Exception) -> BigFiveError | None:
         kind = getattr(errors, match[1], None)
         if isinstance(kind, type) and issubclass(kind, BigFiveError):
             return kind(match[2].strip())
+    if any(word in text for word in _ENVIRONMENT):
+        return SettingsError(
+            f"Spark's machines can't run the job ({_line_with(text, _ENVIRONMENT)}): check the master, give --py-files "
+            "the zip of make dist, install its requirements on the machines, set spark.pyspark.python"
+        )
+    if any(word in text for word in _CONDITION):
+        return SettingsError(
+            f"input.where fails on a row ({_line_with(text, _CONDITION)}): partition columns are strings, compare them "
+            "with quoted values"
+        )
     if any(word in text for word in _NO_SPACE):
         return OutputError(
             f"the disk is full ({_line_with(text, _NO_SPACE)}): free space for the table and for spark.local.dir"
         )
-    if any(word in text for word in _NO_PERMISSION):
+    if any(word in text for word in _NO_PERMISSION) and not any(word in text for word in _UNREADABLE):
         return OutputError(
             f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
         )

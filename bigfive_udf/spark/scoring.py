@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.runs import Run
 from bigfive_udf.settings import OutputSettings, ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
+from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import SparkModel, with_scores
 from bigfive_udf.tables.partitions import Values, partition_name
 from bigfive_udf.traits import FAILED, RUN_FIELDS, SCORE_FIELDS, STATUSES
@@ -21,6 +22,7 @@ from bigfive_udf.traits import FAILED, RUN_FIELDS, SCORE_FIELDS, STATUSES
 # progress is seen, and that no core is left with the last large task.
 _TASK_ROWS = 1024
 _LEAST_TASK_ROWS = 64
+_TEXT = "__bigfive_text"
 
 
 def score_table(
@@ -32,16 +34,17 @@ def score_table(
     run: Run,
 ) -> DataFrame:
     """The rows of the score table, columns in its order, the partition columns last."""
-    spread = corpus.frame.repartition(task_count(rows, corpus.frame.sparkSession.sparkContext.defaultParallelism))
-    scored = with_scores(spread, model, settings.input.text_column, thresholds)
+    # The text is no column of the table, so its name may be anything, that of a score column too.
+    columns = [F.col(quoted(c)) for c in (*settings.input.carried_columns, *corpus.layout.columns)]
+    frame = corpus.frame.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
+    spread = frame.repartition(task_count(rows, frame.sparkSession.sparkContext.defaultParallelism))
+    scored = with_scores(spread, model, _TEXT, thresholds)
     microseconds = int(run.started.timestamp() * 1_000_000)
     constants = {"run_id": F.lit(run.run_id), "scored_at": F.timestamp_micros(F.lit(microseconds))}
     for f in RUN_FIELDS:
-        scored = scored.withColumn(f.name, constants[f.name])
-    carried = [F.col("`" + c.replace("`", "``") + "`") for c in settings.input.carried_columns]
-    ours = [F.col(f.name).alias(f.name, metadata={"comment": f.comment}) for f in SCORE_FIELDS]
-    partitions = [F.col("`" + c.replace("`", "``") + "`") for c in corpus.layout.columns]
-    return scored.select(*carried, *ours, *partitions)
+        scored = scored.withColumn(f.name, constants[f.name].alias(f.name, metadata={"comment": f.comment}))
+    order = (*settings.input.carried_columns, *(f.name for f in SCORE_FIELDS), *corpus.layout.columns)
+    return scored.select(*[F.col(quoted(c)) for c in order])
 
 
 def task_count(rows: int, cores: int) -> int:
@@ -56,7 +59,7 @@ def write_staged(scores: DataFrame, columns: tuple[str, ...], path: str, output:
     spark = scores.sparkSession
     spark.conf.set("spark.sql.adaptive.advisoryPartitionSizeInBytes", str(output.target_file_mb << 20))
     # Rebalanced after scoring: all cores score to the end, whatever the partitions' sizes, and the files come out even.
-    whole = scores.hint("rebalance", *columns)
+    whole = scores.hint("rebalance", *[quoted(c) for c in columns])
     whole.write.partitionBy(*columns).option("compression", output.compression).mode("error").parquet(path)
 
 
@@ -64,12 +67,14 @@ def staged_counts(spark: SparkSession, path: str, columns: tuple[str, ...]) -> d
     """What lies in staging, counted from the files: per partition the rows by status, tokens, windows, cut texts."""
     try:
         frame = spark.read.parquet(path)
-    except AnalysisException:  # no rows, so no file to take a schema from
-        return {}
+    except AnalysisException as error:
+        if "UNABLE_TO_INFER_SCHEMA" in str(error) or "PATH_NOT_FOUND" in str(error):
+            return {}  # no rows, so no file to take a schema from
+        raise
     sums: list[Any] = [F.count_if(F.col("status") == status).alias(status) for status in STATUSES]
     sums += [F.count("*").alias("documents"), F.count_if("truncated").alias("truncated")]
     sums += [F.coalesce(F.sum(c), F.lit(0)).alias(c) for c in ("n_tokens", "n_windows")]
-    grouped = frame.groupBy(*[F.col(c).cast("string").alias(c) for c in columns]).agg(*sums)
+    grouped = frame.groupBy(*[F.col(quoted(c)).cast("string").alias(c) for c in columns]).agg(*sums)
     names = [*STATUSES, "documents", "truncated", "n_tokens", "n_windows"]
     return {tuple(row[: len(columns)]): {n: int(row[n]) for n in names} for row in grouped.collect()}
 

@@ -37,12 +37,13 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
         raise SettingsError(
             f"SPARK_REMOTE {os.environ['SPARK_REMOTE']}: Spark Connect is not supported; unset it and use --master"
         )
-    # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder: Any = SparkSession.builder.appName(name)
     from pyspark import SparkConf
 
     given = SparkConf()
+    if _is_local(given.get("spark.master", "local[*]") or ""):
+        # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not given.contains("spark.master"):
         builder = builder.master("local[*]")
     defaults = _DEFAULTS if verbose else {**_DEFAULTS, "spark.log.level": "ERROR"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import SettingsError
@@ -20,10 +22,10 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
     jvm = spark._jvm
     assert jvm is not None
     if "://" not in path and not path.startswith("file:") and configuration.get("fs.defaultFS").startswith("file:"):
-        return LocalFileSystem(), path
+        return LocalFileSystem(), os.path.realpath(path)
     plain = local_path(path) if path.startswith("file:") else None
     if plain is not None:
-        return LocalFileSystem(), plain
+        return LocalFileSystem(), os.path.realpath(plain)
     try:
         location = jvm.org.apache.hadoop.fs.Path(path)
         qualified = location.getFileSystem(configuration).makeQualified(location).toString()
@@ -35,3 +37,18 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
             f"{path}: Spark can't reach this file system ({message}); add its connector to the session"
         ) from None
     return HadoopFileSystem(jvm, configuration), qualified
+
+
+def as_uri(fs: FileSystem, path: str) -> str:
+    """The path as Spark must be given it, so that a local one is not taken for one of the default file system."""
+    return "file://" + path if isinstance(fs, LocalFileSystem) else path
+
+
+def as_pattern(fs: FileSystem, path: str) -> str:
+    """The same for reading, where Spark takes its arguments for globs and this is a name that was found."""
+    return as_uri(fs, "".join("\\" + c if c in "*?[]{}\\" else c for c in path))
+
+
+def quoted(column: str) -> str:
+    """A column's name for an expression, where a bare dot would mean a field of it."""
+    return "`" + column.replace("`", "``") + "`"

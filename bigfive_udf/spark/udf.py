@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import Artifact, load_artifact
 from bigfive_udf.model.scorer import ScoringOptions
 from bigfive_udf.spark import session
+from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.tally import Tally, tally_accumulator
 from bigfive_udf.spark.worker import RemoteModel, score_batches
 from bigfive_udf.traits import (
@@ -119,14 +120,20 @@ def with_scores(
     df: DataFrame, model: SparkModel, text_column: str, thresholds: Mapping[str, float | None]
 ) -> DataFrame:
     """Append the columns of `PREDICTION_FIELDS`. A trait whose threshold is None gets a null label."""
-    kept = [_quoted(name) for name in df.columns]
-    scored = df.withColumn(_STRUCT, model.column(_quoted(text_column)))
+    kept = [F.col(quoted(name)) for name in df.columns]
+    scored = df.withColumn(_STRUCT, model.column(F.col(quoted(text_column))))
     constants = {"model_id": model.artifact.model_id, "precision": model.placement.precision}
     return scored.select(
         *kept,
-        *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in PROBABILITY_FIELDS],
         *[
-            _described(label(F.col(f"{_STRUCT}.{probability_column(trait)}"), thresholds[trait]), f)
+            _described(F.col(f"{_STRUCT}.{f.name}"), _with_evidence(f, model.artifact, trait))
+            for trait, f in zip(TRAITS, PROBABILITY_FIELDS, strict=True)
+        ],
+        *[
+            _described(
+                label(F.col(f"{_STRUCT}.{probability_column(trait)}"), thresholds[trait]),
+                _with_evidence(f, model.artifact, trait),
+            )
             for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
         ],
         *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in TEXT_FIELDS],
@@ -170,5 +177,7 @@ def _described(column: Column, about: Field) -> Column:
     return column.alias(about.name, metadata={"comment": about.comment})
 
 
-def _quoted(name: str) -> Column | Any:
-    return F.col("`" + name.replace("`", "``") + "`")
+def _with_evidence(field: Field, artifact: Artifact, trait: str) -> Field:
+    if artifact.better_than_chance(trait) is not False:
+        return field
+    return replace(field, comment=f"{field.comment}; by its evaluation NO better than chance")

@@ -110,7 +110,7 @@ class LocalFileSystem:
             os.rename(target, old)
             try:
                 os.rename(new, target)
-            except OSError:
+            except BaseException:  # Ctrl-C too
                 os.rename(old, target)
                 raise
             os.rename(old, new)
@@ -229,7 +229,7 @@ class HadoopFileSystem:
             _rename(fs, there, old)
             try:
                 _rename(fs, here, there)
-            except Exception:
+            except BaseException:  # Ctrl-C too
                 _rename(fs, old, there)
                 raise
             _rename(fs, old, here)

@@ -90,7 +90,9 @@ class ParquetTable:
             yield path
         finally:
             with contextlib.suppress(OSError):
-                self.fs.delete(path)
+                # A swap that could be neither finished nor undone has left the only copy of the old rows here.
+                if not any(".old/" in f.path for f in self.fs.files(path)):
+                    self.fs.delete(path)
 
     def publish(self, staging: str, columns: Sequence[str], values: Values) -> None:
         """Put one staged partition in the place of the table's, so that a reader finds the old rows or the new ones.

@@ -89,7 +89,9 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
         )
         if is_hidden(relative):
             continue
-        levels = [match for part in relative.split("/")[:-1] if (match := _LEVEL.fullmatch(part))]
+        levels = _levels(relative)
+        if empty := next((m[1] for m in levels if not m[2]), None):
+            raise InputError(f"{file.path} lies in a partition {empty}= without a value: rename the directory")
         here = tuple(_unescaped(m[1]) for m in levels)
         if columns is None:
             columns, first = here, file.path
@@ -102,6 +104,17 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
         found.setdefault(values, []).append(file)
     ordered = sorted(found.items(), key=lambda item: _sort_key(item[0]))
     return Layout(columns or (), tuple(Partition(values, tuple(group)) for values, group in ordered))
+
+
+def _levels(relative: str) -> list[re.Match[str]]:
+    """The partition directories right above a file; like Spark, not those beyond a directory of another kind."""
+    levels: list[re.Match[str]] = []
+    for part in reversed(relative.split("/")[:-1]):
+        if match := _LEVEL.fullmatch(part):
+            levels.insert(0, match)
+        elif levels:
+            break
+    return levels
 
 
 def select(layout: Layout, selection: Selection) -> tuple[Partition, ...]:

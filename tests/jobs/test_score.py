@@ -162,6 +162,42 @@ def test_json_and_csv_corpora_and_a_condition(score, basics, tmp_path):
         assert [int(i) for i in table_of(output, "doc_id::INT")["doc_id"].to_pylist()] == list(range(0, 20, 2))
 
 
+def test_files_in_plain_subdirectories_are_read_too(score, basics, tmp_path):
+    root = tmp_path / "nested"
+    for i, folder in enumerate((root, root / "old", root / "old" / "older")):
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"doc_id": [i], "text": ["one text"]}), folder / "a.parquet")
+    score(basics | {"input.path": str(root)})
+    assert table_of(basics["output.path"])["doc_id"].to_pylist() == [0, 1, 2]
+
+
+def test_a_corpus_below_another_partition_directory(score, basics, tmp_path):
+    corpus = write_corpus(tmp_path / "run=5" / "corpus", days=2)
+    score(basics | {"input.path": str(corpus)})
+    assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-06"}
+
+
+def test_names_that_need_quotes_or_are_those_of_score_columns(score, basics, tmp_path):
+    """A dotted partition column, an id with a backtick, and a text column with the name of a score column."""
+    folder = tmp_path / "odd" / "date.day=2026-01-05"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"the `id`": [1, 2], "status": ["some text", None], "a.b": [3, 4]}), folder / "a.parquet")
+    names = {"input.id_column": "the `id`", "input.text_column": "status", "input.keep_columns": ["a.b"]}
+    score(basics | {"input.path": str(tmp_path / "odd")} | names, "--since", "date.day=2026-01-01")
+    table = table_of(basics["output.path"], '"the `id`"')
+    assert table["the `id`"].to_pylist() == [1, 2]
+    assert table["a.b"].to_pylist() == [3, 4]
+    assert table["status"].to_pylist() == ["scored", "empty"]
+    assert set(table["date.day"].to_pylist()) == {"2026-01-05"}
+
+
+def test_an_output_path_that_looks_like_a_glob(score, basics, tmp_path):
+    output = tmp_path / "x[1]{a}" / "scores"
+    run = score(basics | {"output.path": str(output)})
+    assert run.result["documents_out"] == 120
+    assert len(list(output.rglob("*.parquet"))) >= 3
+
+
 def test_a_condition_that_empties_a_partition_empties_it_in_the_table(score, basics):
     score(basics)
     score(basics | {"input.where": "dt <> '2026-01-06'"})
@@ -319,6 +355,25 @@ def test_a_file_corrupt_behind_a_whole_footer_is_named(score, basics, corpus):
     assert len(table_of(basics["output.path"])) == 80, "what was written before is as it was"
 
 
+def test_files_of_a_text_format_that_do_not_agree(score, basics, tmp_path):
+    for kind, first, second in (
+        ("csv", "doc_id,text\n1,a text\n", "text,doc_id\nanother text,2\n"),
+        ("json", '{"doc_id": 1, "text": "a text"}\n', '{"doc_id": 2, "body": "another text"}\n'),
+        ("json", '{"doc_id": 1, "text": "a text"}\n', '{"doc_id": 2, "text": "anoth\n'),
+    ):
+        folder = tmp_path / f"{kind}-{len(second)}"
+        folder.mkdir()
+        (folder / f"a.{kind}").write_text(first)
+        (folder / f"b.{kind}").write_text(second)
+        refused(score, basics | {"input.path": str(folder), "input.format": kind}, InputError, f"b.{kind}")
+
+
+def test_a_partition_column_with_the_name_of_a_score_column(score, basics, tmp_path):
+    corpus = write_corpus(tmp_path / "clash", days=1)
+    (corpus / "dt=2026-01-05").rename(corpus / "precision=2026-01-05")
+    refused(score, basics | {"input.path": str(corpus)}, SettingsError, "partition column precision")
+
+
 def test_tables_of_other_formats_are_not_read_as_parquet(score, basics, corpus):
     log = corpus / "_delta_log"
     log.mkdir()
@@ -350,6 +405,7 @@ def test_another_partitioning_is_refused(score, basics, tmp_path):
 
 def test_a_bad_condition(score, basics):
     refused(score, basics | {"input.where": "no_such_column > 3"}, SettingsError, "no_such_column")
+    refused(score, basics | {"input.where": "dt >= 2026"}, SettingsError, "input.where", "quoted values")
 
 
 def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, tmp_path, checkpoint):

@@ -75,7 +75,7 @@ def test_eight_processes_at_once_write_it_once_and_all_find_it_whole(root, tmp_p
     assert [w.returncode for w in workers] == [0] * 8
     assert found == [WHOLE] * 8
     assert len(log.read_text().splitlines()) == 1, "only one process unpickles the broadcast"
-    assert sorted(p.name for p in root.iterdir()) == ["abc-bf16", "lock"]
+    assert sorted(p.name for p in root.iterdir()) == [".abc-bf16.files", "abc-bf16", "lock"]
 
 
 def test_different_bundles_do_not_wait_for_each_others_sake_in_vain(root, tmp_path):
@@ -249,7 +249,7 @@ def test_copies_that_no_run_has_used_for_a_week_go_when_another_is_written(root)
     node_cache.unpacked("used", must_not_be_called)
     assert (root / "old").exists(), "nothing goes while nothing is written"
     node_cache.unpacked("new", lambda: FILES)
-    assert sorted(p.name for p in root.iterdir()) == ["lock", "new", "recent", "used"]
+    assert sorted(p.name for p in root.iterdir() if p.name[0] != ".") == ["lock", "new", "recent", "used"]
 
 
 def test_a_copy_that_goes_stays_with_the_process_that_maps_it(root, tmp_path):
@@ -304,3 +304,12 @@ def test_the_caches_are_where_temporary_files_are(root, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "other"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert made() == tmp_path / "other" / f"bigfive_udf-{os.getuid()}" / "abc"
+
+
+def test_a_copy_of_which_a_cleaner_took_a_file_is_written_again():
+    files = {"a": b"1", "b": b"2"}
+    digest = "0" * 63 + "c"
+    target = node_cache.unpacked(digest, lambda: files)
+    (target / "b").unlink()
+    assert node_cache.unpacked(digest, lambda: files) == target
+    assert (target / "b").read_bytes() == b"2"
