@@ -10,6 +10,7 @@ from bigfive_udf import errors
 from bigfive_udf.errors import BigFiveError, InputError, OutputError, SettingsError
 
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
+_FILE = re.compile(r"\b(?:file|hdfs|s3a?|gs|abfss?|wasbs?|viewfs):/[^\s,;'\"()\]]+")
 _UNREADABLE = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE_FOOTER",
@@ -77,9 +78,9 @@ def explained(error: Exception) -> BigFiveError | None:
             f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
         )
     if any(word in text for word in _UNREADABLE):
-        return InputError(
-            f"a file of the input can't be read ({_line_with(text, _UNREADABLE)}): restore it or move it away"
-        )
+        file = _FILE.search(text)
+        reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)
+        return InputError(f"a file of the input can't be read ({reason}): restore it or move it away")
     return None
 
 

@@ -59,7 +59,10 @@ def write_staged(scores: DataFrame, columns: tuple[str, ...], path: str, output:
     spark = scores.sparkSession
     spark.conf.set("spark.sql.adaptive.advisoryPartitionSizeInBytes", str(output.target_file_mb << 20))
     # Rebalanced after scoring: all cores score to the end, whatever the partitions' sizes, and the files come out even.
-    whole = scores.hint("rebalance", *[quoted(c) for c in columns])
+    # In SQL, because DataFrame.hint takes column names in Spark 4 only.
+    by = ", ".join(quoted(c).replace("{", "{{").replace("}", "}}") for c in columns)
+    hint = f"REBALANCE({by})" if columns else "REBALANCE"
+    whole = spark.sql(f"SELECT /*+ {hint} */ * FROM {{scores}}", scores=scores)
     whole.write.partitionBy(*columns).option("compression", output.compression).mode("error").parquet(path)
 
 

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyspark
 import pytest
 from transformers import AutoTokenizer
 
@@ -405,7 +406,8 @@ def test_another_partitioning_is_refused(score, basics, tmp_path):
 
 def test_a_bad_condition(score, basics):
     refused(score, basics | {"input.where": "no_such_column > 3"}, SettingsError, "no_such_column")
-    refused(score, basics | {"input.where": "dt >= 2026"}, SettingsError, "input.where", "quoted values")
+    if pyspark.__version__ >= "4":  # before, Spark made nulls of what it could not cast
+        refused(score, basics | {"input.where": "dt >= 2026"}, SettingsError, "input.where", "quoted values")
 
 
 def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, tmp_path, checkpoint):
