@@ -160,7 +160,9 @@ def _load(base: str, options: FinetuneOptions) -> tuple[Any, Any]:
             f"{base} can't be loaded as a model to start from ({type(error).__name__}: {first_line}): "
             "set model.base to a directory, to a name on the hub, or to minilm"
         ) from error
-    config = BigFiveConfig(encoder=inner.to_dict(), head=options.head, pooling=options.pooling, **about)
+    # Where the encoder lay on this machine is nobody's business, and would make model_id depend on it.
+    encoder_config = {key: value for key, value in inner.to_dict().items() if key != "_name_or_path"}
+    config = BigFiveConfig(encoder=encoder_config, head=options.head, pooling=options.pooling, **about)
     config.pad_token_id = inner.pad_token_id
     model = BigFiveForSequenceClassification(config)
     # Not strict: our class has no pooler where the encoder's own class has one.

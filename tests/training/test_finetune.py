@@ -158,3 +158,14 @@ def test_a_base_that_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_head_is_refused(checkpoint: Base) -> None:
     with pytest.raises(SettingsError, match=r"model\.head deep"):
         finetune(words(), str(checkpoint("bert")), dataclasses.replace(OPTIONS, head="deep"))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_what_is_saved_does_not_tell_where_the_base_lay(checkpoint, tmp_path, pooling):
+    base = checkpoint("bert")
+    labelled = pd.DataFrame({"text": ["I like people", "I like rain"], **{trait: [0.0, 1.0] for trait in TRAITS}})
+    model, tokenizer = finetune(labelled, str(base), FinetuneOptions(pooling=pooling, epochs=1, max_length=32))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for file in tmp_path.glob("*.json"):
+        assert str(base) not in file.read_text(), file.name
