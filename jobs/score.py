@@ -13,7 +13,8 @@ from bigfive_udf.command_line import main, parser, positive
 from bigfive_udf.errors import PartitionsFailedError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.runs import Run
-from bigfive_udf.settings import ScoreSettings, load_settings
+from bigfive_udf.settings.loading import load_settings
+from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import open_corpus
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.progress import Progress

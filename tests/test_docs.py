@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bigfive_udf.settings_reference import reference
+from bigfive_udf.settings.reference import reference
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def test_the_settings_page_is_what_the_code_says():
     page = (REPOSITORY / "docs" / "settings.md").read_text()
-    assert page == reference(), "run: python -m bigfive_udf.settings_reference > docs/settings.md"
+    assert page == reference(), "run: python -m bigfive_udf.settings.reference > docs/settings.md"
 
 
 def test_every_link_of_the_pages_leads_somewhere():

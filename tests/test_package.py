@@ -62,7 +62,7 @@ def test_batching_loads_neither_torch_nor_pyspark():
 
 
 def test_finding_out_what_is_wrong_with_settings_or_a_corpus_needs_no_torch():
-    light = ["bigfive_udf.settings", "bigfive_udf.command_line", *modules("tables")]
+    light = [*modules("settings"), "bigfive_udf.command_line", *modules("tables")]
     assert fresh(IMPORT_AND_TELL, "torch,pyspark,transformers", ",".join(light)) == []
 
 

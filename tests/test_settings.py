@@ -18,7 +18,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.settings import ScoreSettings, Section, load_settings
+from bigfive_udf.settings.loading import load_settings
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.settings.section import Section
 from bigfive_udf.traits import SCORE_FIELDS, TRAITS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -353,7 +355,7 @@ def test_in_conf_of_the_repository_a_relative_path_counts_from_its_root(config, 
 
 def test_a_relative_path_on_the_command_line_counts_from_the_working_directory(plain, tmp_path):
     program = (
-        "import sys; from bigfive_udf.settings import *\n"
+        "import sys; from bigfive_udf.settings.loading import *; from bigfive_udf.settings.score import *\n"
         "s = load_settings(ScoreSettings, sys.argv[1], sys.argv[2:]); print(s.input.path, s.output.path, s.model.path)"
     )
     overrides = ["input.path=a/b", "output={path: out}", "model.path=m"]

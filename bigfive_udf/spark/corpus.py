@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
-from bigfive_udf.settings import InputSettings
+from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.storage import as_pattern, as_uri, locate, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.runs import Run
-from bigfive_udf.settings import OutputSettings, ScoreSettings
+from bigfive_udf.settings.score import OutputSettings, ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import SparkModel, with_scores

@@ -1,4 +1,4 @@
-"""Makes docs/settings.md of the settings' own definitions: `python -m bigfive_udf.settings_reference`."""
+"""Makes docs/settings.md of the settings' own definitions: `python -m bigfive_udf.settings.reference`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
-from bigfive_udf.settings import ScoreSettings, Section
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.settings.section import Section
 
 JOBS: dict[str, type[Section]] = {"score": ScoreSettings}
 
 _HEAD = """# Settings
 
-Every setting of every job, made from the code by `python -m bigfive_udf.settings_reference`.
+Every setting of every job, made from the code by `python -m bigfive_udf.settings.reference`.
 Set them in the file of `--config` or with `--set key.path=value`, where the value is YAML. A relative path counts from
 the repository's root in the shipped files of conf/, from the file's own folder in any other file, and from the working
 directory in `--set`.

@@ -1,0 +1,139 @@
+"""Settings out of a YAML file and `--set`, with one clear line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from bigfive_udf.errors import SettingsError
+from bigfive_udf.settings.section import PATH_OR_HUB, Section
+
+S = TypeVar("S", bound=Section)
+
+
+def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[str] = ()) -> S:
+    """Read `config`, if there is one, apply `key.path=value` overrides, resolve relative paths, validate.
+
+    A relative path in the file is relative to the repository's root for the shipped files in conf/ and to the file's
+    own folder elsewhere; one in an override is relative to the working directory.
+
+    Raises:
+        SettingsError: the file can't be read, or a key, type or value is wrong.
+    """
+    file = Path(config) if config is not None else None
+    values = _resolved(kind, _read(file), _base_folder(file)) if file is not None else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"--set {override}: write it as key.path=value")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
+            raise SettingsError(f"--set {override}: the value is not YAML; put quotes around it") from None
+        _assign(values, key, _resolved_key(kind, key.split("."), value, Path.cwd()), override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_one_line(kind, error, file)) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--config {file} can't be read: {error.strerror}; give the path of a YAML file") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
+        place = getattr(error, "problem_mark", None)
+        where = f" in line {place.line + 1}" if place else ""
+        raise SettingsError(f"--config {file} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content or {}, dict):
+        raise SettingsError(
+            f"--config {file} holds {type(content).__name__}, expected sections such as input: and output:"
+        )
+    return content or {}
+
+
+def _base_folder(file: Path) -> Path:
+    folder = file.resolve().parent
+    shipped = folder.name == "conf" and (folder.parent / "jobs" / "score.py").is_file()
+    return folder.parent if shipped else folder
+
+
+def _section(kind: type[Section], keys: Sequence[str]) -> type[Section] | None:
+    for key in keys:
+        annotation = kind.model_fields[key].annotation if key in kind.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            return None
+        kind = annotation
+    return kind
+
+
+def _resolved(kind: type[Section], values: Mapping[str, Any], base: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {key: _resolved_key(kind, (*keys, str(key)), value, base) for key, value in values.items()}
+
+
+def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Path) -> Any:
+    if isinstance(value, Mapping):
+        return _resolved(kind, value, base, tuple(keys))
+    if value is None and _section(kind, keys) is not None:
+        return {}  # a section whose keys are all commented out
+    section = _section(kind, keys[:-1])
+    field = section.model_fields.get(keys[-1]) if section else None
+    marks = field.json_schema_extra if field else None
+    if not isinstance(value, str) or not isinstance(marks, dict) or "path" not in marks:
+        return value
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", value):
+        return value  # a URI
+    if not value:
+        return value  # refused by name later, not taken for the folder itself
+    path = base / os.path.expanduser(value)
+    if marks == PATH_OR_HUB and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value) and not path.exists():
+        return value
+    return str(path)
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None:
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = values.get(name)
+        values[name] = dict(inner) if isinstance(inner, Mapping) else {}
+        if inner is not None and not isinstance(inner, Mapping):
+            raise SettingsError(f"--set {override}: {name} is a value, not a section")
+        values = values[name]
+    values[last] = value
+
+
+def _one_line(kind: type[Section], error: ValidationError, file: Path | None) -> str:
+    found = error.errors()
+    first = found[0]
+    keys = [str(part) for part in first["loc"]]
+    key = ".".join(keys)
+    value = first.get("input")
+    if first["type"] == "extra_forbidden":
+        section = _section(kind, keys[:-1])
+        known = list(section.model_fields) if section else []
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        cure = f"did you mean {close[0]}?" if close else f"the keys there are {', '.join(known)}"
+        message = f"{key}: there is no such setting; {cure}"
+    elif first["type"] == "missing":
+        place = f"in {file}" if file is not None else "in a file of --config"
+        section = _section(kind, keys)
+        needed = f"{key}.{next(iter(section.model_fields))}" if section else key
+        message = f"{needed} is not set: set it {place} or with --set {needed}=..."
+    elif first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+        message = message if "." in message.split(":")[0] or not key else f"{key}: {message}"
+    elif first["type"] == "model_type":
+        message = f"{key} {value!r}: must be a section of settings, written as {key}: and indented keys below it"
+    elif first["type"] == "string_too_short":
+        message = f"{key} {value!r}: must not be empty"
+    else:
+        message = f"{key} {value!r}: {re.sub('^Input should be', 'must be', first['msg'])}"
+    return message + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")

@@ -1,0 +1,142 @@
+"""Settings of the score job."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share
+from bigfive_udf.traits import LETTERS, SCORE_FIELDS, TRAITS
+
+
+class InputSettings(Section):
+    path: str | None = Field(
+        None, description="corpus: a directory, file or glob on any file system of Spark", json_schema_extra=PATH
+    )
+    table: str | None = Field(None, description="corpus: a table of Spark's catalog, instead of a path")
+    format: Literal["parquet", "json", "csv"] = Field("parquet", description="format of the files under input.path")
+    where: str | None = Field(
+        None, description="SQL condition on the corpus's columns; only rows that fulfil it are scored"
+    )
+    id_column: str = Field("doc_id", description="column that names a document, kept as it came")
+    text_column: str = Field("text", description="column of the texts, of type string")
+    author_column: str | None = Field(None, description="column of the authors, kept in the table")
+    partition_columns: list[str] | None = Field(
+        None, description="partition columns of the corpus; null: those of the directories or of the table; []: none"
+    )
+    keep_columns: list[str] = Field([], description="further columns to keep in the table")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InputSettings:
+        if (self.path is None) == (self.table is None):
+            raise ValueError("set input.path or input.table, one of the two")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The path or the table, whichever is set."""
+        return self.path or self.table or ""
+
+    @property
+    def carried_columns(self) -> list[str]:
+        """Columns that go through to the table, in its order, partition columns not among them."""
+        return [c for c in (self.id_column, self.author_column, *self.keep_columns) if c is not None]
+
+
+class OutputSettings(Section):
+    path: str = Field(
+        description="directory of the score table; the job's own files lie in PATH.job", json_schema_extra=PATH
+    )
+    format: Literal["parquet"] = Field("parquet", description="kind of table")
+    target_file_mb: int = Field(128, ge=1, description="MB that a file of the table should have, about")
+    compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
+
+
+class ModelSettings(Section):
+    path: str = Field(
+        description="artifact or Hugging Face checkpoint: a directory, or a name on the hub",
+        json_schema_extra=PATH_OR_HUB,
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to compute; auto: a GPU where every executor has one"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic; auto: bf16 where the hardware has it, else fp16 on a GPU, fp32 on a CPU"
+    )
+    activation: Literal["sigmoid"] | None = Field(
+        None, description="only for a checkpoint that does not say how it was trained"
+    )
+
+
+class LabelSettings(Section):
+    thresholds: dict[str, Share] = Field(
+        {}, description="probability from which a label is true, by trait; over the artifact's"
+    )
+    require_evidence: bool = Field(
+        False, description="null labels for traits whose evaluation is not better than chance"
+    )
+
+    @field_validator("thresholds")
+    @classmethod
+    def _by_trait(cls, value: dict[str, float]) -> dict[str, float]:
+        named = {LETTERS.get(key, key): threshold for key, threshold in value.items()}
+        if twice := [key for key in value if LETTERS.get(key, key) != key and LETTERS.get(key) in value]:
+            raise ValueError(f"{twice[0]} and {LETTERS[twice[0]]} are the same trait; give one of them")
+        if unknown := sorted(set(named) - set(TRAITS)):
+            raise ValueError(f"{unknown[0]!r} is no trait; the traits are {', '.join(TRAITS)}")
+        return named
+
+
+class TextSettings(Section):
+    max_length: int | None = Field(
+        None, ge=4, description="tokens of a window, special ones counted; null: the artifact's"
+    )
+    long_documents: Literal["windows", "truncate"] = Field(
+        "windows", description="windows: score all of a long text; truncate: its first window only"
+    )
+    window_overlap: int = Field(0, ge=0, description="tokens that neighbouring windows share")
+    max_windows: int | None = Field(
+        256, ge=1, description="most windows of one document, the rest is left out; null: no limit"
+    )
+
+    @property
+    def windows_limit(self) -> int | None:
+        """Most windows of a document, whichever way it was asked for."""
+        return 1 if self.long_documents == "truncate" else self.max_windows
+
+
+class BatchingSettings(Section):
+    max_batch_tokens: int | None = Field(
+        None, ge=16, description="padded tokens of a batch; null: 512 on a CPU, 32768 on a GPU"
+    )
+
+
+class ScoreSettings(Section):
+    """Settings of the score job."""
+
+    input: InputSettings
+    output: OutputSettings
+    model: ModelSettings
+    labels: LabelSettings = LabelSettings()
+    text: TextSettings = TextSettings()
+    batching: BatchingSettings = BatchingSettings()
+    max_failed_share: Share = Field(
+        0.01, description="share of a partition's rows that may fail; with more, the partition is not published"
+    )
+
+    @model_validator(mode="after")
+    def _no_collisions(self) -> ScoreSettings:
+        seen = {f.name: "a score column" for f in SCORE_FIELDS}
+        named = [("input.id_column", self.input.id_column), ("input.author_column", self.input.author_column)]
+        named += [("input.keep_columns", c) for c in self.input.keep_columns]
+        named += [("input.partition_columns", c) for c in self.input.partition_columns or []]
+        for key, column in named:
+            if column is None:
+                continue
+            if column.lower() in seen:
+                raise ValueError(
+                    f"{key}: {column!r} is already {seen[column.lower()]} of the table; leave it out or rename it"
+                )
+            seen[column.lower()] = f"the {key}"
+        return self
