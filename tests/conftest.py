@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,6 +17,8 @@ import models
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The models are tiny: a second thread gains them nothing, and waits for its core where that is busy.
+torch.set_num_threads(1)
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigfive_udf.errors import ArtifactError, OutputError
-from bigfive_udf.model import checkpoint
+from bigfive_udf.model import checkpoint, hub
 from bigfive_udf.traits import TRAITS, label_column, probability_column
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class Artifact:
     @cached_property
     def position_limit(self) -> int:
         """The most tokens that the encoder has positions for."""
-        config = self._transformers_config
-        inner = config.encoder_config() if config.model_type == checkpoint.OWN_MODEL_TYPE else config
-        limit = getattr(inner, "max_position_embeddings", None) or _LONGEST_DEFAULT
-        # RoBERTa and its relatives number tokens from pad_token_id + 1.
-        offset = (inner.pad_token_id or 0) + 1 if "roberta" in inner.model_type else 0
-        return int(min(limit - offset, self._tokenizer.model_max_length))
+        return position_limit(self._transformers_config, self._tokenizer)
+
+    @property
+    def silent_traits(self) -> list[str]:
+        """Traits that it was trained on without any label: null in every score."""
+        return list(self.config.get(checkpoint.SILENT) or [])
 
     @cached_property
     def _transformers_config(self) -> Any:
@@ -100,7 +100,9 @@ class Artifact:
 
         tensors = checkpoint.read_tensors(checkpoint.model_files(self.path))
         try:
-            return bundle.pack(self._transformers_config, tensors, self._tokenizer, self.logit_of_trait, precision)
+            return bundle.pack(
+                self._transformers_config, tensors, self._tokenizer, self.logit_of_trait, precision, self.silent_traits
+            )
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from None
 
@@ -208,6 +210,7 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
         description = checkpoint.read_json(directory / DESCRIPTION)
         _verify(directory, description, digests)
     checkpoint.check_activation(directory, config, activation)
+    checkpoint.check_silent(directory, config)
     evaluation = checkpoint.read_json(directory / EVALUATION) if (directory / EVALUATION).exists() else {}
     return Artifact(
         path=directory,
@@ -220,6 +223,16 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
     )
 
 
+def check_new(path: str | os.PathLike[str]) -> None:
+    """Refuse a path where something is already.
+
+    Raises:
+        OutputError: an artifact is immutable.
+    """
+    if os.path.lexists(path):
+        raise OutputError(f"{path} exists, and a model is never overwritten: choose another path or remove it")
+
+
 @contextmanager
 def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A directory to fill with a checkpoint; it becomes `path` only when the block ends well, whole or not at all.
@@ -228,8 +241,7 @@ def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: `path` exists (an artifact is immutable), or can't be written.
     """
     target = Path(path)
-    if target.exists():
-        raise OutputError(f"{target} exists, and a model is never overwritten: choose another path or remove it")
+    check_new(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -314,28 +326,20 @@ def _local_directory(path: str) -> Path:
         return directory
     if directory.exists():
         raise ArtifactError(f"{path} is a file: model.path must be a model directory")
-    if path.count("/") == 1 and not path.startswith((".", "/", "~")) and ":" not in path:
-        return _from_hub(path)
+    if "/" in path and hub.is_name(path):
+        return hub.snapshot(path, "model.path")
     raise ArtifactError(
         f"{path} is not a directory: set model.path to a model directory or to a name on the Hugging Face hub"
     )
 
 
-def _from_hub(name: str) -> Path:
-    import huggingface_hub
-
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
-        )
-    # Whatever the hub's client raises (no network, no such repository, no access), the user's cure is the same.
-    except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:120]
-        raise ArtifactError(
-            f"{name} is neither a directory nor to be had from the Hugging Face hub "
-            f"({type(error).__name__}: {first_line}): "
-            "check the name, or copy the model to this machine and give its directory"
-        ) from None
+def position_limit(config: Any, tokenizer: Any) -> int:
+    """The most tokens, special ones counted, that a model has positions for; both are transformers' own objects."""
+    inner = config.encoder_config() if config.model_type == checkpoint.OWN_MODEL_TYPE else config
+    limit = getattr(inner, "max_position_embeddings", None) or _LONGEST_DEFAULT
+    # RoBERTa and its relatives number tokens from pad_token_id + 1.
+    offset = (inner.pad_token_id or 0) + 1 if "roberta" in inner.model_type else 0
+    return int(min(limit - offset, tokenizer.model_max_length))
 
 
 def _or_artifact_error(path: Path, load: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bigfive_udf.model import families
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
 from bigfive_udf.model.quiet import quiet_transformers
+from bigfive_udf.traits import TRAITS
 
 ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,10 +36,18 @@ class Bundle:
     digest: str
 
 
-def pack(config: Any, tensors: dict[str, Tensor], tokenizer: Any, logit_of_trait: list[int], precision: str) -> Bundle:
+def pack(
+    config: Any,
+    tensors: dict[str, Tensor],
+    tokenizer: Any,
+    logit_of_trait: list[int],
+    precision: str,
+    silent_traits: Sequence[str] = (),
+) -> Bundle:
     """Make the bundle of a checkpoint.
 
-    `config` and `tokenizer` are transformers' own objects; `logit_of_trait[i]` is the output that trait i has in it.
+    `config` and `tokenizer` are transformers' own objects; `logit_of_trait[i]` is the output that trait i has in it;
+    `silent_traits` get no probability.
 
     Raises:
         ArtifactError: weights are missing or not finite, or the tokenizer is not a fast one.
@@ -50,7 +59,11 @@ def pack(config: Any, tensors: dict[str, Tensor], tokenizer: Any, logit_of_trait
             )
     _check_whole(config, tensors)
     _check_vocabulary(config, tokenizer)
-    about: dict[str, Any] = {"precision": precision, "pad_token_id": config.pad_token_id or 0}
+    about: dict[str, Any] = {
+        "precision": precision,
+        "pad_token_id": config.pad_token_id or 0,
+        "silent": [TRAITS.index(trait) for trait in silent_traits],
+    }
     files = {TOKENIZER: _tokenizer_definition(tokenizer)}
     parts = _fast_parts(config, tensors)
     if parts is not None:

@@ -14,6 +14,8 @@ from bigfive_udf.traits import LETTERS, TRAITS
 
 OWN_MODEL_TYPE = "bigfive_udf"
 """The model_type of a checkpoint with a head of ours, see `modeling`."""
+SILENT = "traits_without_labels"
+"""The entry of config.json that lists traits which were trained without any label: their outputs mean nothing."""
 HEADS = ("linear", "mlp")
 POOLINGS = ("cls", "mean")
 
@@ -126,6 +128,17 @@ def _as_trait(directory: Path, label: str) -> str | None:
             "train with the five traits, neuroticism among them"
         )
     return LETTERS.get(name.upper(), name if name in TRAITS else None)
+
+
+def check_silent(directory: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a list of traits without labels that is none.
+
+    Raises:
+        ArtifactError: what it is instead.
+    """
+    silent = config.get(SILENT) or []
+    if not isinstance(silent, list) or not set(map(str, silent)) <= set(TRAITS):
+        raise ArtifactError(f"{directory} has {SILENT} {silent!r} in its config.json, expected a list of traits")
 
 
 def check_activation(directory: Path, config: Mapping[str, Any], activation: str | None) -> None:

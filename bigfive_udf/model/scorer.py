@@ -60,7 +60,9 @@ class Scores:
     """One entry per text, in the order of the texts."""
 
     probabilities: np.ndarray
-    """(n, 5) float32; NaN where the text was not scored"""
+    """(n, 5) float32; NaN where the text was not scored, or the model knows nothing of the trait"""
+    logits: np.ndarray
+    """(n, 5) float64, the same before the sigmoid; NaN where the text was not scored"""
     n_tokens: np.ndarray
     """(n,) int32; -1 where the text could not be tokenized"""
     n_windows: np.ndarray
@@ -89,7 +91,8 @@ class _Windows:
 class Scorer:
     """A model ready to score on one device.
 
-    `forward` maps (ids, lengths) as `Encoder` does to logits in trait order; `pad_token_id` fills the batches.
+    `forward` maps (ids, lengths) as `Encoder` does to logits in trait order; `pad_token_id` fills the batches; `silent`
+    are the positions of traits that get no probability.
     """
 
     def __init__(
@@ -99,11 +102,13 @@ class Scorer:
         pad_token_id: int,
         device: torch.device,
         options: ScoringOptions,
+        silent: Sequence[int] = (),
     ) -> None:
         self._forward = forward
         self._tokenizer = tokenizer
         self._pad = pad_token_id
         self._device = device
+        self._silent = list(silent)
         self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
         self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
         self._logits(_Windows([self._dressed([])], [0], [1]), np.array([0]))  # a model that can't run says so now
@@ -115,7 +120,7 @@ class Scorer:
         where = torch.device(device)
         forward = bundle.load_forward(directory, about, where)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
-        return cls(forward, tokenizer, about["pad_token_id"], where, options)
+        return cls(forward, tokenizer, about["pad_token_id"], where, options, about["silent"])
 
     def score(self, texts: Sequence[str | None]) -> Scores:
         """Score texts: None, white space and texts without a token are `empty`; what can't be scored is `failed`."""
@@ -156,8 +161,9 @@ class Scorer:
             probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
         for i in np.flatnonzero((status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
             status[i], reason[i] = FAILED, failures.get(i, "model: a value that is not a finite number")
-        probabilities[status != SCORED] = np.nan
-        return Scores(probabilities, n_tokens, n_windows, truncated, status, reason, effort)
+        probabilities[status != SCORED] = means[status != SCORED] = np.nan
+        probabilities[:, self._silent] = np.nan
+        return Scores(probabilities, means, n_tokens, n_windows, truncated, status, reason, effort)
 
     def _dressed(self, ids: list[int]) -> list[int]:
         return self._tokenizer.prefix + ids + self._tokenizer.suffix

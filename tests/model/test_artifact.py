@@ -572,9 +572,10 @@ def test_a_name_on_the_hub_that_is_not_to_be_had_is_refused_quickly_and_with_the
     message = offline["message"]
     assert len(message.splitlines()) == 1
     assert message.startswith(
-        "no-such-org/no-such-model is neither a directory nor to be had from the Hugging Face hub ("
+        "no-such-org/no-such-model is no directory here, and the Hugging Face hub can't be reached ("
     )
-    assert message.endswith("check the name, or copy the model to this machine and give its directory")
+    assert "`hf download no-such-org/no-such-model --local-dir DIR`" in message
+    assert message.endswith("copy DIR here and set model.path=DIR")
     assert offline["seconds"] < 5
 
 

@@ -1,0 +1,54 @@
+"""Models by name: what the Hugging Face hub has, or what this machine has of it already."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bigfive_udf.errors import ArtifactError
+
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_SECONDS = 10
+
+
+def is_name(path: str) -> bool:
+    """Whether it can be a name on the hub: `owner/name`, or the bare name of an old model."""
+    return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", path) is not None
+
+
+def snapshot(name: str, setting: str) -> Path:
+    """The directory of a model's files: safetensors, tokenizer and configuration; `setting` is named in errors.
+
+    The machine's own copy serves where there is one, network or not. Where there is none, whether the hub can be
+    reached is found out first: its client would go on trying for minutes.
+
+    Raises:
+        ArtifactError: no such model, no network, or no safetensors.
+    """
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str) and any(Path(cached).parent.glob("*.safetensors")):
+        return Path(cached).parent
+    try:
+        files = huggingface_hub.HfApi().model_info(name, timeout=_SECONDS).siblings or []
+        if not any(file.rfilename.endswith(".safetensors") for file in files):
+            raise ArtifactError(
+                f"{name} has no safetensors on the hub, and nothing else is ever loaded: choose another {setting}"
+            )
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
+    except ArtifactError:
+        raise
+    except huggingface_hub.errors.RepositoryNotFoundError:
+        raise ArtifactError(
+            f"{name} is neither a directory here nor a model on the Hugging Face hub that you may read: "
+            f"check {setting}, or log in with `hf auth login`"
+        ) from None
+    # Whatever else the client raises (no network, offline mode, a full disk), the user's cure is the same.
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")[:120]
+        raise ArtifactError(
+            f"{name} is no directory here, and the Hugging Face hub can't be reached "
+            f"({type(error).__name__}: {first_line}): on a machine with a network run "
+            f"`hf download {name} --local-dir DIR`, copy DIR here and set {setting}=DIR"
+        ) from None
