@@ -13,9 +13,16 @@ import yaml
 from pydantic import ValidationError
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.settings.section import PATH_OR_HUB, Section
+from bigfive_udf.settings.section import PATH_OR_HUB, PATH_OR_NAME, Section
 
 S = TypeVar("S", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also takes 1e-4 for the number that everybody means, as YAML 1.2 does."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[str] = ()) -> S:
@@ -34,7 +41,7 @@ def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[
         if not equals or not key:
             raise SettingsError(f"--set {override}: write it as key.path=value")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
             raise SettingsError(f"--set {override}: the value is not YAML; put quotes around it") from None
         _assign(values, key, _resolved_key(kind, key.split("."), value, Path.cwd()), override)
@@ -46,7 +53,7 @@ def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise SettingsError(f"--config {file} can't be read: {error.strerror}; give the path of a YAML file") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
@@ -94,7 +101,8 @@ def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Pa
     if not value:
         return value  # refused by name later, not taken for the folder itself
     path = base / os.path.expanduser(value)
-    if marks == PATH_OR_HUB and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", value) and not path.exists():
+    owner = {PATH_OR_HUB["path"]: r"\w[\w.-]*/", PATH_OR_NAME["path"]: r"(?:\w[\w.-]*/)?"}.get(str(marks["path"]))
+    if owner is not None and re.fullmatch(owner + r"\w[\w.-]*", value) and not path.exists():
         return value
     return str(path)
 

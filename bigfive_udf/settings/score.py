@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share
-from bigfive_udf.traits import LETTERS, SCORE_FIELDS, TRAITS
+from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share, by_trait
+from bigfive_udf.traits import SCORE_FIELDS
 
 
 class InputSettings(Section):
@@ -80,12 +80,7 @@ class LabelSettings(Section):
     @field_validator("thresholds")
     @classmethod
     def _by_trait(cls, value: dict[str, float]) -> dict[str, float]:
-        named = {LETTERS.get(key, key): threshold for key, threshold in value.items()}
-        if twice := [key for key in value if LETTERS.get(key, key) != key and LETTERS.get(key) in value]:
-            raise ValueError(f"{twice[0]} and {LETTERS[twice[0]]} are the same trait; give one of them")
-        if unknown := sorted(set(named) - set(TRAITS)):
-            raise ValueError(f"{unknown[0]!r} is no trait; the traits are {', '.join(TRAITS)}")
-        return named
+        return by_trait(value)
 
 
 class TextSettings(Section):

@@ -1,0 +1,47 @@
+"""Settings of the evaluate job."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bigfive_udf.settings.labelled import LabelledDataSettings
+from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section
+from bigfive_udf.settings.train import EvaluationSettings
+
+
+class EvaluatedModelSettings(Section):
+    path: str = Field(
+        description="artifact or Hugging Face checkpoint: a directory, or a name on the hub",
+        json_schema_extra=PATH_OR_HUB,
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32", description="arithmetic of the scores that are evaluated"
+    )
+    activation: Literal["sigmoid"] | None = Field(
+        None, description="only for a checkpoint that does not say how it was trained"
+    )
+
+
+class EvaluatedDataSettings(LabelledDataSettings):
+    seen: Literal["leave_out", "keep"] = Field(
+        "leave_out", description="texts and authors that the model was trained on: leave_out, or keep (and say so)"
+    )
+
+
+class EvaluateOutputSettings(Section):
+    path: str | None = Field(
+        None, description="file of the evaluation, JSON; null: evaluation.json in the model's directory",
+        json_schema_extra=PATH,
+    )  # fmt: skip
+
+
+class EvaluateSettings(Section):
+    """Settings of the evaluate job."""
+
+    model: EvaluatedModelSettings
+    data: EvaluatedDataSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
+    output: EvaluateOutputSettings = EvaluateOutputSettings()

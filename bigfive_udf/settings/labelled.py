@@ -1,0 +1,62 @@
+"""Settings of a labelled table: texts of known authors' traits, which the train and the evaluate job read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from bigfive_udf.settings.section import PATH, Section, by_trait
+from bigfive_udf.traits import TRAITS
+
+Cut = float | Literal["median"]
+
+
+class LabelledDataSettings(Section):
+    path: str = Field(description="labelled table: a file, or a directory of Parquet files", json_schema_extra=PATH)
+    format: Literal["csv", "parquet", "json"] | None = Field(
+        None, description="csv (with a header), parquet or json (one object a line); null: by the ending of the name"
+    )
+    encoding: Literal["utf-8", "latin-1", "cp1252"] = Field("utf-8", description="encoding of a csv or json file")
+    separator: str = Field(",", description="what stands between the values of a csv file")
+    text_column: str = Field("text", description="column of the texts")
+    author_column: str | None = Field(None, description="column that names the author of a text; null: there is none")
+    label_columns: dict[str, str] = Field(
+        {}, description="column of each trait's label: {openness: cOPN}; empty: those named as traits, else E N A C O"
+    )
+    cut: Cut | dict[str, Cut] | None = Field(
+        None,
+        description="where the labels are scores: the score from which on a trait is high, or median "
+        "(over the training authors); one for all or by trait",
+    )
+
+    @field_validator("label_columns")
+    @classmethod
+    def _columns_by_trait(cls, value: dict[str, str]) -> dict[str, str]:
+        return by_trait(value)
+
+    @field_validator("cut")
+    @classmethod
+    def _cuts_by_trait(cls, value: Cut | dict[str, Cut] | None) -> Cut | dict[str, Cut] | None:
+        return by_trait(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_meaning_each(self) -> LabelledDataSettings:
+        seen = {self.text_column: "data.text_column"}
+        named = [("data.author_column", self.author_column)]
+        named += [(f"data.label_columns.{trait}", column) for trait, column in self.label_columns.items()]
+        for key, column in named:
+            if column is not None and column in seen:
+                raise ValueError(f"{key}: {column!r} is also {seen[column]}; a column has one meaning")
+            if column is not None:
+                seen[column] = key
+        return self
+
+    def cut_of(self, trait: str) -> Cut | None:
+        """The cut of one trait, whichever way it was given."""
+        return self.cut.get(trait) if isinstance(self.cut, dict) else self.cut
+
+    @property
+    def named_traits(self) -> list[str]:
+        """The traits that have a column of the user's naming."""
+        return [trait for trait in TRAITS if trait in self.label_columns]
