@@ -33,7 +33,9 @@ $(READY): setup.py constraints.txt scripts/setup.sh
 
 .PHONY: demo
 demo: $(READY)  ## build the default model, make a corpus, score it, show the result through SQL
-	@$(BIN)/python -m bigfive_udf.demo.default_model --output models/default --if-missing
+	@$(BIN)/python -m bigfive_udf.demo.bank --output demo/statements --if-missing
+	@test -e models/default || { echo; echo '$$ python jobs/train.py --config conf/demo_train.yaml'; \
+		$(BIN)/python jobs/train.py --config conf/demo_train.yaml; }
 	@$(BIN)/python -m bigfive_udf.demo.corpus --output demo/corpus --authors demo/authors.parquet --if-missing
 	@echo; echo '$$ spark-submit --properties-file conf/spark/laptop.conf jobs/score.py --config conf/demo.yaml'
 	@$(ACTIVE) spark-submit --properties-file conf/spark/laptop.conf \

@@ -1,49 +1,30 @@
-"""The demo's default model: a small encoder fine-tuned on a bank of made-up first-person statements.
+"""The demo's labelled tables: a bank of made-up first-person statements, and others written apart from it.
 
-    python -m bigfive_udf.demo.default_model --output models/default
+    python -m bigfive_udf.demo.bank --output demo/statements
 
-About a minute and a half on two cores. The same seed gives the same weights on the same machine. But: a demonstration
-model. The statements are short and to the point, real texts are not; see the README.md that is written beside it.
+Writes training.csv (the bank, and the opposites that rules make of its statements) and written_apart.csv (by another
+author, who saw nothing of the bank): columns text, statement and a label per trait, empty for the traits that a
+statement says nothing about. `statement` names what a text was made of: it stands where other tables have an author,
+so that a statement and its opposite are never on two sides of a split.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
+import os
 import sys
-import time
 from pathlib import Path
-from typing import Any, NoReturn
+from tempfile import TemporaryDirectory
+from typing import NoReturn
 
-import numpy as np
 import pandas as pd
 
-from bigfive_udf.demo.model_card import model_card
-from bigfive_udf.errors import BigFiveError, SettingsError
-from bigfive_udf.model.artifact import EVALUATION, describe, load_artifact, new_artifact
-from bigfive_udf.model.quiet import quiet_transformers
-from bigfive_udf.traits import TRAITS, probability_column
+from bigfive_udf.demo.opposites import with_opposites
+from bigfive_udf.errors import BigFiveError, OutputError, SettingsError
+from bigfive_udf.traits import TRAITS
 
 STATEMENTS = Path(__file__).parent / "statements"
-MAX_LENGTH = 256
-THRESHOLD = 0.5
-"""of every trait: both poles of the bank are equally frequent"""
-
-
-def recipe(seed: int = 0) -> Any:
-    """The `FinetuneOptions` of the default model; the card says how they were chosen."""
-    from bigfive_udf.training.finetune import FinetuneOptions
-
-    return FinetuneOptions(
-        head="linear",
-        pooling="mean",
-        epochs=5,
-        learning_rate=1e-4,
-        freeze_embeddings=True,
-        max_length=MAX_LENGTH,
-        seed=seed,
-    )
+TRAINING, WRITTEN_APART = "training.csv", "written_apart.csv"
 
 
 def read_bank() -> pd.DataFrame:
@@ -73,83 +54,40 @@ def unseen(bank: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
     return bank[~words(bank["text"]).isin(words(held_out["text"]))].reset_index(drop=True)
 
 
-def digest(bank: pd.DataFrame) -> str:
-    """sha256 over the texts and labels that were trained on."""
-    return hashlib.sha256(bank[["text", *TRAITS]].to_csv(index=False).encode()).hexdigest()
+def tables() -> dict[str, pd.DataFrame]:
+    """The two tables by file name, as they are written; nothing that is tested on is in the first, turned or not."""
+    apart = read_written_apart()
+    bank = unseen(read_bank(), apart)
+    training = unseen(with_opposites(bank.assign(statement=_names("bank", len(bank)))), apart).drop_duplicates("text")
+    apart = apart.assign(statement=_names("apart", len(apart)))
+    columns = ["text", "statement", *TRAITS]
+    return {TRAINING: training[columns], WRITTEN_APART: apart[columns]}
 
 
-def build(output: Path, bank: pd.DataFrame, held_out: pd.DataFrame, base: str, options: Any) -> dict[str, Any]:
-    """Fine-tune `base` on `bank`, evaluate it on `held_out`, write the artifact, and return its evaluation.
+def _names(kind: str, n: int) -> list[str]:
+    return [f"{kind}-{i:04d}" for i in range(n)]
+
+
+def write(directory: Path) -> dict[str, pd.DataFrame]:
+    """Write the tables into a new directory, both or none.
 
     Raises:
-        OutputError: `output` exists or can't be written.
-        ArtifactError: `base` is missing or damaged.
+        OutputError: it exists, or can't be written.
     """
-    from bigfive_udf.training import base_models
-    from bigfive_udf.training.finetune import finetune
-    from bigfive_udf.training.opposites import with_opposites
-
-    bank = unseen(bank, held_out)
-    with new_artifact(output) as directory:
-        encoder = base_models.locate(base)
-        training = with_opposites(bank)
-        print(f"Fine-tuning {base} on {len(bank)} statements and {len(training) - len(bank)} opposites made of them")
-        model, tokenizer = finetune(training, encoder, options)
-        with quiet_transformers():
-            model.save_pretrained(directory)
-            tokenizer.save_pretrained(directory)
-        about: dict[str, Any] = {
-            "head": options.head,
-            "pooling": options.pooling,
-            "thresholds": dict.fromkeys(TRAITS, THRESHOLD),
-            "max_length": options.max_length,
-            "languages": ["en"],
-            "base_model": base_models.MINILM_NAME if base == base_models.MINILM else base,
-            "training_data": f"sha256:{digest(bank)}",
-        }
-        describe(directory, **about)
-        evaluation = _evaluate(directory, bank, held_out)
-        (directory / EVALUATION).write_text(json.dumps(evaluation, indent=2) + "\n", encoding="utf-8")
-        card = model_card(evaluation, table(evaluation), len(training) - len(bank))
-        (directory / "README.md").write_text(card, encoding="utf-8")
-        describe(directory, **about)  # again: the digest of the card belongs in it
-    return evaluation
-
-
-def _evaluate(directory: Path, bank: pd.DataFrame, held_out: pd.DataFrame) -> dict[str, Any]:
-    """Score the held-out statements as any user would, and say how well that went."""
-    from bigfive_udf.training.metrics import evaluate
-
-    artifact = load_artifact(directory)
-    scores = artifact.predict(held_out["text"].tolist(), precision="fp32")
-    probabilities = scores[[probability_column(trait) for trait in TRAITS]].to_numpy(np.float64)
-    measured = evaluate(held_out[list(TRAITS)].to_numpy(float), probabilities, artifact.thresholds)
-    return {
-        "split": "author",
-        "split_description": (
-            "tested on statements written apart from the bank, by somebody who saw nothing of it; none was trained on"
-        ),
-        "folds": 0,
-        "rows": {"train": len(bank), "test": len(held_out)},
-        "authors": {"train": 2, "test": 1},
-        "intervals": "bootstrap over statements",
-        "model_id": artifact.model_id,
-        "precision": scores["precision"].iloc[0],
-        **measured,
-    }
-
-
-def table(evaluation: dict[str, Any]) -> str:
-    """The figures that matter, one line per trait."""
-    header = f"{'':<18}{'ROC AUC':>8}  {'95 % interval':<14}{'accuracy':>9}{'majority':>10}{'F1':>7}{'ECE':>7}"
-    lines = [header]
-    for name, measured in [*evaluation["traits"].items(), ("macro average", evaluation["macro"])]:
-        low, high = measured["roc_auc_ci"]
-        lines.append(
-            f"{name:<18}{measured['roc_auc']:>8.3f}  {f'{low:.3f} to {high:.3f}':<14}{measured['accuracy']:>9.3f}"
-            f"{measured['majority_accuracy']:>10.3f}{measured['f1']:>7.3f}{measured['ece']:>7.3f}"
-        )
-    return "\n".join(line.rstrip() for line in lines)
+    if directory.exists():
+        raise OutputError(f"{directory} exists: choose another --output or remove it")
+    made = tables()
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as aside:
+            whole = Path(aside) / "whole"
+            whole.mkdir()
+            for name, table in made.items():
+                table.astype(dict.fromkeys(TRAITS, "Int64")).to_csv(whole / name, index=False)
+            os.rename(whole, directory)
+    except OSError as error:
+        raise OutputError(f"{directory} can't be written: {error.strerror}; choose another --output") from error
+    return made
 
 
 class _Parser(argparse.ArgumentParser):
@@ -159,24 +97,18 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = _Parser(prog="python -m bigfive_udf.demo.default_model", description="Build the demo's default model.")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the artifact")
-    parser.add_argument("--if-missing", action="store_true", help="leave a model that is there as it is")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and order (default: %(default)s)")
-    started = time.monotonic()
+    parser = _Parser(prog="python -m bigfive_udf.demo.bank", description="Write the demo's labelled tables.")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory of the tables")
+    parser.add_argument("--if-missing", action="store_true", help="leave tables that are there as they are")
     try:
         args = parser.parse_args(arguments)
         if args.if_missing and args.output.exists():
-            print(f"{args.output} is there already: nothing to do")
             return 0
-        evaluation = build(args.output, read_bank(), read_written_apart(), "minilm", recipe(args.seed))
+        for name, table in write(args.output).items():
+            print(f"{args.output / name}: {len(table):,} statements")
     except BigFiveError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
-    tested_on = f"{evaluation['rows']['test']} statements by another author"
-    print(f"\n{args.output}: model {evaluation['model_id']}, tested on {tested_on}\n")
-    print(table(evaluation))
-    print(f"\n{time.monotonic() - started:.0f} s. A demonstration model: real texts are not like these statements.")
     return 0
 
 

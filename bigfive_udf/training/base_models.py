@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from bigfive_udf.errors import ArtifactError
-from bigfive_udf.model import checkpoint
+from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.traits import TRAITS
 
 MINILM = "minilm"
 MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -17,23 +19,76 @@ _REINSTALL = _INSTALL.replace("--no-deps", "--no-deps --force-reinstall")
 
 
 def locate(base: str) -> str:
-    """What `from_pretrained` takes for `base`: a directory, or the name of a repository on the hub.
+    """The directory of the model that `base` names, fetched from the hub where it has to be.
 
     Raises:
-        ArtifactError: it is neither, or `minilm` is not installed or not the file that was published.
+        ArtifactError: there is none, the hub can't be reached, or `minilm` is not installed or not as published.
     """
     if base == MINILM:
         return str(minilm_directory())
     directory = Path(base).expanduser()
-    if directory.is_dir():
-        if not (directory / "config.json").is_file():
-            raise ArtifactError(
-                f"{base} has no config.json: model.base must be a directory as save_pretrained writes it"
-            )
-        return str(directory)
-    if directory.exists() or base.startswith((".", "/", "~")) or base.count("/") > 1:
+    if not directory.exists() and hub.is_name(base):
+        directory = hub.snapshot(base, "model.base")
+    elif not directory.is_dir():
         raise ArtifactError(f"{base} is not a directory: set model.base to one, to a name on the hub, or to {MINILM}")
-    return base
+    if not (directory / "config.json").is_file():
+        raise ArtifactError(f"{base} has no config.json: model.base must be a directory as save_pretrained writes it")
+    return str(directory)
+
+
+def public_name(base: str) -> str:
+    """The base as others know it: where it lies on this machine is nobody's business."""
+    if base == MINILM:
+        return MINILM_NAME
+    directory = Path(base).expanduser()
+    return directory.resolve().name if directory.exists() else base
+
+
+def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
+    """The model of `locate` with a new head, in fp32, and its tokenizer; the head's weights are random.
+
+    `linear` on `cls` gives a stock sequence classifier, anything else one of our own model type.
+
+    Raises:
+        ArtifactError: transformers can't load it.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+
+    about: dict[str, Any] = {
+        "num_labels": len(TRAITS),
+        "id2label": dict(enumerate(TRAITS)),
+        "label2id": {trait: i for i, trait in enumerate(TRAITS)},
+        "problem_type": "multi_label_classification",
+    }
+    # Nothing is unpickled, and nothing is fetched: the directory is all there is.
+    how: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        if (head, pooling) == ("linear", "cls"):
+            # A classifier of another number of labels may serve as a base too: its head is made anew.
+            return AutoModelForSequenceClassification.from_pretrained(
+                directory, ignore_mismatched_sizes=True, **how, **about
+            ), tokenizer
+        encoder = AutoModel.from_pretrained(directory, **how)
+        inner = AutoConfig.from_pretrained(directory, local_files_only=True)
+    # Whatever transformers raises (a damaged file, an unknown architecture), to the user the base is the wrong one.
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")[:160]
+        raise ArtifactError(
+            f"{directory} can't be loaded as a model to start from ({type(error).__name__}: {first_line}): "
+            f"set model.base to a directory as save_pretrained writes it, to a name on the hub, or to {MINILM}"
+        ) from error
+    # Where the encoder lay on this machine is nobody's business, and would make model_id depend on it.
+    encoder_config = {key: value for key, value in inner.to_dict().items() if key != "_name_or_path"}
+    config = BigFiveConfig(encoder=encoder_config, head=head, pooling=pooling, **about)
+    config.pad_token_id = inner.pad_token_id
+    model = BigFiveForSequenceClassification(config)
+    # Not strict: our class has no pooler where the encoder's own class has one.
+    model.encoder.load_state_dict(encoder.state_dict(), strict=False)
+    return model, tokenizer
 
 
 def minilm_directory() -> Path:

@@ -5,33 +5,30 @@ The loop is transformers' Trainer; ours are the masked loss, the parameter group
 
 from __future__ import annotations
 
-import tempfile
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    Trainer,
-)
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from bigfive_udf.errors import ArtifactError, InputError, SettingsError
+from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware
-from bigfive_udf.model.checkpoint import HEADS, POOLINGS
-from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+from bigfive_udf.model.artifact import position_limit
 from bigfive_udf.model.quiet import quiet_transformers
-from bigfive_udf.traits import TRAITS
+from bigfive_udf.training import base_models
+from bigfive_udf.training.checkpoints import MarkComplete, latest_complete
+from bigfive_udf.training.metrics import macro_roc_auc
 
-TEXT = "text"
+_MASKED = -100
+"""what transformers does not count as a label, when it counts those of a batch"""
+_EVAL_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -46,128 +43,253 @@ class FinetuneOptions:
     head_rate_factor: float = 10.0
     """the head starts from nothing, so it learns this many times faster"""
     batch_size: int = 32
+    gradient_accumulation: int = 1
     weight_decay: float = 0.01
     warmup_share: float = 0.1
-    """of all steps"""
-    freeze_embeddings: bool = False
-    """leave the token embeddings as they are: words that the training data lacks keep their place beside the others"""
+    """of all updates"""
+    positive_weights: str = "none"
+    """none, or balanced: the positives of a trait weigh as much as its negatives"""
+    frozen_layers: int | None = None
+    """lowest layers that stay as they are, embeddings too; 0: the embeddings only, so that words that the training
+    data lacks keep their place beside the others; None: nothing is frozen"""
+    early_stopping: int | None = None
+    """epochs without a better validation ROC AUC before it stops, and the best epoch is kept; None: all epochs"""
     max_length: int = 256
     """tokens of a text that are read, special ones counted"""
+    device: str = "auto"
     precision: str = "auto"
     """auto, fp32, bf16 or fp16, of the products alone: weights and their updates stay in fp32"""
     seed: int = 0
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    """further arguments of transformers' TrainingArguments"""
 
 
-def finetune(labelled: pd.DataFrame, base: str, options: FinetuneOptions) -> tuple[PreTrainedModel, Any]:
-    """Fine-tune `base`, as `base_models.locate` gives it, and return the model, on the CPU in fp32, and its tokenizer.
+@dataclass(frozen=True)
+class Examples:
+    """Texts and their labels, (n, 5) of 0, 1, and NaN where the label is missing, which is then masked in the loss."""
 
-    `labelled` has the column `text` and a column for each trait: 0, 1, or NaN where the label is missing, which is
-    then masked in the loss. The same seed gives the same weights on the same machine. Seeds the process's generators.
+    texts: Sequence[str]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; the validation's figures are None where there is none."""
+
+    loss: float
+    validation_loss: float | None = None
+    validation_roc_auc: float | None = None
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A model, on the CPU in fp32, its tokenizer, and how it came about."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    max_length: int
+    """tokens of a text that were read: what the options say, or as many as the encoder has positions for"""
+    epochs: list[Epoch]
+    kept: int
+    """the epoch, from 1, whose weights these are: the last one, or with early stopping the best"""
+
+
+def finetune(
+    training: Examples,
+    base: str,
+    options: FinetuneOptions,
+    scratch: Path,
+    *,
+    validation: Examples | None = None,
+) -> Finetuned:
+    """Fine-tune `base`, a directory as `base_models.locate` gives it.
+
+    Checkpoints are kept in `scratch`, one an epoch: run again with the same arguments, an interrupted training goes on
+    from there and gives the same weights. The same seed gives the same weights on the same machine. Seeds the
+    process's generators. `validation` is measured after each epoch, and stops the training early if the options say so.
 
     Raises:
-        InputError: a column is missing, a label is neither 0 nor 1 nor missing, or there is no label at all.
         ArtifactError: the base can't be loaded.
-        SettingsError: there is no such head or pooling, or no such precision here.
+        SettingsError: no such precision here, more frozen layers than there are, or a wrong `trainer` argument.
     """
-    labels = _labels(labelled)
-    if options.head not in HEADS or options.pooling not in POOLINGS:
-        raise SettingsError(
-            f"model.head {options.head}, model.pooling {options.pooling}: "
-            f"must be one of {', '.join(HEADS)}, and one of {', '.join(POOLINGS)}"
-        )
-    placement = hardware.decide("auto", options.precision, [hardware.look()])
-    with quiet_transformers(), tempfile.TemporaryDirectory(prefix="bigfive-train-") as scratch:
+    placement = hardware.decide(options.device, options.precision, [hardware.look(use_gpu=options.device != "cpu")])
+    early = options.early_stopping is not None and validation is not None
+    with quiet_transformers():
         transformers.set_seed(options.seed)
-        model, tokenizer = _load(base, options)
-        if options.freeze_embeddings:
-            model.base_model.get_input_embeddings().requires_grad_(False)
-        ids = tokenizer(labelled[TEXT].tolist(), truncation=True, max_length=options.max_length)["input_ids"]
-        steps = options.epochs * -(-len(ids) // options.batch_size)
+        model, tokenizer = base_models.load(base, options.head, options.pooling)
+        _freeze(model, options.frozen_layers)
+        length = min(options.max_length, position_limit(model.config, tokenizer))
+        scratch.mkdir(parents=True, exist_ok=True)
+        callbacks: list[TrainerCallback] = [MarkComplete(), _LinePerEpoch(validation is not None)]
+        if early:
+            callbacks.append(transformers.EarlyStoppingCallback(options.early_stopping or 1))
         trainer = Trainer(
             model=model,
-            args=transformers.TrainingArguments(
-                output_dir=scratch,
-                num_train_epochs=options.epochs,
-                per_device_train_batch_size=options.batch_size,
-                warmup_steps=round(options.warmup_share * steps),
-                lr_scheduler_type="linear",
-                seed=options.seed,
-                bf16=placement.precision == "bf16",
-                fp16=placement.precision == "fp16",
-                use_cpu=placement.device == "cpu",
-                # Texts of one length share a batch, so that little of it is padding.
-                train_sampling_strategy="group_by_length",
-                dataloader_pin_memory=placement.device != "cpu",
-                remove_unused_columns=False,
-                logging_strategy="epoch",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-            ),
-            train_dataset=[{"input_ids": i, "labels": y} for i, y in zip(ids, labels, strict=True)],
+            args=_arguments(options, placement, str(scratch), len(training.texts), validation is not None, early),
+            train_dataset=_dataset(tokenizer, training, length),
+            eval_dataset=None if validation is None else _by_length(tokenizer, validation, length),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
-            compute_loss_func=masked_loss,
+            compute_loss_func=masked_loss(_positive_weights(training.labels, options.positive_weights)),
+            compute_metrics=_validation_metrics,
             optimizers=(_optimizer(model, options), None),
-            callbacks=[_LinePerEpoch()],
+            callbacks=callbacks,
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train()
-    return model.requires_grad_(True).to("cpu", torch.float32).eval(), tokenizer
+        trainer.train(resume_from_checkpoint=latest_complete(scratch))
+    epochs = _epochs(trainer.state.log_history)
+    kept = len(epochs)
+    if early and trainer.state.best_global_step:
+        kept = round(trainer.state.best_global_step * len(epochs) / trainer.state.global_step)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = model.requires_grad_(True).to("cpu", torch.float32).eval()
+    return Finetuned(model, tokenizer, length, epochs, kept)
 
 
-def masked_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """Binary cross-entropy, averaged over the labels that are there; logits and labels (rows, 5), missing ones NaN."""
-    known = ~labels.isnan()
-    logits = outputs["logits"].float()
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, labels.nan_to_num().float(), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
+def masked_loss(positive_weights: Tensor | None = None) -> Callable[..., Tensor]:
+    """Binary cross-entropy, averaged over the labels that are there: those of the whole update, where it has several
+    batches. Takes outputs with logits (rows, 5) and labels (rows, 5), -100 where missing."""
 
-
-def _labels(labelled: pd.DataFrame) -> np.ndarray:
-    """(rows, 5) float32."""
-    if missing := [name for name in (TEXT, *TRAITS) if name not in labelled.columns]:
-        raise InputError(f"the training table has no column {', '.join(missing)}; it has {', '.join(labelled.columns)}")
-    labels = labelled[list(TRAITS)].to_numpy(np.float32, na_value=np.nan)
-    known = ~np.isnan(labels)
-    if not known.any():
-        raise InputError(
-            f"the training table has {len(labelled)} rows and not one label: nothing can be learned from it"
+    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        logits, known = outputs["logits"].float(), labels != _MASKED
+        weights = None if positive_weights is None else positive_weights.to(logits.device)
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, labels.clamp(min=0).float(), pos_weight=weights, reduction="none"
         )
-    if wrong := sorted(set(np.unique(labels[known]).tolist()) - {0.0, 1.0}):
-        raise InputError(f"the training table has a label {wrong[0]:g}: a label is 0, 1 or missing")
-    return labels
+        count = known.sum() if num_items_in_batch is None else num_items_in_batch
+        return (losses * known).sum() / torch.as_tensor(count, device=logits.device).clamp(min=1)
+
+    return loss
 
 
-def _load(base: str, options: FinetuneOptions) -> tuple[Any, Any]:
-    about: dict[str, Any] = {
-        "num_labels": len(TRAITS),
-        "id2label": dict(enumerate(TRAITS)),
-        "label2id": {trait: i for i, trait in enumerate(TRAITS)},
-        "problem_type": "multi_label_classification",
-    }
-    how: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}  # nothing is unpickled
+def _positive_weights(labels: np.ndarray, how: str) -> Tensor | None:
+    """(5,) negatives per positive; 1 where a trait has not both."""
+    if how == "none":
+        return None
+    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
+    usable = (positives > 0) & (negatives > 0)
+    return torch.from_numpy(np.where(usable, negatives / np.maximum(positives, 1), 1.0)).float()
+
+
+_OWN_ARGUMENTS = {
+    "output_dir": "output.path",
+    "num_train_epochs": "train.epochs",
+    "max_steps": "train.epochs",
+    "learning_rate": "train.learning_rate",
+    "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.gradient_accumulation",
+    "warmup_steps": "train.warmup_share",
+    "weight_decay": "train.weight_decay",
+    "seed": "train.seed",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "use_cpu": "train.device",
+}
+"""Arguments of transformers that have a setting of ours."""
+_FIXED_ARGUMENTS = {
+    *("eval_strategy", "save_strategy", "save_total_limit", "save_only_model", "load_best_model_at_end"),
+    *("metric_for_best_model", "greater_is_better", "remove_unused_columns", "label_names", "logging_strategy"),
+    *("resume_from_checkpoint", "restore_callback_states_from_checkpoint", "ignore_data_skip", "push_to_hub"),
+    *("do_train", "do_eval", "do_predict"),
+}
+"""Arguments that resuming and evaluation rely on."""
+
+
+def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse what transformers does not know, and what is decided elsewhere.
+
+    Raises:
+        SettingsError: naming the argument and the cure.
+    """
+    for key in arguments:
+        if key in _OWN_ARGUMENTS:
+            raise SettingsError(f"train.trainer.{key}: set {_OWN_ARGUMENTS[key]} instead")
+        if key in _FIXED_ARGUMENTS:
+            raise SettingsError(f"train.trainer.{key}: resuming and evaluation rely on it; leave it out")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        if (options.head, options.pooling) == ("linear", "cls"):
-            return AutoModelForSequenceClassification.from_pretrained(base, **how, **about), tokenizer
-        encoder = AutoModel.from_pretrained(base, **how)
-        inner = AutoConfig.from_pretrained(base)
-    # Whatever transformers raises (no network, no such name, a damaged file), to the user the base is the wrong one.
-    except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:160]
-        raise ArtifactError(
-            f"{base} can't be loaded as a model to start from ({type(error).__name__}: {first_line}): "
-            "set model.base to a directory, to a name on the hub, or to minilm"
-        ) from error
-    # Where the encoder lay on this machine is nobody's business, and would make model_id depend on it.
-    encoder_config = {key: value for key, value in inner.to_dict().items() if key != "_name_or_path"}
-    config = BigFiveConfig(encoder=encoder_config, head=options.head, pooling=options.pooling, **about)
-    config.pad_token_id = inner.pad_token_id
-    model = BigFiveForSequenceClassification(config)
-    # Not strict: our class has no pooler where the encoder's own class has one.
-    model.encoder.load_state_dict(encoder.state_dict(), strict=False)
-    return model, tokenizer
+        with quiet_transformers():
+            known: dict[str, Any] = {"use_cpu": True, "report_to": "none", **arguments}
+            TrainingArguments(output_dir="unused", **known)
+    except (TypeError, ValueError, ImportError) as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        raise SettingsError(f"train.trainer: transformers' TrainingArguments says: {first_line}") from None
+
+
+def _arguments(
+    options: FinetuneOptions, placement: hardware.Placement, scratch: str, n_texts: int, validated: bool, early: bool
+) -> TrainingArguments:
+    updates = options.epochs * -(-n_texts // (options.batch_size * options.gradient_accumulation))
+    ours: dict[str, Any] = {
+        "output_dir": scratch,
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "per_device_eval_batch_size": _EVAL_BATCH_SIZE,
+        "gradient_accumulation_steps": options.gradient_accumulation,
+        "warmup_steps": round(options.warmup_share * updates),
+        "lr_scheduler_type": "linear",
+        "seed": options.seed,
+        "bf16": placement.precision == "bf16",
+        "fp16": placement.precision == "fp16",
+        "use_cpu": placement.device == "cpu",
+        # Texts of one length share a batch, so that little of it is padding.
+        "train_sampling_strategy": "group_by_length",
+        "dataloader_pin_memory": placement.device != "cpu",
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "logging_strategy": "epoch",
+        "eval_strategy": "epoch" if validated else "no",
+        # At the end of an epoch, where the state of the generators tells all about the order of what follows.
+        "save_strategy": "epoch",
+        "save_total_limit": 2,  # the one before stays until the new one is known to be whole
+        "load_best_model_at_end": early,
+        "metric_for_best_model": "roc_auc" if early else None,
+        "greater_is_better": True if early else None,
+        "restore_callback_states_from_checkpoint": True,
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
+    return TrainingArguments(**ours | dict(options.trainer))
+
+
+def _dataset(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[str, Any]]:
+    ids = tokenizer(list(examples.texts), truncation=True, max_length=max_length)["input_ids"]
+    labels = np.where(np.isnan(examples.labels), _MASKED, examples.labels).astype(np.float32)
+    return [{"input_ids": i, "labels": y} for i, y in zip(ids, labels, strict=True)]
+
+
+def _by_length(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[str, Any]]:
+    """The dataset, longest first: evaluation takes it in order, and neighbours waste little padding."""
+    return sorted(_dataset(tokenizer, examples, max_length), key=lambda row: -len(row["input_ids"]))
+
+
+def _validation_metrics(prediction: Any) -> dict[str, float]:
+    labels = np.where(prediction.label_ids == _MASKED, np.nan, prediction.label_ids)
+    value = macro_roc_auc(labels, np.asarray(prediction.predictions, float))
+    return {"roc_auc": 0.5 if np.isnan(value) else value}  # NaN would never be bettered
+
+
+def _epochs(history: list[dict[str, Any]]) -> list[Epoch]:
+    """Out of the Trainer's log: an entry with `loss` an epoch, one with `eval_loss` beside it if there was any."""
+    losses = {round(entry["epoch"]): entry["loss"] for entry in history if "loss" in entry}
+    measured = {round(entry["epoch"]): entry for entry in history if "eval_loss" in entry}
+    return [
+        Epoch(loss, measured.get(n, {}).get("eval_loss"), measured.get(n, {}).get("eval_roc_auc"))
+        for n, loss in sorted(losses.items())
+    ]
+
+
+def _freeze(model: Any, frozen_layers: int | None) -> None:
+    if frozen_layers is None:
+        return
+    # By the first of its parameters' names: the module that holds words, positions and their norm.
+    embeddings = next(m for n, m in model.base_model.named_modules() if n.split(".")[-1] == "embeddings")
+    embeddings.requires_grad_(False)
+    stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+    layers = max(stacks, key=len, default=nn.ModuleList())
+    if frozen_layers > len(layers):
+        raise SettingsError(f"train.frozen_layers {frozen_layers}: the encoder has {len(layers)} layers")
+    for layer in list(layers)[:frozen_layers]:
+        layer.requires_grad_(False)
 
 
 def _optimizer(model: Any, options: FinetuneOptions) -> torch.optim.Optimizer:
@@ -187,16 +309,26 @@ def _optimizer(model: Any, options: FinetuneOptions) -> torch.optim.Optimizer:
     )
 
 
-class _LinePerEpoch(transformers.TrainerCallback):
+class _LinePerEpoch(TrainerCallback):
     """One line per epoch, which a terminal and a log file show alike."""
+
+    def __init__(self, validated: bool) -> None:
+        self._validated = validated
+        self._started = time.monotonic()
+        self._loss = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            seconds = time.monotonic() - self._started
-            print(
-                f"  epoch {state.epoch:.0f}/{args.num_train_epochs}  loss {logs['loss']:.3f}  {seconds:.0f} s",
-                flush=True,
-            )
+        logs = logs or {}
+        if "loss" in logs:
+            self._loss = f"loss {logs['loss']:.3f}"
+        if "eval_loss" in logs:
+            figures = f"{self._loss}  validation loss {logs['eval_loss']:.3f}, ROC AUC {logs['eval_roc_auc']:.3f}"
+        elif "loss" in logs and not self._validated:
+            figures = self._loss
+        else:
+            return
+        seconds = time.monotonic() - self._started
+        print(f"  epoch {state.epoch:.0f}/{args.num_train_epochs}  {figures}  {seconds:.0f} s", flush=True)

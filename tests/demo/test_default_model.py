@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,18 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bigfive_udf.demo import default_model as module
-from bigfive_udf.demo.default_model import build, main, read_bank, read_written_apart, recipe, unseen, with_labels
-from bigfive_udf.errors import OutputError
+from bigfive_udf.demo.bank import (
+    TRAINING,
+    WRITTEN_APART,
+    main,
+    read_bank,
+    read_written_apart,
+    tables,
+    unseen,
+    with_labels,
+)
 from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.training.evaluation import table
 from bigfive_udf.training.metrics import METRICS
 from bigfive_udf.traits import TRAITS, probability_column
 
@@ -57,13 +63,15 @@ def test_its_evaluation_says_what_its_scores_say(default_model: Any) -> None:
     assert evaluation["macro"]["roc_auc"] == pytest.approx(macro_auc(held_out, scores), abs=1e-3)
     assert evaluation["model_id"] == artifact.model_id
     assert evaluation["split"] == "author"
+    assert evaluation["rows"]["test"] == len(held_out)
     assert set(evaluation["traits"]) == set(TRAITS)
     names = {name for metric in METRICS for name in (metric, f"{metric}_ci")}
     assert set(evaluation["macro"]) == names
     for measured in evaluation["traits"].values():
-        assert set(measured) == names | {"better_than_chance"}
+        assert names < set(measured)
         assert measured["better_than_chance"] is True
         assert measured["positives"] == 30
+    assert evaluation["verdict"]["summary"] == "better than chance for all 5 traits"
 
 
 def test_its_description_and_card_are_complete(default_model: Any) -> None:
@@ -74,53 +82,35 @@ def test_its_description_and_card_are_complete(default_model: Any) -> None:
     assert set(about["files"]) == {p.name for p in default_model.path.iterdir()} - {"bigfive.json", "evaluation.json"}
     card = (default_model.path / "README.md").read_text()
     evaluation = json.loads((default_model.path / "evaluation.json").read_text())
-    assert module.table(evaluation) in card
+    assert all(f"{evaluation['traits'][trait]['roc_auc']:.3f} (" in card for trait in TRAITS)
+    assert "A demonstration model" in card
     assert "docs/responsible-use.md" in card
 
 
-def test_the_command_prints_the_figures_and_no_noise(default_model: Any) -> None:
+def test_the_commands_print_the_figures_and_no_noise(default_model: Any) -> None:
     assert default_model.stderr == ""
-    assert all(trait in default_model.stdout for trait in (*TRAITS, "macro average", "epoch 1/"))
+    evaluation = json.loads((default_model.path / "evaluation.json").read_text())
+    assert table(evaluation) in default_model.stdout
+    assert "epoch 1/" in default_model.stdout
     assert max(map(len, default_model.stdout.splitlines())) <= 200
 
 
-def test_a_model_that_is_there_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m/config.json").write_text("mine")
-    assert main(["--output", str(tmp_path / "m"), "--if-missing"]) == 0
-    assert capsys.readouterr().out.count("\n") == 1
-    assert main(["--output", str(tmp_path / "m")]) == 7
+def test_tables_that_are_there_are_left_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "statements"
+    assert main(["--output", str(directory)]) == 0
+    assert sorted(p.name for p in directory.iterdir()) == [TRAINING, WRITTEN_APART]
+    (directory / TRAINING).write_text("mine")
+    capsys.readouterr()
+    assert main(["--output", str(directory), "--if-missing"]) == 0
+    assert main(["--output", str(directory)]) == 7
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1
-    assert (tmp_path / "m/config.json").read_text() == "mine"
-
-
-def test_a_missing_encoder_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("bigfive_udf.training.base_models.MINILM_PACKAGE", "no-such-package-here")
-    assert main(["--output", str(tmp_path / "m")]) == 4
-    assert "make setup" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert (directory / TRAINING).read_text() == "mine"
 
 
 def test_wrong_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seed", "x"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_the_same_seed_gives_the_same_model(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
-    bank, held_out = (
-        read_bank().groupby(["trait", "pole"]).head(3),
-        read_written_apart().groupby(["trait", "pole"]).head(4),
-    )
-    options = dataclasses.replace(recipe(), epochs=1, max_length=64)
-    for name in ("first", "again"):
-        build(tmp_path / name, bank, held_out, str(checkpoint("bert")), options)
-    first, again = (load_artifact(tmp_path / name) for name in ("first", "again"))
-    assert first.model_id == again.model_id
-    with pytest.raises(OutputError, match="never overwritten"):
-        build(tmp_path / "first", bank, held_out, str(checkpoint("bert")), options)
 
 
 def test_the_bank_is_as_the_issue_asks() -> None:
@@ -138,3 +128,14 @@ def test_nothing_that_is_tested_on_was_trained_on() -> None:
     assert bank.loc[0, "text"] not in set(kept["text"])
     assert len(bank) - 20 < len(kept) < len(bank)
     assert not set(kept["text"]) & set(held_out["text"])
+    made = tables()
+    assert not set(made[TRAINING]["text"]) & set(made[WRITTEN_APART]["text"])
+    assert made[TRAINING]["text"].is_unique
+
+
+def test_a_statement_and_its_opposite_have_one_name() -> None:
+    training = tables()[TRAINING].set_index("text")
+    pairs = [("I chat with strangers on the bus.", "I don't chat with strangers on the bus.")]
+    for statement, opposite in pairs:
+        assert training.loc[statement, "statement"] == training.loc[opposite, "statement"]
+        assert training.loc[statement, "extraversion"] == 1 - training.loc[opposite, "extraversion"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigfive_udf.training.opposites import opposite, with_opposites
+from bigfive_udf.demo.opposites import opposite, with_opposites
 from bigfive_udf.traits import TRAITS
 
 

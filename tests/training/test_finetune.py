@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from sklearn.metrics import roc_auc_score
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bigfive_udf.errors import ArtifactError, InputError, SettingsError
+from bigfive_udf.errors import ArtifactError, SettingsError
 from bigfive_udf.model.artifact import load_artifact
-from bigfive_udf.training.finetune import FinetuneOptions, finetune, masked_loss
+from bigfive_udf.training.finetune import (
+    Examples,
+    Finetuned,
+    FinetuneOptions,
+    check_trainer_arguments,
+    finetune,
+    masked_loss,
+)
 from bigfive_udf.traits import TRAITS, probability_column
 
 OPTIONS = FinetuneOptions(
@@ -37,6 +46,19 @@ def words(n: int = 48) -> pd.DataFrame:
     return table
 
 
+def examples(table: pd.DataFrame) -> Examples:
+    return Examples(table["text"].tolist(), table[list(TRAITS)].to_numpy(float))
+
+
+def trained(
+    table: pd.DataFrame, base: Path, validation: pd.DataFrame | None = None, scratch: Path | None = None, **changes: Any
+) -> Finetuned:
+    options = dataclasses.replace(OPTIONS, **changes)
+    held = None if validation is None else examples(validation)
+    with tempfile.TemporaryDirectory() as directory:
+        return finetune(examples(table), str(base), options, scratch or Path(directory), validation=held)
+
+
 def probabilities(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
     with torch.inference_mode():
         one = [model(**tokenizer(text, return_tensors="pt")).logits[0].sigmoid().numpy() for text in texts]
@@ -45,24 +67,21 @@ def probabilities(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
 
 def test_it_learns_what_is_labelled(checkpoint: Base) -> None:
     table = words()
-    model, tokenizer = finetune(table, str(checkpoint("bert")), dataclasses.replace(OPTIONS, epochs=12))
-    said = probabilities(model, tokenizer, table["text"].tolist())[:, 0]
+    made = trained(table, checkpoint("bert"), epochs=12)
+    said = probabilities(made.model, made.tokenizer, table["text"].tolist())[:, 0]
     assert said[table["extraversion"] == 1].min() > said[table["extraversion"] == 0].max()
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(checkpoint: Base) -> None:
-    base = str(checkpoint("bert"))
-    options = dataclasses.replace(OPTIONS, epochs=2)
     first, again, other = (
-        finetune(words(), base, dataclasses.replace(options, seed=seed))[0].state_dict() for seed in (3, 3, 4)
+        trained(words(), checkpoint("bert"), epochs=2, seed=seed).model.state_dict() for seed in (3, 3, 4)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.0.weight"], other["head.0.weight"])
 
 
 def test_a_trait_without_labels_learns_nothing(checkpoint: Base) -> None:
-    options = dataclasses.replace(OPTIONS, weight_decay=0)
-    few, many = (finetune(words(), str(checkpoint("bert")), dataclasses.replace(options, epochs=e))[0] for e in (1, 3))
+    few, many = (trained(words(), checkpoint("bert"), weight_decay=0, epochs=e).model for e in (1, 3))
     labelled, unlabelled = TRAITS.index("extraversion"), TRAITS.index("openness")
     assert torch.equal(few.head[0].weight[unlabelled], many.head[0].weight[unlabelled])
     assert not torch.equal(few.head[0].weight[labelled], many.head[0].weight[labelled])
@@ -70,19 +89,49 @@ def test_a_trait_without_labels_learns_nothing(checkpoint: Base) -> None:
 
 def test_the_loss_is_the_mean_over_the_labels_that_are_there() -> None:
     logits = torch.tensor([[0.3, -1.0, 2.0, 0.0, 9.0], [1.5, 0.2, 0.0, 0.0, -9.0]], requires_grad=True)
-    nan = float("nan")
-    labels = torch.tensor([[1.0, 0.0, nan, nan, nan], [nan, 1.0, nan, nan, nan]])
-    loss = masked_loss(SequenceClassifierOutput(logits=logits), labels)
+    labels = torch.tensor([[1.0, 0.0, -100, -100, -100], [-100, 1.0, -100, -100, -100]])
+    loss = masked_loss()(SequenceClassifierOutput(logits=logits), labels)
     p = logits.detach().sigmoid()
     assert loss.item() == pytest.approx(-(p[0, 0].log() + (1 - p[0, 1]).log() + p[1, 1].log()).item() / 3)
     loss.backward()
-    assert (logits.grad[labels.isnan()] == 0).all()
-    assert (logits.grad[~labels.isnan()] != 0).all()
+    assert (logits.grad[labels == -100] == 0).all()
+    assert (logits.grad[labels != -100] != 0).all()
 
 
 def test_a_batch_without_any_label_costs_nothing() -> None:
     outputs = SequenceClassifierOutput(logits=torch.ones(2, 5))
-    assert masked_loss(outputs, torch.full((2, 5), float("nan"))).item() == 0
+    assert masked_loss()(outputs, torch.full((2, 5), -100.0)).item() == 0
+
+
+def test_positive_weights_are_those_of_torch() -> None:
+    logits, labels = torch.randn(6, 5), torch.randint(0, 2, (6, 5)).float()
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights)
+    assert masked_loss(weights)({"logits": logits}, labels).item() == pytest.approx(expected.item())
+
+
+def test_positive_weights_raise_what_a_rare_trait_gets(checkpoint: Base) -> None:
+    table = words()
+    table["openness"] = [1.0] + [0.0] * (len(table) - 1)
+    plain, balanced = (
+        trained(table, checkpoint("bert"), epochs=4, positive_weights=how) for how in ("none", "balanced")
+    )
+    low, high = (probabilities(m.model, m.tokenizer, table["text"].tolist())[:, 4].mean() for m in (plain, balanced))
+    assert low < 0.1 < high
+
+
+def test_accumulated_batches_weigh_each_label_alike(checkpoint: Base) -> None:
+    """With labels missing unevenly: the mean is over the labels of the update, not of its parts."""
+    logits, labels = torch.randn(8, 5), torch.randint(0, 2, (8, 5)).float()
+    labels[:3, 1:] = -100
+    count = (labels != -100).sum()
+    halves = [masked_loss()({"logits": logits[part]}, labels[part], count) for part in (slice(4), slice(4, 8))]
+    assert sum(halves).item() == pytest.approx(masked_loss()({"logits": logits}, labels).item())
+
+    no_dropout = checkpoint("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    whole = trained(words(32), no_dropout, epochs=2, batch_size=16)
+    parts = trained(words(32), no_dropout, epochs=2, batch_size=4, gradient_accumulation=4)
+    assert [e.loss for e in parts.epochs] == pytest.approx([e.loss for e in whole.epochs], rel=5e-3)
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta"])
@@ -91,81 +140,116 @@ def test_what_is_saved_scores_as_what_was_trained(
     checkpoint: Base, tmp_path: Path, architecture: str, head: str, pooling: str
 ) -> None:
     table = words(16)
-    options = dataclasses.replace(OPTIONS, head=head, pooling=pooling)
-    model, tokenizer = finetune(table, str(checkpoint(architecture)), options)
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    made = trained(table, checkpoint(architecture), head=head, pooling=pooling)
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
     texts = table["text"].tolist()
     scored = load_artifact(tmp_path).predict(texts, device="cpu", precision="fp32")
     scored = scored[[probability_column(trait) for trait in TRAITS]]
-    np.testing.assert_allclose(scored, probabilities(model, tokenizer, texts), atol=1e-5)
+    np.testing.assert_allclose(scored, probabilities(made.model, made.tokenizer, texts), atol=1e-5)
 
 
 def test_linear_on_cls_is_a_checkpoint_of_stock_transformers(checkpoint: Base, tmp_path: Path) -> None:
-    model, _ = finetune(words(16), str(checkpoint("bert")), dataclasses.replace(OPTIONS, pooling="cls"))
+    model = trained(words(16), checkpoint("bert"), pooling="cls").model
     model.save_pretrained(tmp_path)
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(loaded).__name__ == "BertForSequenceClassification"
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_embeddings_stay_as_they_were(checkpoint: Base, frozen: bool) -> None:
-    base = str(checkpoint("bert"))
-    before = transformers.AutoModel.from_pretrained(base).get_input_embeddings().weight
-    model, _ = finetune(words(16), base, dataclasses.replace(OPTIONS, freeze_embeddings=frozen))
-    assert torch.equal(model.base_model.get_input_embeddings().weight, before) == frozen
+@pytest.mark.parametrize(("frozen", "same"), [(None, []), (0, ["embeddings"]), (1, ["embeddings", "layer.0"])])
+def test_frozen_layers_stay_as_they_were(checkpoint: Base, frozen: int | None, same: list[str]) -> None:
+    before = transformers.AutoModel.from_pretrained(checkpoint("bert"), add_pooling_layer=False).state_dict()
+    after = trained(words(16), checkpoint("bert"), frozen_layers=frozen).model.encoder.state_dict()
+    unchanged = {name for name, weight in before.items() if torch.equal(weight, after[name])}
+    for part in ("embeddings", "layer.0", "layer.1"):
+        names = {name for name in before if f"{part}." in name and "token_type" not in name}
+        assert names
+        assert (names <= unchanged) == (part in same)
+
+
+def test_more_frozen_layers_than_there_are_are_refused(checkpoint: Base) -> None:
+    with pytest.raises(SettingsError, match=r"train\.frozen_layers 3: the encoder has 2 layers"):
+        trained(words(16), checkpoint("bert"), frozen_layers=3)
 
 
 def test_long_texts_are_cut_to_the_models_length(checkpoint: Base) -> None:
     table = words(16)
-    table["text"] = table["text"] + " the river" * 100  # the tiny encoder has 64 positions
-    finetune(table, str(checkpoint("bert")), OPTIONS)
+    table["text"] = table["text"] + " the river" * 100  # the tiny encoder has 128 positions
+    assert trained(table, checkpoint("bert"), max_length=400).max_length == 128
 
 
 def test_it_says_how_far_it_is_and_nothing_else(checkpoint: Base, capfd: pytest.CaptureFixture[str]) -> None:
     verbosity = transformers.utils.logging.get_verbosity()
-    finetune(words(16), str(checkpoint("bert")), dataclasses.replace(OPTIONS, epochs=2))
+    trained(words(16), checkpoint("bert"), epochs=2)
+    trained(words(16), checkpoint("bert"), epochs=1, validation=words(12))
     out, err = capfd.readouterr()
     assert err == ""
-    assert [line.split()[:2] for line in out.splitlines()] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert [line.split()[:2] for line in out.splitlines()] == [["epoch", "1/2"], ["epoch", "2/2"], ["epoch", "1/1"]]
+    assert "validation loss" in out.splitlines()[2] and "ROC AUC" in out.splitlines()[2]
     assert transformers.utils.logging.get_verbosity() == verbosity
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.drop(columns="openness"), "has no column openness"),
-        (lambda t: t.drop(columns="text"), "has no column text"),
-        (lambda t: t.assign(extraversion=2.0), "has a label 2"),
-        (lambda t: t.assign(extraversion=np.nan, neuroticism=np.nan), "not one label"),
-        (lambda t: t.head(0), "0 rows and not one label"),
-    ],
-)
-def test_a_table_that_teaches_nothing_is_refused(
-    checkpoint: Base, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        finetune(change(words()), str(checkpoint("bert")), OPTIONS)
+def test_what_an_epoch_came_to_is_told(checkpoint: Base) -> None:
+    made = trained(words(), checkpoint("bert"), epochs=3, validation=words(24))
+    assert len(made.epochs) == made.kept == 3
+    losses = [epoch.loss for epoch in made.epochs]
+    assert losses == sorted(losses, reverse=True)
+    last = made.epochs[-1]
+    held = words(24)
+    logits = torch.logit(torch.from_numpy(probabilities(made.model, made.tokenizer, held["text"].tolist())).double())
+    known = held[["extraversion", "neuroticism"]].notna().to_numpy()
+    aucs = [roc_auc_score(held.loc[known[:, i], t], logits[known[:, i], i]) for i, t in enumerate(TRAITS[:2])]
+    assert last.validation_roc_auc == pytest.approx(np.mean(aucs), abs=1e-6)
+
+
+def test_early_stopping_keeps_the_best_epoch(checkpoint: Base) -> None:
+    turned = words(24)
+    turned[list(TRAITS)] = 1 - turned[list(TRAITS)]  # the more is learned, the worse it gets
+    made = trained(words(), checkpoint("bert"), epochs=8, early_stopping=2, validation=turned)
+    aucs = [epoch.validation_roc_auc for epoch in made.epochs]
+    assert len(made.epochs) < 8
+    assert made.kept == 1 + int(np.argmax(aucs))
+    held = turned["text"].tolist()
+    said = probabilities(made.model, made.tokenizer, held)
+    known = turned[["extraversion", "neuroticism"]].notna().to_numpy()
+    kept = [roc_auc_score(turned.loc[known[:, i], t], said[known[:, i], i]) for i, t in enumerate(TRAITS[:2])]
+    assert np.mean(kept) == pytest.approx(max(aucs), abs=1e-6)
 
 
 def test_a_base_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ArtifactError, match="can't be loaded as a model to start from"):
-        finetune(words(), str(tmp_path), OPTIONS)
+        trained(words(), tmp_path)
 
 
-def test_an_unknown_head_is_refused(checkpoint: Base) -> None:
-    with pytest.raises(SettingsError, match=r"model\.head deep"):
-        finetune(words(), str(checkpoint("bert")), dataclasses.replace(OPTIONS, head="deep"))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 1.0}, r"train\.trainer\.learning_rate: set train\.learning_rate instead"),
+        ({"save_strategy": "no"}, r"train\.trainer\.save_strategy: resuming and evaluation rely on it"),
+        ({"lerning_rate": 1.0}, "unexpected keyword argument 'lerning_rate'"),
+        ({"lr_scheduler_type": "zigzag"}, "zigzag"),
+    ],
+)
+def test_wrong_trainer_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        check_trainer_arguments(arguments)
+
+
+def test_right_trainer_arguments_reach_the_trainer(checkpoint: Base) -> None:
+    check_trainer_arguments({"lr_scheduler_type": "cosine"})
+    linear, cosine = (
+        trained(words(), checkpoint("bert"), epochs=2, trainer={"lr_scheduler_type": kind}).model.head[0].weight
+        for kind in ("linear", "cosine")
+    )
+    assert not torch.equal(linear, cosine)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_what_is_saved_does_not_tell_where_the_base_lay(checkpoint, tmp_path, pooling):
-    base = checkpoint("bert")
-    labelled = pd.DataFrame({"text": ["I like people", "I like rain"], **{trait: [0.0, 1.0] for trait in TRAITS}})
-    model, tokenizer = finetune(labelled, str(base), FinetuneOptions(pooling=pooling, epochs=1, max_length=32))
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+def test_what_is_saved_does_not_tell_where_the_base_lay(checkpoint: Base, tmp_path: Path, pooling: str) -> None:
+    made = trained(words(8), checkpoint("bert"), pooling=pooling)
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
     for file in tmp_path.glob("*.json"):
-        assert str(base) not in file.read_text(), file.name
+        assert str(checkpoint("bert")) not in file.read_text(), file.name

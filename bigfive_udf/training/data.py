@@ -1,0 +1,351 @@
+"""A labelled table: read without guessing, checked, counted, and named row by row by digest.
+
+    text, author, cEXT, cNEU, ...   ->   LabelledTexts(texts, authors, labels (n, 5), scores, ...)
+
+Labels are 0/1, y/n or true/false, or scores that are cut later, when it is known which authors are trained on.
+But: it reads the whole table into memory; a table of labelled texts is small beside what is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from bigfive_udf.errors import InputError
+from bigfive_udf.settings.labelled import Cut, LabelledDataSettings
+from bigfive_udf.traits import LETTERS, TRAITS
+
+_YES, _NO = {"1", "1.0", "y", "yes", "true", "t"}, {"0", "0.0", "n", "no", "false", "f"}
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>"}
+_FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
+_UTF8_MARK, _WIDE_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts with what is known of them; one entry per row in every field.
+
+    `values` is (n, 5) in trait order: 0 and 1 for a label, the score where the trait has a cut, NaN where missing.
+    """
+
+    texts: list[str]
+    authors: np.ndarray | None
+    """(n,) of str"""
+    values: np.ndarray
+    cuts: Mapping[str, Cut]
+    """of the traits whose values are scores"""
+    column_order: tuple[str, ...]
+    """the labelled traits, in the order of their columns in the table"""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """what was found: rows, empty texts left out, repeated texts, missing labels and so on"""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def text_digests(self) -> np.ndarray:
+        """(n,) the first 16 hex digits of the sha256 of each text."""
+        return np.array([digest_of(text) for text in self.texts], dtype=str)
+
+    @property
+    def author_digests(self) -> np.ndarray | None:
+        """(n,) the same of each author; None without authors."""
+        return None if self.authors is None else np.array([digest_of(a) for a in self.authors.tolist()], dtype=str)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over every row: text, author, labels."""
+        lines = hashlib.sha256()
+        authors = self.authors.tolist() if self.authors is not None else [""] * len(self)
+        for text, author, values in zip(self.texts, authors, self.values.tolist(), strict=True):
+            lines.update(json.dumps([text, author, [None if v != v else v for v in values]]).encode() + b"\n")
+        return lines.hexdigest()
+
+    def labels(self, training: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """The labels of all rows, (n, 5) of 0, 1 and NaN, and the cuts they come from.
+
+        `training` marks the rows that are trained on: the median is that of their authors, each counting once.
+        """
+        cuts = {
+            trait: self._median(TRAITS.index(trait), training) if cut == "median" else float(cut)
+            for trait, cut in self.cuts.items()
+        }
+        return self.labels_at(cuts), cuts
+
+    def labels_at(self, cuts: Mapping[str, float]) -> np.ndarray:
+        """(n, 5) the labels where scores from `cuts` on are high."""
+        labels = self.values.copy()
+        for trait, cut in cuts.items():
+            i = TRAITS.index(trait)
+            labels[:, i] = np.where(np.isnan(self.values[:, i]), np.nan, self.values[:, i] >= cut)
+        return labels
+
+    def _median(self, trait: int, training: np.ndarray) -> float:
+        values = pd.Series(self.values[training, trait])
+        if self.authors is not None:
+            values = values.groupby(self.authors[training]).mean()
+        return float(values.median())
+
+    def take(self, rows: np.ndarray) -> LabelledTexts:
+        """Those rows alone; `rows` is a mask or indices."""
+        index = np.arange(len(self))[rows]
+        return replace(
+            self,
+            texts=[self.texts[i] for i in index],
+            authors=None if self.authors is None else self.authors[index],
+            values=self.values[index],
+        )
+
+
+def digest_of(value: str) -> str:
+    """What stands for a text or an author in an artifact: not to be read back, but recognised."""
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> LabelledTexts:
+    """Read `path`, or `data.path`, as the settings say. Rows without a text are left out and counted.
+
+    Raises:
+        InputError: it can't be read or decoded, lacks a column, or holds something else than texts and labels.
+    """
+    source = path or settings.path
+    table = _table(source, settings)
+    if table.columns.duplicated().any():
+        raise InputError(f"{source} has two columns {table.columns[table.columns.duplicated()][0]!r}: rename one")
+    columns = _label_columns(source, table, settings)
+    texts = _texts(source, table, settings.text_column)
+    authors = _authors(source, table, settings.author_column)
+    values = np.full((len(table), len(TRAITS)), np.nan)
+    for i, trait in enumerate(TRAITS):
+        if trait in columns:
+            values[:, i] = _labels(source, table[columns[trait]], trait, settings.cut_of(trait))
+    kept = texts.str.strip().ne("").to_numpy()
+    authors = None if authors is None else authors[kept]
+    found = LabelledTexts(
+        texts=texts[kept].tolist(),
+        authors=authors,
+        values=values[kept],
+        cuts={trait: cut for trait in columns if (cut := settings.cut_of(trait)) is not None},
+        column_order=tuple(sorted(columns, key=lambda trait: list(table.columns).index(columns[trait]))),
+    )
+    if not len(found):
+        raise InputError(f"{source} has {len(table)} rows and no text in them: nothing can be learned from it")
+    if np.isnan(found.values).all():
+        raise InputError(f"{source} has {len(found)} texts and not one label: check data.label_columns")
+    return replace(found, counts=_counts(found, texts, ~kept, columns))
+
+
+def _table(source: str, settings: LabelledDataSettings) -> pd.DataFrame:
+    endings = [kind for ending, kind in _FORMATS.items() if source.lower().rstrip("/").endswith(ending)]
+    kind = settings.format or (endings[0] if endings else None)
+    try:
+        if kind == "parquet":
+            return pd.read_parquet(source)
+        if kind is None:
+            raise InputError(f"{source}: its name does not tell its format; set data.format to csv, parquet or json")
+        text = _decoded(source, _content(source), settings.encoding)
+        return _json_lines(source, text) if kind == "json" else _csv(source, text, settings.separator)
+    except (OSError, ImportError) as error:  # ImportError: a file system that needs a package of its own
+        why = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{source} can't be read: {why}; set data.path to a file that is there") from error
+    except (ValueError, pd.errors.ParserError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{source} is not the {kind} that its name or data.format says: {why[:200]}") from error
+
+
+def _content(source: str) -> bytes:
+    import fsspec
+
+    with fsspec.open(source, "rb") as file:
+        return bytes(file.read())
+
+
+def _decoded(source: str, content: bytes, encoding: str) -> str:
+    """Text of a file, or an error where the encoding is not the file's: nothing is replaced, nothing is guessed."""
+    if content.startswith(_WIDE_MARKS):
+        raise InputError(f"{source} is UTF-16: save it as UTF-8")
+    if encoding == "utf-8":
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+            likely = "cp1252" if _windows_bytes(content) else "latin-1"
+            raise InputError(
+                f"{source} is not UTF-8 (line {line} has the byte 0x{byte:02x}): "
+                f"save it as UTF-8 or set data.encoding to what it was saved in, most likely {likely}"
+            ) from None
+    if content.startswith(_UTF8_MARK) or (not content.isascii() and _is_utf8(content)):
+        raise InputError(f"{source} is UTF-8, and data.encoding is {encoding}: set data.encoding=utf-8")
+    if encoding == "latin-1" and (marks := _windows_bytes(content)):
+        raise InputError(
+            f"{source} has {marks} bytes from 0x80 to 0x9f, which are no letters in Latin-1: set data.encoding=cp1252"
+        )
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{source} is not {encoding}: byte 0x{content[error.start]:02x} has no meaning in it"
+        ) from None
+
+
+def _windows_bytes(content: bytes) -> int:
+    """Bytes that are control characters in Latin-1 and quotation marks and dashes in the encoding of Windows."""
+    return sum(content.count(bytes([b])) for b in range(0x80, 0xA0))
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
+    # Everything as strings: "NA" may be a text, 007 an author; what a label means is decided by us.
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator, index_col=False)
+
+
+def _json_lines(source: str, text: str) -> pd.DataFrame:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may hold U+2028
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{source}, line {number}, is not JSON ({error}): one object a line is expected") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{source}, line {number}, holds {type(row).__name__}: one object a line is expected")
+        rows.append(row)
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return pd.DataFrame({key: pd.Series([row.get(key) for row in rows], dtype=object) for key in columns})
+
+
+def _column(source: str, table: pd.DataFrame, name: str, key: str) -> pd.Series:
+    if name not in table.columns:
+        raise InputError(f"{source} has no column {name!r} ({key}); it has {', '.join(map(str, table.columns))}")
+    return table[name]
+
+
+def _label_columns(source: str, table: pd.DataFrame, settings: LabelledDataSettings) -> dict[str, str]:
+    if settings.label_columns:
+        for trait, name in settings.label_columns.items():
+            _column(source, table, name, f"data.label_columns.{trait}")
+        return dict(settings.label_columns)
+    letters = {trait: letter for letter, trait in LETTERS.items()}
+    found = {trait: next((c for c in (trait, letters[trait]) if c in table.columns), None) for trait in TRAITS}
+    columns = {trait: column for trait, column in found.items() if column is not None}
+    if not columns:
+        raise InputError(
+            f"{source} has no column named as a trait or its letter (it has {', '.join(map(str, table.columns))}): "
+            "set data.label_columns, such as {openness: cOPN}"
+        )
+    return columns
+
+
+def _texts(source: str, table: pd.DataFrame, name: str) -> pd.Series:
+    """Strings, the missing ones empty."""
+    column = _column(source, table, name, "data.text_column")
+    known = column[column.notna()]
+    if not known.map(lambda value: isinstance(value, str)).all():
+        example = next(value for value in known if not isinstance(value, str))
+        raise InputError(
+            f"{source}: column {name!r} holds {type(example).__name__} such as {example!r}, not texts: "
+            "set data.text_column to the column of the texts"
+        )
+    written = known[known.str.strip() != ""]
+    if len(written) and pd.to_numeric(written, errors="coerce").notna().all():
+        raise InputError(
+            f"{source}: column {name!r} holds nothing but numbers such as {written.iloc[0]!r}: "
+            "set data.text_column to the column of the texts"
+        )
+    return column.astype(object).where(column.notna(), "").astype(str)
+
+
+def _authors(source: str, table: pd.DataFrame, name: str | None) -> np.ndarray | None:
+    if name is None:
+        return None
+    column = _column(source, table, name, "data.author_column")
+    authors = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    if missing := int((authors == "").sum()):
+        raise InputError(
+            f"{source}: {missing} of {len(authors)} rows have no author in column {name!r}: fill them in or leave the "
+            "rows out (unknown authors can't be kept apart), or set data.author_column=null with split.by=random"
+        )
+    return authors.to_numpy(dtype=str)
+
+
+def _labels(source: str, column: pd.Series, trait: str, cut: Cut | None) -> np.ndarray:
+    """(n,) 0, 1 or a score; NaN where missing."""
+    words = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower()
+    missing = words.isin(_MISSING)
+    if cut is not None:
+        scores = pd.to_numeric(words.where(~missing), errors="coerce").astype(float)
+        if (bad := scores.isna() & ~missing | np.isinf(scores)).any():
+            raise InputError(
+                f"{source}: column {column.name!r} ({trait}) has {column[bad].iloc[0]!r}, which is no score: "
+                f"data.cut is for numbers; leave {trait} out of it if its labels are yes and no"
+            )
+        return scores.to_numpy()
+    labels = words.map(dict.fromkeys(_YES, 1.0) | dict.fromkeys(_NO, 0.0)).astype(float)
+    if (bad := labels.isna() & ~missing).any():
+        values = sorted(words[~missing].unique(), key=lambda word: (word in _YES | _NO, word))
+        shown = ", ".join(repr(v) for v in values[:4]) + (", …" if len(values) > 4 else "")
+        raise InputError(
+            f"{source}: column {column.name!r} ({trait}) has {len(values)} values ({shown}): a label is 0/1, y/n or "
+            "true/false; for scores set data.cut to a number or median"
+        )
+    return labels.to_numpy()
+
+
+def _counts(found: LabelledTexts, texts: pd.Series, empty: np.ndarray, columns: Mapping[str, str]) -> dict[str, int]:
+    digests = pd.Series(found.text_digests)
+    counts = {
+        "rows": len(texts),
+        "texts": len(found),
+        "empty_texts": int(empty.sum()),
+        "repeated_texts": int(digests.duplicated().sum()),
+        "damaged_texts": int(pd.Series(found.texts).str.contains("\ufffd|Ã[\x80-\xbf]|â€", regex=True).sum()),
+    }
+    if found.authors is not None:
+        by_author = pd.Series(found.authors).groupby(digests).nunique()
+        counts |= {"authors": len(np.unique(found.authors)), "texts_of_several_authors": int((by_author > 1).sum())}
+    known = ~np.isnan(found.values)
+    return counts | {
+        f"labels_{trait}": int(known[:, TRAITS.index(trait)].sum()) for trait in TRAITS if trait in columns
+    }
+
+
+def table_lines(source: str, found: LabelledTexts) -> Sequence[str]:
+    """What a person should know about the table before it is trusted."""
+    counts = found.counts
+    whose = f" by {counts['authors']:,} authors" if "authors" in counts else ""
+    lines = [f"{source}: {counts['texts']:,} texts{whose}"]
+    if counts["empty_texts"]:
+        lines.append(f"  {counts['empty_texts']:,} rows without a text were left out")
+    if counts["repeated_texts"]:
+        several = counts.get("texts_of_several_authors", 0)
+        lines.append(
+            f"  {counts['repeated_texts']:,} texts stand there more than once; all were kept"
+            + (f" ({several:,} by several authors)" if several else "")
+        )
+    if counts["damaged_texts"]:
+        lines.append(
+            f"  warning: {counts['damaged_texts']:,} texts look damaged by an earlier change of encoding (Ã, â€ or "
+            "U+FFFD in them)"
+        )
+    unlabelled = [trait for trait in TRAITS if not counts.get(f"labels_{trait}")]
+    if unlabelled:
+        lines.append(f"  no label for {', '.join(unlabelled)}: null in every score of the model")
+    partly = [t for t in TRAITS if 0 < counts.get(f"labels_{t}", 0) < counts["texts"]]
+    if partly:
+        shown = ", ".join(f"{trait} {counts['texts'] - counts[f'labels_{trait}']:,}" for trait in partly)
+        lines.append(f"  missing labels, masked: {shown}")
+    return lines

@@ -1,0 +1,185 @@
+"""What is said of a model: figures with intervals, what they are to be held against, and a verdict in words.
+
+`evaluation.json` is what `evaluation_of` returns, together with what the jobs add: the split, rows, model_id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bigfive_udf.training.data import LabelledTexts
+from bigfive_udf.training.metrics import LEAST_GROUPS, Predictions, evaluate
+from bigfive_udf.traits import TRAITS
+
+BETTER, NOT_BETTER, UNKNOWN = "better than chance", "no better than chance", "not known"
+
+
+def evaluation_of(
+    predictions: Predictions, found: LabelledTexts, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """The figures of held-out rows; `found` are the same rows, with their scores and the order of their columns."""
+    whom = "authors" if predictions.authors is not None else "rows"
+    measured = evaluate(predictions, resamples=resamples, seed=seed)
+    result: dict[str, Any] = {"intervals": f"95 %, bootstrap over {whom}, {resamples} resamples", **measured}
+    if predictions.authors is not None:
+        result["author_level"] = author_level(predictions, found, resamples=resamples, seed=seed)
+    result["categorical_accuracy"] = categorical_accuracy(predictions, found.column_order)
+    result["verdict"] = verdict(measured["traits"])
+    return result
+
+
+def author_level(
+    predictions: Predictions, found: LabelledTexts, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """The same figures of authors instead of texts: the mean probability of an author's texts against their label.
+
+    Where an author's texts have different labels, theirs is that of most. Where the label was a score, `pearson_r` is
+    the correlation of the mean probability with the mean score, with its interval by Fisher's z.
+    """
+    assert predictions.authors is not None
+    names, author = np.unique(predictions.authors, return_inverse=True)
+    labels = _mean_by(author, predictions.labels, len(names))
+    probabilities = _mean_by(author, predictions.probabilities, len(names))
+    thresholds = _mean_by(author, np.broadcast_to(predictions.thresholds, predictions.labels.shape), len(names))
+    folds = None
+    if predictions.folds is not None:
+        first = np.array([predictions.folds[author == a][0] for a in range(len(names))])
+        # Authors whose texts stand in several folds were scored by several models: they are compared with all.
+        folds = first if (predictions.folds == first[author]).all() else None
+    by_author = Predictions(
+        np.where(np.isnan(labels), np.nan, labels >= 0.5), probabilities, thresholds, authors=names, folds=folds
+    )
+    measured = evaluate(by_author, resamples=resamples, seed=seed)
+    measured["authors"] = len(names)
+    for i, trait in enumerate(TRAITS):
+        if trait in found.cuts:
+            scores = _mean_by(author, found.values, len(names))[:, i]
+            r, between = _pearson(probabilities[:, i], scores)
+            measured["traits"][trait] |= {"pearson_r": r, "pearson_r_ci": between}
+    return measured
+
+
+def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """(rows, 5) -> (groups, 5) means of what is not NaN."""
+    known = ~np.isnan(values)
+    total = np.stack([np.bincount(group, np.where(k, v, 0), n) for k, v in zip(known.T, values.T, strict=True)], 1)
+    count = np.stack([np.bincount(group, k, n) for k in known.T], 1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> tuple[float | None, list[float] | None]:
+    known = ~np.isnan(x) & ~np.isnan(y)
+    if known.sum() < LEAST_GROUPS or np.ptp(x[known]) == 0 or np.ptp(y[known]) == 0:
+        return None, None
+    found = stats.pearsonr(x[known], y[known])
+    low, high = found.confidence_interval(0.95)
+    return round(float(found.statistic), 4), [round(float(low), 4), round(float(high), 4)]
+
+
+def categorical_accuracy(predictions: Predictions, column_order: Sequence[str]) -> dict[str, Any] | None:
+    """What Keras calls `acc` of five sigmoids: how often the highest probability and the first positive label agree.
+
+    It is no accuracy of the task. `column_order` is that of the label columns, on which it depends: argmax of a 0/1
+    row is its first positive column, or the first column where there is none. `base_rates_alone` is what a model gets
+    that has learned nothing but which trait is the most frequent. None where no row has all its labels.
+    """
+    order = [TRAITS.index(trait) for trait in column_order]
+    labels, probabilities = predictions.labels[:, order], predictions.probabilities[:, order]
+    whole = ~np.isnan(labels).any(1) & ~np.isnan(probabilities).any(1)
+    if not whole.any() or len(order) < 2:
+        return None
+    first = labels[whole].argmax(1)
+    return {
+        "column_order": list(column_order),
+        "value": round(float((probabilities[whole].argmax(1) == first).mean()), 4),
+        "base_rates_alone": round(float((labels[whole].mean(0).argmax() == first).mean()), 4),
+    }
+
+
+def verdict(traits: Mapping[str, Any]) -> dict[str, Any]:
+    """Per trait and in one line: better than chance or not, and by how much, corrected for all traits looked at."""
+    said = {trait: _said_of(trait, measured) for trait, measured in traits.items()}
+    better = [trait for trait, (kind, _) in said.items() if kind == BETTER]
+    known = [trait for trait, (kind, _) in said.items() if kind != UNKNOWN]
+    if not known:
+        summary = "nothing is known: no trait has enough labels of both kinds"
+    elif not better:
+        summary = f"no better than chance for any of {len(known)} traits"
+    elif len(better) == len(known):
+        summary = f"better than chance for all {len(known)} traits" if len(known) > 1 else f"{known[0]}: {BETTER}"
+    else:
+        rest = ", ".join(trait for trait in known if trait not in better)
+        summary = f"better than chance for {', '.join(better)}; no better than chance for {rest}"
+    return {
+        "summary": summary,
+        "corrected_for_traits": len(known),
+        "traits": {trait: {"verdict": kind, "text": text} for trait, (kind, text) in said.items()},
+    }
+
+
+def _said_of(trait: str, measured: Mapping[str, Any]) -> tuple[str, str]:
+    if measured["roc_auc"] is None or measured["roc_auc_ci_corrected"] is None:
+        why = "no labels of both kinds" if measured["roc_auc"] is None else "too few authors or rows of one kind"
+        return UNKNOWN, f"{trait}: not known ({why})"
+    low, high = measured["roc_auc_ci_corrected"]
+    kind = BETTER if measured["better_than_chance_corrected"] else NOT_BETTER
+    return kind, (
+        f"{trait}: {kind}. It ranks {100 * measured['roc_auc']:.0f} of 100 pairs of a high and a low text rightly "
+        f"({100 * low:.0f} to {100 * high:.0f}); guessing ranks 50. Accuracy {measured['accuracy']:.3f}; always "
+        f"answering the more frequent label gets {measured['majority_accuracy']:.3f}"
+    )
+
+
+def table(evaluation: Mapping[str, Any]) -> str:
+    """The figures that matter as plain text, one line per trait."""
+    columns = {"balanced_accuracy": 10, "accuracy": 10, "majority_accuracy": 10, "f1": 7, "ece": 7}
+    names = "".join(f"{key.split('_')[0]:>{width}}" for key, width in columns.items())
+    lines = [f"{'':<18}{'ROC AUC':>8}  {'95 % interval':<15}{names}  verdict"]
+    said = evaluation["verdict"]["traits"]
+    for name, measured in [*evaluation["traits"].items(), ("macro average", evaluation["macro"])]:
+        if measured["roc_auc"] is None:
+            lines.append(f"{name:<18}{'-':>8}  {'':<58}{said.get(name, {}).get('verdict', '')}")
+            continue
+        low, high = measured["roc_auc_ci"]
+        figures = "".join(
+            f"{measured[key]:>{width}.3f}" if measured[key] is not None else f"{'-':>{width}}"
+            for key, width in columns.items()
+        )
+        lines.append(
+            f"{name:<18}{measured['roc_auc']:>8.3f}  {f'{low:.3f} to {high:.3f}':<15}{figures}"
+            f"  {said[name]['verdict'] if name in said else ''}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """What a person reads first: where the figures come from, the figures, the verdict, and what misleads."""
+    lines = [f"figures of {origin(evaluation)}", "", table(evaluation), ""]
+    lines.append(f"verdict: {evaluation['verdict']['summary']}")
+    keras = evaluation.get("categorical_accuracy")
+    if keras is not None:
+        lines.append(
+            f"Keras would call {keras['value']:.3f} its accuracy (categorical accuracy; the base rates alone give "
+            f"{keras['base_rates_alone']:.3f} in this order of columns): see docs/why-27-percent.md"
+        )
+    if evaluation.get("split") == "random":
+        lines.append(
+            "warning: a random split. Where authors have several texts, these figures show authors, not traits: "
+            "set data.author_column"
+        )
+    return lines
+
+
+def origin(evaluation: Mapping[str, Any]) -> str:
+    """Which rows the figures come from, in words."""
+    rows, authors = evaluation["rows"], evaluation.get("authors") or {}
+    part = "test" if "test" in rows else "out_of_fold"
+    whose = f" by {authors[part]:,} authors (column {evaluation['author_column']})" if part in authors else ""
+    if part == "test":
+        return f"{rows[part]:,} test texts{whose}, on which nothing was fitted"
+    held = "saw neither it nor its author" if evaluation.get("split") == "author" else "did not see it"
+    return f"{rows[part]:,} texts{whose}, each predicted by a model that {held}"

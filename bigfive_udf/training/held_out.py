@@ -1,0 +1,236 @@
+"""Predictions for rows that a model has not seen: by a model that was trained on the others."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigfive_udf.errors import InputError
+from bigfive_udf.model import bundle, hardware
+from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.settings.train import PARTS, TrainSettings
+from bigfive_udf.training import calibration, splits
+from bigfive_udf.training.calibration import Calibration
+from bigfive_udf.training.data import LabelledTexts
+from bigfive_udf.training.finetune import Epoch, Examples, Finetuned, FinetuneOptions, finetune
+from bigfive_udf.training.metrics import Predictions, macro_roc_auc
+from bigfive_udf.training.state import TrainingState
+from bigfive_udf.traits import TRAITS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is held out: `parts` (n,) is a fold, or an index into `PARTS` where there are no folds."""
+
+    parts: np.ndarray
+    folds: int
+    by: str
+
+    @property
+    def names(self) -> np.ndarray:
+        """(n,) the part of each row as it is stored with the artifact."""
+        if self.folds:
+            return np.array([f"fold {p}" for p in self.parts.tolist()])
+        return np.array([PARTS[p] for p in self.parts.tolist()])
+
+
+def plan_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None = None) -> Plan:
+    """Split the rows; `test` are those of `data.test_path`, which must be other texts by other authors.
+
+    Raises:
+        InputError: fewer authors than folds, a trait that has one class only in a part, nothing to report on, or
+            texts or authors that are in both tables.
+    """
+    if test is not None:
+        _check_apart(settings, found, test)
+    by, folds, seed = settings.split_by, settings.split.folds, settings.train.seed
+    groups = splits.groups_of(found, by)
+    if folds:
+        parts = splits.folds_of(groups, found.values, folds, seed)
+        for fold in range(folds):
+            labels, _ = found.labels(parts != fold)
+            splits.check_parts(labels, {f"fold {fold + 1}": parts == fold, f"all folds but {fold + 1}": parts != fold})
+        return Plan(parts, folds, by)
+    shares = [settings.split.fractions[name] for name in PARTS]
+    if shares[PARTS.index("test")] == 0 and settings.data.test_path is None:
+        raise InputError("split.fractions.test is 0 and there is no data.test_path: no figure could be reported")
+    parts = splits.parts_of(groups, found.values, shares, seed)
+    labels, _ = found.labels(parts == 0)
+    splits.check_parts(labels, {f"the {PARTS[p]} part": parts == p for p in np.unique(parts)})
+    return Plan(parts, folds, by)
+
+
+def _check_apart(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts) -> None:
+    """Refuse a test part that was trained on."""
+    shared = [("texts", set(found.texts) & set(test.texts))]
+    if settings.split_by == "author" and found.authors is not None and test.authors is not None:
+        shared.append(("authors", set(found.authors.tolist()) & set(test.authors.tolist())))
+    for what, both in shared:
+        if both:
+            raise InputError(
+                f"{len(both)} {what} of data.test_path {settings.data.test_path} are in data.path too: take them out "
+                "of one of the two, or the figures would flatter"
+            )
+    everything = np.ones(len(test), bool)
+    splits.check_parts(test.labels(everything)[0], {"data.test_path": everything})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every training of a run has in common; `base` is a directory."""
+
+    settings: TrainSettings
+    options: FinetuneOptions
+    base: str
+    state: TrainingState
+    say: Callable[[str], None] = print
+
+    @classmethod
+    def of(cls, settings: TrainSettings, base: str, state: TrainingState) -> Recipe:
+        train, model = settings.train, settings.model
+        shared = set(FinetuneOptions.__dataclass_fields__) & set(type(train).model_fields)
+        given = {name: getattr(train, name) for name in shared}
+        options = FinetuneOptions(head=model.head, pooling=model.pooling, max_length=model.max_length, **given)
+        return cls(settings, options, base, state)
+
+    @property
+    def seeds(self) -> list[int]:
+        """train.seed and those that are only there for the spread."""
+        first = self.settings.train.seed
+        return list(range(first, first + self.settings.train.seeds))
+
+    def finetune(
+        self,
+        name: str,
+        found: LabelledTexts,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        options: FinetuneOptions | None = None,
+        validation: np.ndarray | None = None,
+    ) -> Finetuned:
+        """Train on `rows`, a mask; checkpoints are kept under `name`."""
+
+        def part(mask: np.ndarray) -> Examples:
+            return Examples(found.take(mask).texts, labels[mask])
+
+        held = None if validation is None else part(validation)
+        return finetune(part(rows), self.base, options or self.options, self.state.scratch(name), validation=held)
+
+    def logits(self, made: Finetuned, texts: Sequence[str]) -> np.ndarray:
+        """(n, 5) logits in fp32 by the score job's own way, long texts in windows; NaN where a text has no score."""
+        machine = hardware.look(use_gpu=self.options.device != "cpu")
+        device = hardware.decide(self.options.device, "fp32", [machine]).device
+        weights = made.model.state_dict()
+        packed = bundle.pack(made.model.config, weights, made.tokenizer, list(range(len(TRAITS))), "fp32")
+        with tempfile.TemporaryDirectory(prefix="bigfive-train-") as directory:
+            for file, content in packed.files.items():
+                (Path(directory) / file).write_bytes(content)
+            return Scorer.open(Path(directory), ScoringOptions(made.max_length), device).score(list(texts)).logits
+
+    def calibration(self, logits: np.ndarray, labels: np.ndarray) -> Calibration:
+        return calibration.fit(logits, labels) if self.settings.labels.calibrate else Calibration.none()
+
+    def thresholds(self, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return calibration.thresholds(probabilities, labels, self.settings.labels.thresholds)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Every row as it was predicted by a model that had not seen it."""
+
+    plan: Plan
+    labels: np.ndarray
+    """(n, 5); where the cut is the median, that of the authors of the other folds"""
+    logits: dict[int, np.ndarray]
+    """(n, 5) by seed"""
+    curves: list[list[Epoch]]
+    kept: list[int]
+    """the epoch of each model that was kept"""
+
+    @property
+    def first(self) -> np.ndarray:
+        """(n, 5) logits of the first seed, from which all figures are."""
+        return next(iter(self.logits.values()))
+
+    def predictions(self, recipe: Recipe, authors: np.ndarray | None) -> Predictions:
+        """Each fold calibrated and cut by what the other folds say: no row has a say in its own figure."""
+        probabilities, thresholds = np.empty_like(self.first), np.empty_like(self.first)
+        for fold in range(self.plan.folds):
+            held = self.plan.parts == fold
+            fitted = recipe.calibration(self.first[~held], self.labels[~held])
+            probabilities[held] = fitted.probabilities(self.first[held])
+            thresholds[held] = recipe.thresholds(fitted.probabilities(self.first[~held]), self.labels[~held])
+        return Predictions(self.labels, probabilities, thresholds, authors, self.plan.parts)
+
+    def spread(self) -> dict[int, float]:
+        """Macro ROC AUC by seed, the mean over the folds."""
+        parts, folds = self.plan.parts, range(self.plan.folds)
+        return {
+            seed: float(np.mean([macro_roc_auc(self.labels[parts == f], one[parts == f]) for f in folds]))
+            for seed, one in self.logits.items()
+        }
+
+
+def cross_validate(recipe: Recipe, found: LabelledTexts, plan: Plan) -> OutOfFold:
+    """Train a model per fold and seed on the other folds; what was done before an interruption is not done again."""
+    labels = np.full((len(found), len(TRAITS)), np.nan)
+    logits: dict[int, np.ndarray] = {}
+    curves: list[list[Epoch]] = []
+    kept: list[int] = []
+    for seed in recipe.seeds:
+        logits[seed] = np.full((len(found), len(TRAITS)), np.nan)
+        for fold in range(plan.folds):
+            held = plan.parts == fold
+            fold_labels, _ = found.labels(~held)
+            labels[held] = fold_labels[held]
+            training, validation = _stopping_part(recipe, found, plan, ~held)
+            title = f"fold {fold + 1} of {plan.folds}" + (f", seed {seed}" if len(recipe.seeds) > 1 else "")
+            recipe.say(f"{title}: {training.sum():,} texts to train on, {held.sum():,} held out")
+            parts = (training, validation, held)
+            logits[seed][held], epochs, best = held_out_logits(
+                recipe, f"fold-{fold}-seed-{seed}", found, fold_labels, parts, replace(recipe.options, seed=seed)
+            )
+            curves.append(epochs)
+            kept.append(best)
+    return OutOfFold(plan, labels, logits, curves, kept)
+
+
+def held_out_logits(
+    recipe: Recipe,
+    name: str,
+    found: LabelledTexts,
+    labels: np.ndarray,
+    parts: tuple[np.ndarray, np.ndarray | None, np.ndarray],
+    options: FinetuneOptions,
+) -> tuple[np.ndarray, list[Epoch], int]:
+    """Train on the first of three masks, stop by the second, and return the third's logits, the epochs and the best."""
+    training, validation, held = parts
+    done = recipe.state.result(name)
+    if done is None:
+        made = recipe.finetune(name, found, labels, training, options, validation)
+        about: dict[str, Any] = {"epochs": [asdict(epoch) for epoch in made.epochs], "kept": made.kept}
+        done = {"logits": recipe.logits(made, found.take(held).texts)}, about
+        recipe.state.keep(name, *done)
+    else:
+        recipe.say("  done before the interruption")
+    arrays, about = done
+    return arrays["logits"], [Epoch(**epoch) for epoch in about["epochs"]], about["kept"]
+
+
+def _stopping_part(
+    recipe: Recipe, found: LabelledTexts, plan: Plan, training: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Set authors aside to stop by, if that is wanted, so that the held-out ones decide nothing."""
+    if recipe.options.early_stopping is None:
+        return training, None
+    share = recipe.settings.split.fractions["validation"]
+    groups = splits.groups_of(found, plan.by)[training]
+    inner = splits.parts_of(groups, found.values[training], [1 - share, share], recipe.settings.train.seed)
+    rows = np.flatnonzero(training)
+    masks = [np.isin(np.arange(len(training)), rows[inner == part]) for part in (0, 1)]
+    return masks[0], masks[1]

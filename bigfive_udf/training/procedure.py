@@ -1,0 +1,177 @@
+"""From a labelled table to a model that can be published: what is trained, and where every figure comes from.
+
+With folds, each row is predicted by a model that has not seen it or its author. Verdict, calibration and thresholds
+come from these predictions, and the artifact is then trained on all rows. Without, there is one model and three parts:
+trained on the first, calibrated on the second, reported on the third, which is looked at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from bigfive_udf import __version__
+from bigfive_udf.model import checkpoint
+from bigfive_udf.settings.train import PARTS, TrainSettings
+from bigfive_udf.training import calibration
+from bigfive_udf.training.calibration import Calibration
+from bigfive_udf.training.data import LabelledTexts
+from bigfive_udf.training.evaluation import evaluation_of
+from bigfive_udf.training.finetune import Epoch, Finetuned
+from bigfive_udf.training.held_out import Plan, Recipe, cross_validate, held_out_logits
+from bigfive_udf.training.metrics import Predictions, macro_roc_auc
+from bigfive_udf.traits import TRAITS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to: a calibrated model, and what is known of it."""
+
+    made: Finetuned
+    calibration: Calibration
+    """what was folded into the model's last layer"""
+    thresholds: np.ndarray
+    """(5,)"""
+    cuts: Mapping[str, float]
+    """the scores from which on a trait is high, where labels were scores"""
+    evaluation: dict[str, Any]
+    reported: Predictions
+    """the rows behind the figures, for pictures"""
+    uncalibrated: np.ndarray
+    """(rows, 5) their probabilities before calibration"""
+    curves: list[list[Epoch]]
+    """the epochs of each model that was trained, this one's last"""
+
+
+def identity_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None, base: str) -> dict[str, str]:
+    """What an interrupted training must have in common with this one to be gone on with."""
+    training = settings.model_dump(mode="json", exclude={"data", "output", "evaluation"})
+    files = checkpoint.model_files(Path(base))
+    return {
+        "data": found.digest + (test.digest if test is not None else ""),
+        "settings": hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest(),
+        "base model": checkpoint.model_id({p.name: checkpoint.sha256(p) for p in files}),
+        "versions": f"bigfive-udf {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",
+    }
+
+
+def train(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
+    """Train as the plan says; `test` are the rows of `data.test_path`, where there is one."""
+    if plan.folds:
+        return _with_folds(recipe, found, test, plan)
+    return _with_one_split(recipe, found, test, plan)
+
+
+def _with_folds(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
+    held_out = cross_validate(recipe, found, plan)
+    options = recipe.options
+    if options.early_stopping is not None:  # nobody is left to stop it by: it takes as long as the folds took
+        options = replace(options, epochs=max(1, round(float(np.median(held_out.kept)))), early_stopping=None)
+    everything = np.ones(len(found), bool)
+    labels, cuts = found.labels(everything)
+    recipe.say(f"the model itself, on all {len(found):,} texts")
+    made = recipe.finetune("final", found, labels, everything, options)
+
+    fitted = recipe.calibration(held_out.first, held_out.labels)
+    thresholds = recipe.thresholds(fitted.probabilities(held_out.first), held_out.labels)
+    _finish(made, fitted, found)
+    parts = {"train": found, "out_of_fold": found}
+    reported, whose = held_out.predictions(recipe, found.authors), found
+    uncalibrated = Calibration.none().probabilities(held_out.first)
+    evaluation: dict[str, Any] = {}
+    if len(held_out.logits) > 1:
+        evaluation["seeds"] = _seeds(held_out.spread(), "out of fold")
+    if test is not None:
+        evaluation["out_of_fold"] = _evaluation(recipe, reported, found)
+        reported, uncalibrated = _tested(recipe, made, fitted, thresholds, test, cuts)
+        parts, whose = parts | {"test": test}, test
+    evaluation = _sizes(parts) | _evaluation(recipe, reported, whose) | evaluation
+    curves = [*held_out.curves, made.epochs]
+    return Outcome(made, fitted, thresholds, cuts, evaluation, reported, uncalibrated, curves)
+
+
+def _with_one_split(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
+    training, validation = (plan.parts == PARTS.index(name) for name in ("train", "validation"))
+    labels, cuts = found.labels(training)
+    recipe.say(f"one split: {training.sum():,} texts to train on, {validation.sum():,} to calibrate on")
+    curves, spread = [], {}
+    for seed in recipe.seeds[1:]:
+        recipe.say(f"seed {seed}, for the spread")
+        masks, options = (training, validation, validation), replace(recipe.options, seed=seed)
+        logits, epochs, _ = held_out_logits(recipe, f"seed-{seed}", found, labels, masks, options)
+        curves.append(epochs)
+        spread[seed] = macro_roc_auc(labels[validation], logits)
+    made = recipe.finetune("final", found, labels, training, validation=validation)
+
+    logits = recipe.logits(made, found.take(validation).texts)
+    fitted = recipe.calibration(logits, labels[validation])
+    thresholds = recipe.thresholds(fitted.probabilities(logits), labels[validation])
+    _finish(made, fitted, found)
+    parts = {"train": found.take(training), "validation": found.take(validation)}
+    parts["test"] = found.take(plan.parts == PARTS.index("test")) if test is None else test
+    reported, uncalibrated = _tested(recipe, made, fitted, thresholds, parts["test"], cuts)
+    evaluation = _sizes(parts) | _evaluation(recipe, reported, parts["test"])
+    if spread:
+        first = {recipe.seeds[0]: macro_roc_auc(labels[validation], logits)}
+        evaluation["seeds"] = _seeds(first | spread, "on the validation part")
+    return Outcome(made, fitted, thresholds, cuts, evaluation, reported, uncalibrated, [*curves, made.epochs])
+
+
+def _finish(made: Finetuned, fitted: Calibration, found: LabelledTexts) -> None:
+    """Fold the calibration into the model, and silence the traits that had no label."""
+    fitted.fold_into(made.model)
+    silent = [i for i, column in enumerate(found.values.T) if np.isnan(column).all()]
+    if silent:
+        last = calibration.last_layer(made.model)
+        with torch.no_grad():
+            last.weight[silent] = 0
+            last.bias[silent] = 0
+        setattr(made.model.config, checkpoint.SILENT, [TRAITS[i] for i in silent])
+
+
+def _tested(
+    recipe: Recipe,
+    made: Finetuned,
+    fitted: Calibration,
+    thresholds: np.ndarray,
+    test: LabelledTexts,
+    cuts: Mapping[str, float],
+) -> tuple[Predictions, np.ndarray]:
+    """The test part through the finished model, and its probabilities as they were before calibration."""
+    logits, none = recipe.logits(made, test.texts), Calibration.none()
+    before = (logits - fitted.intercept) / fitted.slope
+    predictions = Predictions(test.labels_at(cuts), none.probabilities(logits), thresholds, test.authors)
+    return predictions, none.probabilities(before)
+
+
+def _evaluation(recipe: Recipe, reported: Predictions, whose: LabelledTexts) -> dict[str, Any]:
+    settings = recipe.settings
+    return evaluation_of(reported, whose, resamples=settings.evaluation.resamples, seed=settings.train.seed)
+
+
+def _sizes(parts: Mapping[str, LabelledTexts]) -> dict[str, Any]:
+    return {
+        "rows": {name: len(part) for name, part in parts.items()},
+        "authors": {name: len(np.unique(part.authors)) for name, part in parts.items() if part.authors is not None},
+    }
+
+
+def _seeds(macro: Mapping[int, float], where: str) -> dict[str, Any]:
+    return {
+        "macro_roc_auc": {str(seed): round(value, 4) for seed, value in macro.items()},
+        "range": [round(min(macro.values()), 4), round(max(macro.values()), 4)],
+        "measured": where,
+    }
+
+
+def epochs_json(curves: list[list[Epoch]]) -> list[list[dict[str, Any]]]:
+    """The curves as they are stored."""
+    return [[asdict(epoch) for epoch in epochs] for epochs in curves]

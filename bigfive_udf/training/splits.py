@@ -1,0 +1,129 @@
+"""Which rows are trained on and which are held out: by author or at random, stratified over the five labels.
+
+A greedy assignment after the idea of Sechidis et al. 2011 (stratification of multilabel data), applied to whole
+groups as scikit-learn's StratifiedGroupKFold does for a single label: groups in order of size, each to the part that
+brings the shares of rows and of each trait's positives and negatives nearest to what they should be.
+
+The same rows and seed give the same parts, in whatever order the rows stand. But: the shares are approached, not met,
+where few groups hold most rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from bigfive_udf.errors import InputError
+from bigfive_udf.training.data import LabelledTexts
+from bigfive_udf.traits import TRAITS
+
+
+_RANDOMNESS = 0.005
+"""how much better a part must be, about, to be chosen whatever the seed says"""
+
+
+def groups_of(found: LabelledTexts, by: str) -> np.ndarray:
+    """(n,) str: what must not be on two sides. The author, or at random the text, so that no copy of it leaks."""
+    if by == "author" and found.authors is not None:
+        return found.authors
+    return found.text_digests
+
+
+def folds_of(groups: np.ndarray, values: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(n,) the fold of each row, 0 to folds - 1; see `parts_of`.
+
+    Raises:
+        InputError: there are fewer groups than folds.
+    """
+    return parts_of(groups, values, [1 / folds] * folds, seed)
+
+
+def parts_of(groups: np.ndarray, values: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
+    """(n,) int: the part of each row, an index into `shares`; no group is in two parts.
+
+    `groups` (n,) names each row's group, `values` (n, 5) holds labels or scores, NaN where missing: a score counts
+    as positive where it is above the trait's median, so that the parts are alike whatever the cut will be.
+
+    Raises:
+        InputError: there are fewer groups than parts.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    wanted = np.asarray(shares, float)
+    used = np.flatnonzero(wanted)
+    if len(names) < len(used):
+        raise InputError(
+            f"{len(names)} authors or texts can't be split into {len(used)} parts: set split.folds to at most "
+            f"{len(names)}, or bring more data"
+        )
+    content = _content(group, values, len(names))
+    total = np.where(content.sum(0) > 0, content.sum(0), 1)
+    content = content / total
+    dice = _dice(names, seed, len(used))
+    order = np.lexsort((dice[:, 0], -content.sum(1)))
+    filled = np.zeros((len(used), content.shape[1]))
+    part = np.empty(len(names), int)
+    for g in order:
+        # Which part, if it gets this group, lowers the sum of squared distances from the wanted shares most.
+        missing = wanted[used, None] - filled
+        gain = (missing * content[g]).sum(1) / wanted[used]
+        # Among parts that are about as good, one at random by its share: the most diligent author is not always
+        # trained on (Gumbel's trick).
+        chosen = int(np.argmax(gain + _RANDOMNESS * np.abs(gain).max() * (np.log(wanted[used]) + dice[g])))
+        filled[chosen] += content[g]
+        part[g] = used[chosen]
+    _fill_empty(part, used, content)
+    return part[group]
+
+
+def _content(group: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:
+    """(groups, 1 + 10): rows, and positives and negatives of each trait."""
+    columns = [np.ones(len(group), bool)]
+    for column in values.T:
+        known = ~np.isnan(column)
+        scores = len(np.unique(column[known])) > 2
+        high = column >= np.median(column[known]) if scores else column > 0.5
+        columns += [known & high, known & ~high]
+    return np.stack([np.bincount(group, weights=c.astype(float), minlength=n_groups) for c in columns], axis=1)
+
+
+def _dice(names: np.ndarray, seed: int, n: int) -> np.ndarray:
+    """(groups, n) draws of Gumbel's distribution that depend on the group's name and the seed alone."""
+    prefix = f"{seed}\0"
+    digests = (hashlib.shake_256(f"{prefix}{name}".encode("utf-8", "surrogatepass")).digest(4 * n) for name in names)
+    uniform = (np.frombuffer(b"".join(digests), np.uint32).reshape(-1, n) + 0.5) / 2**32
+    return -np.log(-np.log(uniform))
+
+
+def _fill_empty(part: np.ndarray, used: np.ndarray, content: np.ndarray) -> None:
+    """Give each part that got no group the smallest group of the part that has most of them."""
+    for p in used:
+        if not (part == p).any():
+            richest = used[np.argmax([(part == q).sum() for q in used])]
+            candidates = np.flatnonzero(part == richest)
+            part[candidates[np.argmin(content[candidates].sum(1))]] = p
+
+
+def check_parts(labels: np.ndarray, parts: dict[str, np.ndarray]) -> None:
+    """Refuse parts in which a labelled trait has one class only: nothing could be learned there, or nothing measured.
+
+    `labels` (n, 5); `parts` maps a name for messages to a mask of rows.
+
+    Raises:
+        InputError: naming the trait, the part and the cure.
+    """
+    for i, trait in enumerate(TRAITS):
+        if np.isnan(labels[:, i]).all():
+            continue
+        for name, rows in parts.items():
+            known = labels[rows, i][~np.isnan(labels[rows, i])]
+            if len(np.unique(known)) == 2:
+                continue
+            what = (
+                f"all {len(known)} labels are {'positive' if known.sum() else 'negative'}" if len(known) else "no label"
+            )
+            raise InputError(
+                f"{trait}: {what} in {name}: set fewer split.folds or larger split.fractions, another train.seed, "
+                "or leave the trait out of data.label_columns"
+            )

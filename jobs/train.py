@@ -1,0 +1,61 @@
+"""Fine-tune a model: a labelled table in, an artifact with its evaluation and model card out.
+
+python jobs/train.py --config conf/train.yaml --set data.path=... --set model.base=... --set output.path=...
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+from bigfive_udf.command_line import main, parser
+from bigfive_udf.model.artifact import check_new
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.loading import load_settings
+from bigfive_udf.settings.train import TrainSettings
+from bigfive_udf.training import base_models
+from bigfive_udf.training.card import check_notes
+from bigfive_udf.training.data import read_labelled, table_lines
+from bigfive_udf.training.evaluation import evaluation_lines
+from bigfive_udf.training.finetune import check_trainer_arguments
+from bigfive_udf.training.held_out import Recipe, plan_of
+from bigfive_udf.training.procedure import identity_of, train
+from bigfive_udf.training.publish import write_artifact
+from bigfive_udf.training.state import training_state
+
+FLAGS = parser(__doc__ or "")
+
+
+def train_job(args: Namespace, run: Run) -> str:
+    settings = load_settings(TrainSettings, args.config, args.set)
+    run.result |= {"settings": settings.model_dump()}
+    # What can be wrong is found out before the first step: an hour's training ends with no surprise.
+    check_new(settings.output.path)
+    check_notes(settings.output.notes)
+    check_trainer_arguments(settings.train.trainer)
+    base = base_models.locate(settings.model.base)
+    found = read_labelled(settings.data)
+    test = read_labelled(settings.data, settings.data.test_path) if settings.data.test_path is not None else None
+    print(*table_lines(settings.data.path, found), sep="\n")
+    if test is not None:
+        print(*table_lines(settings.data.test_path or "", test), sep="\n")
+    plan = plan_of(settings, found, test)
+    run.result |= {"data": dict(found.counts)}
+
+    with training_state(Path(settings.output.path), identity_of(settings, found, test, base), run.run_id) as state:
+        run.keep_record = partial(state.write_record, run.run_id)
+        print(*state.lines(), sep="\n", end="")
+        outcome = train(Recipe.of(settings, base, state), found, test, plan)
+        evaluation = write_artifact(settings, found, test, plan, outcome)
+        state.done()
+
+    run.result |= {"model_id": evaluation["model_id"], "evaluation": evaluation}
+    print("", *evaluation_lines(evaluation), "", sep="\n")
+    card = os.path.join(settings.output.path, "README.md")
+    return f"{settings.output.path}: model {evaluation['model_id']}; what is known of it, with pictures: {card}"
+
+
+if __name__ == "__main__":
+    main("train", FLAGS, train_job)
