@@ -12,6 +12,7 @@ extras = {
     "spark": ["pyspark>=3.5,<5"],
     "train": ["accelerate>=1.1", "scikit-learn>=1.4"],
     "demo": ["pyspark>=3.5,<5", "accelerate>=1.1", "scikit-learn>=1.4"],
+    "import": ["h5py>=3.8"],
     "dev": [
         "pytest>=8",
         "hypothesis>=6",
@@ -22,6 +23,7 @@ extras = {
         "pandas-stubs",
         "pyspark[connect]>=3.5,<5",
         "types-PyYAML",
+        "h5py>=3.8",
         "setuptools>=69",
     ],
 }

@@ -251,6 +251,8 @@ def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield aside
         try:
             aside.chmod(0o755)
+            for file in aside.iterdir():
+                file.chmod(0o644)  # safetensors lets nobody else read what it writes
             aside.rename(target)
         except OSError as error:
             raise OutputError(f"{target} can't be written: {error.strerror}; choose another path") from error

@@ -111,7 +111,7 @@ def trait_order(directory: Path, config: Mapping[str, Any]) -> list[int]:
     """
     found = config.get("id2label")
     labels = {str(i): str(name) for i, name in found.items()} if isinstance(found, dict) else {}
-    named = {i: _as_trait(directory, name) for i, name in labels.items()}
+    named = {i: as_trait(directory, name) for i, name in labels.items()}
     if set(named) != {str(i) for i in range(len(TRAITS))} or set(named.values()) != set(TRAITS):
         raise ArtifactError(
             f"{directory} has the labels {', '.join(labels.values()) or 'none'}: id2label in config.json must name "
@@ -120,7 +120,12 @@ def trait_order(directory: Path, config: Mapping[str, Any]) -> list[int]:
     return [next(int(i) for i, trait in named.items() if trait == wanted) for wanted in TRAITS]
 
 
-def _as_trait(directory: Path, label: str) -> str | None:
+def as_trait(directory: Path, label: str) -> str | None:
+    """The trait that a label of id2label names, None where it names none.
+
+    Raises:
+        ArtifactError: it names a trait turned round.
+    """
     name = re.sub(r"[\s_-]+", " ", label).strip().lower()
     if any(word in name for word in _REVERSED):
         raise ArtifactError(

@@ -16,6 +16,13 @@ def is_name(path: str) -> bool:
     return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", path) is not None
 
 
+def public_name(path: str) -> str:
+    """What may be said of where a model came from: its name on the hub, or its own; where it lay is nobody's business,
+    and would make a model_id depend on it."""
+    local = Path(path).expanduser()
+    return path if not local.exists() and is_name(path) else local.resolve().name
+
+
 def snapshot(name: str, setting: str) -> Path:
     """The directory of a model's files: safetensors, tokenizer and configuration; `setting` is named in errors.
 

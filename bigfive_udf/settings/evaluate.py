@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from bigfive_udf.settings.labelled import LabelledDataSettings
-from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section
+from bigfive_udf.settings.section import PATH, PATH_OR_HUB, PATH_OR_NAME, Section
 from bigfive_udf.settings.train import EvaluationSettings
 
 
@@ -22,6 +22,11 @@ class EvaluatedModelSettings(Section):
     )
     activation: Literal["sigmoid"] | None = Field(
         None, description="only for a checkpoint that does not say how it was trained"
+    )
+    base: str | None = Field(
+        None,
+        description="encoder that --compare-splits trains from; null: what the artifact was trained from",
+        json_schema_extra=PATH_OR_NAME,
     )
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
+from bigfive_udf.settings.evaluate import EvaluateSettings
+from bigfive_udf.settings.import_model import ImportSettings
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.settings.section import Section
+from bigfive_udf.settings.train import TrainSettings
 
-JOBS: dict[str, type[Section]] = {"score": ScoreSettings}
+JOBS: dict[str, type[Section]] = {
+    "score": ScoreSettings,
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "import_model": ImportSettings,
+}
 
 _HEAD = """# Settings
 
@@ -43,6 +51,10 @@ def _rows(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str, 
 
 def _type_name(annotation: Any) -> str:
     arguments = get_args(annotation)
+    if annotation is Any:
+        return "anything"
+    if get_origin(annotation) is Annotated:
+        return _type_name(arguments[0])
     if not arguments:
         return {"str": "string", "int": "integer", "float": "number", "bool": "true or false", "NoneType": "null"}.get(
             annotation.__name__, str(annotation)
@@ -50,10 +62,10 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is list:
         return f"list of {_type_name(arguments[0])}s"
     if get_origin(annotation) is dict:
-        return "map of string to number"
+        return f"map of string to {_type_name(arguments[1])}"
     if all(isinstance(a, str) for a in arguments):
         return ", ".join(f"`{a}`" for a in arguments)
-    return " or ".join(_type_name(a) for a in arguments if not isinstance(a, float))
+    return " or ".join(_type_name(a) for a in arguments)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,7 @@ def locate(base: str) -> str:
 
 def public_name(base: str) -> str:
     """The base as others know it: where it lies on this machine is nobody's business."""
-    if base == MINILM:
-        return MINILM_NAME
-    directory = Path(base).expanduser()
-    return directory.resolve().name if directory.exists() else base
+    return MINILM_NAME if base == MINILM else hub.public_name(base)
 
 
 def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:

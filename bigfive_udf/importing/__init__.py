@@ -1,0 +1,1 @@
+"""Models that were trained elsewhere, turned into artifacts. No Spark, no TensorFlow."""

@@ -1,0 +1,73 @@
+"""Where an imported model and its encoder lie, and what is wanted of the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bigfive_udf.errors import ArtifactError
+from bigfive_udf.model import hub
+from bigfive_udf.traits import TRAITS
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
+
+
+def directory_of(path: str, setting: str) -> Path:
+    """The directory at `path`, or that of a model on the hub; it has a config.json. `setting` is named in errors.
+
+    Raises:
+        ArtifactError: there is no such directory, and the hub doesn't have it or can't be reached.
+    """
+    directory = Path(path).expanduser()
+    if not directory.exists() and hub.is_name(path):
+        directory = hub.snapshot(path, setting)
+    if not directory.is_dir():
+        what = "is a file, not a directory" if directory.exists() else "is not a directory"
+        raise ArtifactError(
+            f"{setting} {path} {what}: give a directory as save_pretrained writes it, or a name on the Hugging Face "
+            "hub such as distilbert/distilbert-base-uncased"
+        )
+    if not (directory / "config.json").is_file():
+        cure = "save the model again with save_pretrained"
+        if (directory / "saved_model.pb").is_file():
+            cure = "it is a TensorFlow SavedModel; load it there and save it with save_weights('model.weights.h5')"
+        raise ArtifactError(f"{setting} {path} has no config.json: {cure}")
+    return directory
+
+
+def tokenizer_of(directory: Path, path: str, setting: str) -> Any:
+    """The tokenizer in a directory that `setting` gave as `path`.
+
+    Raises:
+        ArtifactError: there is none, or it can't be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    # Asked first: where the files are missing, transformers makes an empty tokenizer and says nothing.
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise ArtifactError(
+            f"{setting} {path} has no tokenizer: copy the tokenizer's files there too (tokenizer.json, or vocab.txt)"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    # transformers raises whatever its parsers raise; to the user all of it means that the files are wrong.
+    except Exception as error:
+        raise ArtifactError(
+            f"{setting} {path} has a tokenizer that can't be loaded ({first_line(error)}): copy its files again"
+        ) from error
+
+
+def label_entries(names: Sequence[str]) -> dict[str, Any]:
+    """What config.json says of five independent outputs that mean these traits, in this order."""
+    assert sorted(names) == sorted(TRAITS)
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": "multi_label_classification",
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in a few words, for a message of one line."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:160]}"
