@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model.artifact import EVALUATION, describe, load_artifact, new_artifact
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.settings.train import TrainSettings
@@ -101,12 +102,19 @@ def _rows(part: LabelledTexts, names: np.ndarray) -> pd.DataFrame:
     ).astype({"author": "string", "part": "category"})
 
 
-def trained_on(directory: Path) -> tuple[set[str], set[str]]:
-    """Digests of the texts and of the authors that an artifact was trained, stopped or calibrated on; empty where it
-    does not say."""
+def read_split(directory: Path) -> tuple[set[str], set[str]] | None:
+    """Digests of the texts and of the authors that an artifact was trained, stopped or calibrated on; None where it
+    does not say.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
     path = directory / SPLIT
     if not path.is_file():
-        return set(), set()
-    seen = pd.read_parquet(path)
-    seen = seen[seen["part"] != "test"]
-    return set(seen["text"]), set(seen["author"].dropna())
+        return None
+    try:
+        seen = pd.read_parquet(path)
+        seen = seen[seen["part"] != "test"]
+        return set(seen["text"]), set(seen["author"].dropna())
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error

@@ -19,7 +19,6 @@ from bigfive_udf.errors import InputError
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.traits import TRAITS
 
-
 _RANDOMNESS = 0.005
 """how much better a part must be, about, to be chosen whatever the seed says"""
 

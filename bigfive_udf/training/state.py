@@ -76,6 +76,10 @@ class TrainingState:
         shutil.rmtree(self._work, ignore_errors=True)
         (self.root / "identity.json").unlink(missing_ok=True)
 
+    def remove(self) -> None:
+        """Leave nothing, where there is no artifact for the records to lie beside."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
 
 @contextmanager
 def training_state(output: Path, identity: dict[str, str], run_id: str) -> Iterator[TrainingState]:

@@ -1,0 +1,128 @@
+"""The truth about a model that is there already: its figures on labelled texts that it has not seen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigfive_udf.errors import InputError, OutputError, SettingsError
+from bigfive_udf.model.artifact import EVALUATION, Artifact
+from bigfive_udf.settings.evaluate import EvaluateSettings
+from bigfive_udf.tables.filesystem import LocalFileSystem
+from bigfive_udf.training.data import LabelledTexts
+from bigfive_udf.training.evaluation import evaluation_of
+from bigfive_udf.training.metrics import Predictions
+from bigfive_udf.training.publish import TRAINING, read_split
+from bigfive_udf.traits import SCORED, TRAITS, probability_column
+
+
+def unseen_rows(artifact: Artifact, found: LabelledTexts) -> np.ndarray | None:
+    """(n,) which rows are neither texts that the model was trained on nor by their authors; None: it is not known."""
+    seen = read_split(artifact.path)
+    if seen is None:
+        return None
+    texts, authors = seen
+    rows = ~np.isin(found.text_digests, list(texts))
+    if found.author_digests is not None:
+        rows &= ~np.isin(found.author_digests, list(authors))
+    return rows
+
+
+def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> dict[str, Any]:
+    """The evaluation of an artifact on labelled texts; what it was trained on is left out, if the settings say so.
+
+    Raises:
+        InputError: nothing is left, or a trait has no cut.
+    """
+    unseen = unseen_rows(artifact, found)
+    seen = 0 if unseen is None else int((~unseen).sum())
+    if unseen is not None and seen and settings.data.seen == "leave_out":
+        if seen == len(found):
+            raise InputError(
+                f"{settings.data.path}: the model was trained on all {seen:,} texts or on others by their authors, and "
+                "figures from them would flatter: give a table that it has not seen (its own out-of-fold figures are "
+                f"in {os.path.join(artifact.path, EVALUATION)}), or set data.seen=keep"
+            )
+        found = found.take(unseen)
+    labels = found.labels_at(_cuts(artifact, found, settings))
+    scores = artifact.predict(found.texts, device=settings.model.device, precision=settings.model.precision)
+    probabilities = scores[[probability_column(trait) for trait in TRAITS]].to_numpy(float, na_value=np.nan)
+    thresholds = np.array([artifact.thresholds[trait] for trait in TRAITS])
+    sizes = {"rows": {"test": len(found)}}
+    if found.authors is not None:
+        sizes["authors"] = {"test": len(np.unique(found.authors))}
+    by_author = unseen is not None and found.authors is not None and not (seen and settings.data.seen == "keep")
+    return {
+        "split": "author" if by_author else "random",
+        "folds": 0,
+        "author_column": settings.data.author_column,
+        "model_id": artifact.model_id,
+        "precision": str(scores["precision"].iloc[0]),
+        "thresholds": dict(artifact.thresholds),
+        "evaluated_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "trained_on": "not known" if unseen is None else f"{seen} texts, {settings.data.seen.replace('_', ' ')}",
+        "not_scored": int((scores["status"] != SCORED).sum()),
+        **sizes,
+        **evaluation_of(
+            Predictions(labels, probabilities, thresholds, found.authors),
+            found,
+            resamples=settings.evaluation.resamples,
+        ),
+    }
+
+
+def _cuts(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> dict[str, float]:
+    """Where scores are cut: the median is the one that the model was trained with."""
+    file = artifact.path / TRAINING
+    trained: Mapping[str, float] = json.loads(file.read_text(encoding="utf-8"))["cuts"] if file.is_file() else {}
+    cuts = {}
+    for trait, cut in found.cuts.items():
+        if cut == "median" and trait not in trained:
+            raise InputError(
+                f"data.cut median: {artifact.path} does not say at which score of {trait} its training authors were "
+                f"cut; set data.cut={{{trait}: NUMBER}}"
+            )
+        cuts[trait] = trained[trait] if cut == "median" else float(cut)
+    return cuts
+
+
+def check_writable(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> None:
+    """Refuse to put figures beside a model, where the score job looks for them, that come from what it was trained on.
+
+    Raises:
+        SettingsError: with the cure.
+    """
+    unseen = unseen_rows(artifact, found)
+    if settings.data.seen == "keep" and settings.output.path is None and unseen is not None and not unseen.all():
+        raise SettingsError(
+            f"data.seen keep: {int((~unseen).sum()):,} of {len(found):,} texts were trained on or are by authors that "
+            "were; such figures are not put beside the model: set output.path to another file"
+        )
+
+
+def keep_evaluation(artifact: Artifact, evaluation: Mapping[str, Any], path: str | None) -> list[str]:
+    """Write the evaluation; one that lies beside the model already is kept under the time of its writing.
+
+    Returns what was written, as lines for a person.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    target = Path(path) if path is not None else artifact.path / EVALUATION
+    lines = [f"written: {target}"]
+    try:
+        if path is None and target.exists():
+            written = datetime.fromtimestamp(target.stat().st_mtime, timezone.utc)
+            earlier = target.with_name(f"evaluation-{written:%Y%m%dT%H%M%SZ}.json")
+            os.link(target, earlier)
+            lines.append(f"the one before is now {earlier.name}")
+        LocalFileSystem().put(os.path.abspath(target), json.dumps(evaluation, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{target} can't be written: {error.strerror}; set output.path to another file") from error
+    return lines

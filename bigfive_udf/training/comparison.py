@@ -1,0 +1,101 @@
+"""How much of a figure is the split: one recipe, cross-validated with authors kept apart and with authors mixed.
+
+The difference is what a model seems to know of traits because it recognises authors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bigfive_udf.errors import ArtifactError, InputError
+from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.settings.evaluate import EvaluateSettings
+from bigfive_udf.settings.train import TrainSettings
+from bigfive_udf.training import base_models
+from bigfive_udf.training.data import LabelledTexts
+from bigfive_udf.training.evaluation import evaluation_of
+from bigfive_udf.training.held_out import Recipe, cross_validate, plan_of
+from bigfive_udf.training.procedure import identity_of
+from bigfive_udf.training.publish import TRAINING
+from bigfive_udf.training.state import training_state
+
+DEFAULT_FOLDS = 5
+
+
+def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
+    """The settings that the artifact was trained with, on the table to be compared on.
+
+    Raises:
+        ArtifactError: it was not trained by the train job, or does not say from which encoder.
+    """
+    file = artifact.path / TRAINING
+    if not file.is_file():
+        raise ArtifactError(
+            f"{artifact.path} has no {TRAINING}: --compare-splits trains the same recipe again, and only a model of "
+            "jobs/train.py tells its recipe"
+        )
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        model = known["model"] | ({} if settings.model.base is None else {"base": settings.model.base})
+        if model["base"] == base_models.MINILM_NAME:
+            model["base"] = base_models.MINILM
+        data = settings.data.model_dump(exclude={"seen"})
+        split = known["split"] | {"by": "author", "folds": known["split"]["folds"] or DEFAULT_FOLDS}
+        return TrainSettings.model_validate(
+            {
+                "data": data,
+                "split": split,
+                "model": model,
+                "train": known["train"] | {"seeds": 1},
+                "labels": known["labels"],
+                "evaluation": settings.evaluation.model_dump(),
+                "output": {"path": str(artifact.path)},
+            }
+        )
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise ArtifactError(f"{file} can't be read ({type(error).__name__}): train the artifact anew") from error
+
+
+def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings, run_id: str) -> dict[str, Any]:
+    """Cross-validate the artifact's recipe twice; the leak is what the random split shows above the author split.
+
+    Raises:
+        InputError: the table has no authors, or too few.
+        ArtifactError: the recipe or its encoder is missing.
+    """
+    if found.authors is None:
+        raise InputError("--compare-splits: data.author_column is not set, and without authors there is nothing to mix")
+    recipe = recipe_of(artifact, settings)
+    base = base_models.locate(recipe.model.base)
+    result: dict[str, Any] = {}
+    for by in ("author", "random"):
+        one = recipe.model_copy(update={"split": recipe.split.model_copy(update={"by": by})})
+        plan = plan_of(one, found)
+        work = Path(f"{artifact.path.resolve()}.compare-{by}")
+        with training_state(work, identity_of(one, found, None, base), run_id) as state:
+            print(f"split by {by}, {plan.folds} folds", *state.lines(), sep="\n")
+            trained = Recipe.of(one, base, state)
+            held_out = cross_validate(trained, found, plan)
+            predictions = held_out.predictions(trained, found.authors)
+            result[by] = evaluation_of(predictions, found, resamples=settings.evaluation.resamples)
+            state.done()
+        state.remove()
+    result["leak"] = round(result["random"]["macro"]["roc_auc"] - result["author"]["macro"]["roc_auc"], 4)
+    return result
+
+
+def comparison_lines(compared: Mapping[str, Any]) -> list[str]:
+    """The two figures and the leak, in words."""
+    lines = [f"{'the same recipe':<30}{'macro ROC AUC':>14}  {'95 % interval':<16}verdict"]
+    for by, name in (("random", "split at random, authors mixed"), ("author", "split by author")):
+        measured = compared[by]["macro"]
+        low, high = measured["roc_auc_ci"]
+        between = f"{low:.3f} to {high:.3f}"
+        lines.append(f"{name:<30}{measured['roc_auc']:>14.3f}  {between:<16}{compared[by]['verdict']['summary']}")
+    lines.append(f"the leak: {compared['leak']:+.3f} of the random split's figure comes from knowing the authors")
+    return lines
