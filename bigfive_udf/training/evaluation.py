@@ -24,7 +24,8 @@ def evaluation_of(
     """The figures of held-out rows; `found` are the same rows, with their scores and the order of their columns."""
     whom = "authors" if predictions.authors is not None else "rows"
     measured = evaluate(predictions, resamples=resamples, seed=seed)
-    result: dict[str, Any] = {"intervals": f"95 %, bootstrap over {whom}, {resamples} resamples", **measured}
+    wider = ", widened by the square root of 2 for the cross-validation" if predictions.cross_validated else ""
+    result: dict[str, Any] = {"intervals": f"95 %, bootstrap over {whom}, {resamples} resamples{wider}", **measured}
     if predictions.authors is not None:
         result["author_level"] = author_level(predictions, found, resamples=resamples, seed=seed)
     result["categorical_accuracy"] = categorical_accuracy(predictions, found.column_order)
@@ -51,8 +52,9 @@ def author_level(
         # Authors whose texts stand in several folds were scored by several models: they are compared with all.
         folds = first if (predictions.folds == first[author]).all() else None
     by_author = Predictions(
-        np.where(np.isnan(labels), np.nan, labels >= 0.5), probabilities, thresholds, authors=names, folds=folds
-    )
+        np.where(np.isnan(labels), np.nan, labels >= 0.5), probabilities, thresholds, names, folds,
+        cross_validated=predictions.cross_validated,
+    )  # fmt: skip
     measured = evaluate(by_author, resamples=resamples, seed=seed)
     measured["authors"] = len(names)
     for i, trait in enumerate(TRAITS):

@@ -165,7 +165,7 @@ class OutOfFold:
             fitted = recipe.calibration(self.first[~held], self.labels[~held])
             probabilities[held] = fitted.probabilities(self.first[held])
             thresholds[held] = recipe.thresholds(fitted.probabilities(self.first[~held]), self.labels[~held])
-        return Predictions(self.labels, probabilities, thresholds, authors, self.plan.parts)
+        return Predictions(self.labels, probabilities, thresholds, authors, self.plan.parts, cross_validated=True)
 
     def spread(self) -> dict[int, float]:
         """Macro ROC AUC by seed, the mean over the folds."""

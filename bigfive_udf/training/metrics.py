@@ -6,7 +6,6 @@ copied and a thousand resamples of ten thousand rows take seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +47,8 @@ class Predictions:
     """(n,) whom to resample together; None: each row alone"""
     folds: np.ndarray | None = None
     """(n,) which model predicted the row: ranks of different models are never compared; None: one model"""
+    cross_validated: bool = False
+    """whether the rows taught the models that predicted the others"""
 
 
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -59,6 +60,11 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
 
     With several folds, ROC AUC and average precision compare rows of one fold only, weighted by what there is to
     compare (Forman and Scholz 2010): pooled ranks of models that saw different base rates are biased downwards.
+
+    In a cross-validation every two authors meet twice, once with the one to learn from and once with the other. Where
+    there is nothing to learn, both meetings come out alike, and a resample of authors sees half of the variance
+    (there is no unbiased estimate of it: Bengio and Grandvalet 2004). So intervals are widened by the square root of
+    two there, which is exact for a model that knows nothing, and on the safe side for one that does.
 
     `better_than_chance` is true where the 95 % interval of the trait's own ROC AUC lies above 0.5. Five traits give
     chance five opportunities, and a percentile interval of few authors is too narrow: `roc_auc_ci_corrected` is the
@@ -73,6 +79,10 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     for r in range(resamples):
         weights = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[group].astype(float)
         replicates[r] = [trait.measure(weights) for trait in traits]
+    if predictions.cross_validated:
+        of_the_model = [name not in ("majority_accuracy", "positives") for name in METRICS]
+        wider = point + np.sqrt(2) * (replicates - point)
+        replicates = np.where(of_the_model, wider, replicates)
     measured = {trait: _with_intervals(point[i], replicates[:, i]) for i, trait in enumerate(TRAITS)}
     looked_at = max(1, int((~np.isnan(point[:, 0])).sum()))
     for i, trait in enumerate(TRAITS):
@@ -241,15 +251,12 @@ def _with_intervals(point: np.ndarray, replicates: np.ndarray) -> dict[str, Any]
         known = not np.isnan(point[j]) and len(seen) > 0
         if known and name == "ece":
             # A resample repeats rows, which looks like miscalibration of its own: that much is taken off again.
-            seen = np.maximum(0, seen - seen.mean() + point[j])
+            seen = seen - seen.mean() + point[j]
         result[name] = _rounded(point[j]) if known else None
-        result[f"{name}_ci"] = interval(seen) if known else None
+        if known and name not in ("mcc", "positives"):
+            seen = np.clip(seen, 0, 1)
+        result[f"{name}_ci"] = [_rounded(q) for q in np.percentile(seen, [2.5, 97.5])] if known else None
     return result
-
-
-def interval(resampled: Sequence[float] | np.ndarray) -> list[float]:
-    """The 95 % percentile interval of resampled values."""
-    return [_rounded(q) for q in np.percentile(resampled, [2.5, 97.5])]
 
 
 def _rounded(value: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn import metrics as oracle
@@ -158,6 +160,37 @@ def test_chance_is_not_called_skill_in_nineteen_of_twenty_tables() -> None:
         plain += any(m["better_than_chance"] for m in traits)
     assert corrected <= 3
     assert plain > 6, "or the check is too easy to show anything"
+
+
+def cross_validated_noise(seed: int, authors: int = 100, folds: int = 5) -> Predictions:
+    """Authors who resemble each other or not, labels that have nothing to do with it, and a model that predicts an
+    author's label from the labels of those who resemble him: what a learner does where there is nothing to learn."""
+    rng = np.random.default_rng(seed)
+    alike = rng.normal(size=(authors, 60))
+    alike = alike @ alike.T
+    labels = rng.integers(0, 2, (authors, 5)).astype(float)
+    fold = rng.permutation(np.arange(authors) % folds)
+    taught_by = fold[:, None] != fold[None, :]
+    logits = (alike * taught_by) @ (labels - 0.5) / 30
+    return predictions(labels, 1 / (1 + np.exp(-logits)), folds=fold, cross_validated=True)
+
+
+def test_cross_validation_of_noise_is_not_called_skill_either() -> None:
+    """Two authors teach the models that predict each other, and a bootstrap of authors sees half of the variance."""
+    corrected = as_if_independent = 0
+    aucs, errors = [], []
+    for seed in range(100):
+        noise = cross_validated_noise(seed)
+        found = evaluate(noise, resamples=200)["traits"].values()
+        corrected += any(m["better_than_chance_corrected"] for m in found)
+        aucs += [m["roc_auc"] for m in found]
+        errors += [(m["roc_auc_ci"][1] - m["roc_auc_ci"][0]) / (2 * 1.96) for m in found]
+        if seed < 50:
+            other = evaluate(dataclasses.replace(noise, cross_validated=False), resamples=200)["traits"].values()
+            as_if_independent += any(m["better_than_chance_corrected"] for m in other)
+    assert corrected <= 5
+    assert 0.85 < np.mean(errors) / np.std(aucs) < 1.15
+    assert as_if_independent > 2, "or the check is too easy to show anything"
 
 
 def test_skill_is_still_found() -> None:
