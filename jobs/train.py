@@ -28,7 +28,7 @@ from bigfive_udf.training.state import training_state
 FLAGS = parser(__doc__ or "")
 
 
-def train_job(args: Namespace, run: Run) -> str:
+def train_model(args: Namespace, run: Run) -> str:
     settings = load_settings(TrainSettings, args.config, args.set)
     run.result |= {"settings": settings.model_dump()}
     # What can be wrong is found out before the first step: an hour's training ends with no surprise.
@@ -58,4 +58,4 @@ def train_job(args: Namespace, run: Run) -> str:
 
 
 if __name__ == "__main__":
-    main("train", FLAGS, train_job)
+    main("train", FLAGS, train_model)

@@ -22,6 +22,10 @@ TELLING = {
 }
 
 
+WORDS = [*COMMON, *(word for sides in TELLING.values() for side in sides for word in side.split())]
+"""Every word of `planted`, for a tokenizer that knows them."""
+
+
 def planted(authors: int = 120, texts: int = 20, words: int = 12, telling: int = 2, seed: int = 0) -> pd.DataFrame:
     """Authors with a label per trait, and texts of random words with a few that tell each trait."""
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ MULTILABEL: dict[str, Any] = {
 ARCHITECTURES = ("distilbert", "bert", "roberta")
 
 
-def wordpiece_tokenizer(max_length: int = 128) -> PreTrainedTokenizerFast:
+def wordpiece_tokenizer(max_length: int = 128, known: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     # Built, not trained: tokenizers' trainers break ties at random, and the same seed must give the same model.
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     normalizer = normalizers.BertNormalizer()
@@ -47,7 +48,7 @@ def wordpiece_tokenizer(max_length: int = 128) -> PreTrainedTokenizerFast:
         {word for text in TRAINING_TEXT for word in re.findall(r"\w+|[^\w\s]", normalizer.normalize_str(text))}
     )
     characters = sorted({c for word in words for c in word} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
-    pieces = dict.fromkeys([*special, *characters, *("##" + c for c in characters), *words])
+    pieces = dict.fromkeys([*special, *characters, *("##" + c for c in characters), *words, *known])
     tokenizer = tokenizers.Tokenizer(
         models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]", max_input_chars_per_word=100)
     )
@@ -138,11 +139,15 @@ def save_checkpoint(
     pooling: str = "cls",
     size: str = "tiny",
     seed: int = 0,
+    known: Sequence[str] = (),
     **config_changes: Any,
 ) -> Path:
-    """Write a random classifier as save_pretrained does; `config_changes` override the multilabel configuration."""
+    """Write a random classifier as save_pretrained does; `config_changes` override the multilabel configuration.
+
+    `known` are further words of the tokenizer, where it is one of words.
+    """
     torch.manual_seed(seed)
-    tokenizer = byte_level_tokenizer() if architecture == "roberta" else wordpiece_tokenizer()
+    tokenizer = byte_level_tokenizer() if architecture == "roberta" else wordpiece_tokenizer(known=known)
     config = encoder_config(architecture, len(tokenizer), size)
     if size == "full":
         tokenizer.model_max_length = 512

@@ -1,0 +1,52 @@
+"""The jobs, run in this process where a process of its own would prove nothing more, and in one of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bigfive_udf.runs import Run
+from cluster import REPOSITORY, Finished, clean_environment
+
+_BODIES = {"score": "score", "train": "train_model", "evaluate": "evaluate", "import_model": "import_model"}
+
+
+def arguments(settings: dict[str, Any]) -> list[str]:
+    """Dotted settings as flags of a command line."""
+    flags = []
+    for key, value in settings.items():
+        flags += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return flags
+
+
+def run_here(job: str, settings: dict[str, Any], *flags: str) -> Run:
+    """Run the body of jobs/<job>.py; returns what it would record, raises its errors."""
+    spec = importlib.util.spec_from_file_location(f"{job}_job", REPOSITORY / "jobs" / f"{job}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    run = Run(job)
+    getattr(module, _BODIES[job])(module.FLAGS.parse_args([*flags, *arguments(settings)]), run)
+    return run
+
+
+def command_of(job: str, settings: dict[str, Any], *flags: str) -> list[str]:
+    """What a user types."""
+    return [sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *flags, *arguments(settings)]
+
+
+def run_alone(job: str, settings: dict[str, Any], *flags: str, directory: Path, **environment: str) -> Finished:
+    """Run the job in a process of its own, with `directory` as its working directory."""
+    result = directory / "result.json"
+    result.unlink(missing_ok=True)
+    done = subprocess.run(
+        command_of(job, settings, "--result", str(result), *flags),
+        cwd=directory, env=clean_environment(**environment), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    content = json.loads(result.read_text()) if result.exists() else {}
+    return Finished(done.returncode, done.stdout, done.stderr, content)
