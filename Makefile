@@ -55,8 +55,10 @@ lint: $(READY)  ## check format, style and types
 	@$(BIN)/mypy --no-error-summary bigfive_udf jobs benchmarks
 
 .PHONY: bench
-bench: $(READY)  ## texts/s against the documented recipe, on two cores (TEXTS=file.parquet for real texts)
+bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, on two cores (TEXTS=file.parquet)
+	@mkdir -p build
 	@$(ACTIVE) $(BIN)/python -m benchmarks.score --repeats $(REPEATS) --output build/bench.json $(if $(TEXTS),--texts $(TEXTS))
+	@$(BIN)/python -m benchmarks.finetune --repeats $(REPEATS) --output build/bench-finetune.json $(if $(TEXTS),--texts $(TEXTS))
 
 .PHONY: test-spark35
 test-spark35: $(READY)  ## run the core tests on the newest pyspark 3.5, in an environment of its own

@@ -13,7 +13,6 @@ from bigfive_udf.runs import Run
 from bigfive_udf.settings.evaluate import EvaluateSettings
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.training.assessment import assess, check_writable, keep_evaluation, unseen_rows
-from bigfive_udf.training.comparison import compare_splits, comparison_lines
 from bigfive_udf.training.data import read_labelled, table_lines
 from bigfive_udf.training.evaluation import evaluation_lines
 
@@ -41,6 +40,8 @@ def evaluate(args: Namespace, run: Run) -> str:
         evaluation = assess(artifact, found, settings)
         print(f"trained on: {evaluation['trained_on']}", "", *evaluation_lines(evaluation), "", sep="\n", flush=True)
     if args.compare_splits:
+        from bigfive_udf.training.comparison import compare_splits, comparison_lines  # the whole of the training
+
         evaluation["compare_splits"] = compare_splits(artifact, found, settings, run.run_id)
         print("", *comparison_lines(evaluation["compare_splits"]), "", sep="\n")
     run.result |= {"evaluation": evaluation}

@@ -18,11 +18,7 @@ from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training import base_models
 from bigfive_udf.training.card import check_notes
 from bigfive_udf.training.data import read_labelled, table_lines
-from bigfive_udf.training.evaluation import evaluation_lines
-from bigfive_udf.training.finetune import check_trainer_arguments
-from bigfive_udf.training.held_out import Recipe, plan_of
-from bigfive_udf.training.procedure import identity_of, train
-from bigfive_udf.training.publish import write_artifact
+from bigfive_udf.training.plan import plan_of
 from bigfive_udf.training.state import training_state
 
 FLAGS = parser(__doc__ or "")
@@ -31,19 +27,25 @@ FLAGS = parser(__doc__ or "")
 def train_model(args: Namespace, run: Run) -> str:
     settings = load_settings(TrainSettings, args.config, args.set)
     run.result |= {"settings": settings.model_dump()}
-    # What can be wrong is found out before the first step: an hour's training ends with no surprise.
+    # What can be wrong is found out before the first step, and most of it before torch is loaded.
     check_new(settings.output.path)
     check_notes(settings.output.notes)
-    check_trainer_arguments(settings.train.trainer)
-    base = base_models.locate(settings.model.base)
     found = read_labelled(settings.data)
     test = read_labelled(settings.data, settings.data.test_path) if settings.data.test_path is not None else None
     print(*table_lines(settings.data.path, found), sep="\n")
     if test is not None:
         print(*table_lines(settings.data.test_path or "", test), sep="\n")
-    plan = plan_of(settings, found, test)
     run.result |= {"data": dict(found.counts)}
+    plan = plan_of(settings, found, test)
+    base = base_models.locate(settings.model.base)
 
+    from bigfive_udf.training.evaluation import evaluation_lines
+    from bigfive_udf.training.finetune import check_trainer_arguments
+    from bigfive_udf.training.held_out import Recipe
+    from bigfive_udf.training.procedure import identity_of, train
+    from bigfive_udf.training.publish import write_artifact
+
+    check_trainer_arguments(settings.train.trainer)
     with training_state(Path(settings.output.path), identity_of(settings, found, test, base), run.run_id) as state:
         run.keep_record = partial(state.write_record, run.run_id)
         print(*state.lines(), sep="\n", end="")

@@ -148,9 +148,9 @@ class Artifact:
         }
 
     def better_than_chance(self, trait: str) -> bool | None:
-        """What evaluation.json says of a trait; None where there is no evaluation."""
+        """What evaluation.json says of a trait, corrected for the number of traits; None where it says nothing."""
         found = (self.evaluation.get("traits") or {}).get(trait) or {}
-        return found.get("better_than_chance")
+        return found.get("better_than_chance_corrected", found.get("better_than_chance"))
 
     def predict(
         self,

@@ -18,7 +18,7 @@ from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.evaluation import evaluation_of
 from bigfive_udf.training.metrics import Predictions
-from bigfive_udf.training.publish import TRAINING, read_split
+from bigfive_udf.training.provenance import read_split, read_training
 from bigfive_udf.traits import SCORED, TRAITS, probability_column
 
 
@@ -79,8 +79,7 @@ def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings)
 
 def _cuts(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> dict[str, float]:
     """Where scores are cut: the median is the one that the model was trained with."""
-    file = artifact.path / TRAINING
-    trained: Mapping[str, float] = json.loads(file.read_text(encoding="utf-8"))["cuts"] if file.is_file() else {}
+    trained: Mapping[str, float] = (read_training(artifact.path) or {}).get("cuts") or {}
     cuts = {}
     for trait, cut in found.cuts.items():
         if cut == "median" and trait not in trained:

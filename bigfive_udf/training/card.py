@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.settings.train import TrainSettings
-from bigfive_udf.training import pictures
 from bigfive_udf.training.base_models import public_name
 from bigfive_udf.training.data import LabelledTexts, table_lines
 from bigfive_udf.training.evaluation import origin
-from bigfive_udf.training.procedure import Outcome
+
+if TYPE_CHECKING:
+    from bigfive_udf.training.procedure import Outcome
+
+ROC, CALIBRATION, TRAINING = "roc.png", "calibration.png", "training.png"
 
 _MISUSE = """\
 ## What it is for, and what not
@@ -35,9 +38,11 @@ def write_card(
     directory: Path, settings: TrainSettings, found: LabelledTexts, evaluation: Mapping[str, Any], outcome: Outcome
 ) -> None:
     """Write README.md and its pictures into `directory`."""
-    pictures.draw_roc(directory / pictures.ROC, outcome.reported, evaluation["traits"])
-    pictures.draw_calibration(directory / pictures.CALIBRATION, outcome.reported, outcome.uncalibrated)
-    pictures.draw_training(directory / pictures.TRAINING, outcome.curves)
+    from bigfive_udf.training import pictures  # matplotlib takes seconds, and is wanted here alone
+
+    pictures.draw_roc(directory / ROC, outcome.reported, evaluation["traits"])
+    pictures.draw_calibration(directory / CALIBRATION, outcome.reported, outcome.uncalibrated)
+    pictures.draw_training(directory / TRAINING, outcome.curves)
     parts = [
         _front_matter(settings),
         f"# {Path(settings.output.path).name}\n",
@@ -120,10 +125,10 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "## Figures\n",
-            f"![ROC curves by trait]({pictures.ROC})\n",
+            f"![ROC curves by trait]({ROC})\n",
             f"Intervals in brackets: {evaluation['intervals']}.\n",
             *rows,
-            f"\n![Calibration by trait]({pictures.CALIBRATION})\n",
+            f"\n![Calibration by trait]({CALIBRATION})\n",
             "A point on the diagonal: of the texts with that probability, that share is high. `evaluation.json` has "
             "every figure.\n",
         ]
@@ -179,7 +184,7 @@ def _training(settings: TrainSettings, found: LabelledTexts, evaluation: Mapping
     return "\n".join(
         [
             "## Data and training\n",
-            f"![Loss by epoch]({pictures.TRAINING})\n",
+            f"![Loss by epoch]({TRAINING})\n",
             *(f"- {line}" for line in counted),
             f"- {how}.",
             *([f"- scores were cut into labels: {cut}"] if cut else []),

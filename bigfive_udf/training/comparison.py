@@ -5,7 +5,6 @@ The difference is what a model seems to know of traits because it recognises aut
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training import base_models
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.evaluation import evaluation_of
-from bigfive_udf.training.held_out import Recipe, cross_validate, plan_of
+from bigfive_udf.training.held_out import Recipe, cross_validate
+from bigfive_udf.training.plan import plan_of
 from bigfive_udf.training.procedure import identity_of
-from bigfive_udf.training.publish import TRAINING
+from bigfive_udf.training.provenance import TRAINING, read_training
 from bigfive_udf.training.state import training_state
 
 DEFAULT_FOLDS = 5
@@ -33,14 +33,14 @@ def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
     Raises:
         ArtifactError: it was not trained by the train job, or does not say from which encoder.
     """
-    file = artifact.path / TRAINING
-    if not file.is_file():
+    trained = read_training(artifact.path)
+    if trained is None:
         raise ArtifactError(
             f"{artifact.path} has no {TRAINING}: --compare-splits trains the same recipe again, and only a model of "
             "jobs/train.py tells its recipe"
         )
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        known = trained["settings"]
         model = known["model"] | ({} if settings.model.base is None else {"base": settings.model.base})
         if model["base"] == base_models.MINILM_NAME:
             model["base"] = base_models.MINILM
@@ -58,7 +58,10 @@ def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
             }
         )
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ArtifactError(f"{file} can't be read ({type(error).__name__}): train the artifact anew") from error
+        raise ArtifactError(
+            f"{artifact.path / TRAINING} is not as this program writes it ({type(error).__name__}): "
+            "train the artifact anew"
+        ) from error
 
 
 def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings, run_id: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from bigfive_udf.training.finetune import Epoch
 from bigfive_udf.training.metrics import Predictions
 from bigfive_udf.traits import TRAITS
 
-ROC, CALIBRATION, TRAINING = "roc.png", "calibration.png", "training.png"
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"  # told apart by the colour-blind too (Okabe and Ito)
 _GRID = np.linspace(0, 1, 101)
 _LEAST_IN_BIN, _MOST_BINS = 40, 10

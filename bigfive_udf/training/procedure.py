@@ -26,8 +26,9 @@ from bigfive_udf.training.calibration import Calibration
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.evaluation import evaluation_of
 from bigfive_udf.training.finetune import Epoch, Finetuned
-from bigfive_udf.training.held_out import Plan, Recipe, cross_validate, held_out_logits
+from bigfive_udf.training.held_out import Recipe, cross_validate, held_out_logits
 from bigfive_udf.training.metrics import Predictions, macro_roc_auc
+from bigfive_udf.training.plan import Plan
 from bigfive_udf.traits import TRAITS
 
 

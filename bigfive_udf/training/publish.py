@@ -6,22 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model.artifact import EVALUATION, describe, load_artifact, new_artifact
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training.base_models import public_name
 from bigfive_udf.training.card import write_card
 from bigfive_udf.training.data import LabelledTexts
-from bigfive_udf.training.held_out import Plan
+from bigfive_udf.training.plan import Plan
 from bigfive_udf.training.procedure import Outcome, epochs_json
+from bigfive_udf.training.provenance import SPLIT, TRAINING, split_table
 from bigfive_udf.traits import TRAITS
-
-SPLIT = "split.parquet"
-TRAINING = "training.json"
 
 
 def write_artifact(
@@ -85,36 +79,3 @@ def _training(settings: TrainSettings, plan: Plan, outcome: Outcome) -> dict[str
         },
         "epochs": epochs_json(outcome.curves),
     }
-
-
-def split_table(found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> pd.DataFrame:
-    """Who was on which side: digests of text and author, and the part, a row per text."""
-    parts = [_rows(found, plan.names)]
-    if test is not None:
-        parts.append(_rows(test, np.full(len(test), "test")))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _rows(part: LabelledTexts, names: np.ndarray) -> pd.DataFrame:
-    authors = part.author_digests
-    return pd.DataFrame(
-        {"text": part.text_digests, "author": [None] * len(part) if authors is None else authors, "part": names}
-    ).astype({"author": "string", "part": "category"})
-
-
-def read_split(directory: Path) -> tuple[set[str], set[str]] | None:
-    """Digests of the texts and of the authors that an artifact was trained, stopped or calibrated on; None where it
-    does not say.
-
-    Raises:
-        ArtifactError: the file is damaged.
-    """
-    path = directory / SPLIT
-    if not path.is_file():
-        return None
-    try:
-        seen = pd.read_parquet(path)
-        seen = seen[seen["part"] != "test"]
-        return set(seen["text"]), set(seen["author"].dropna())
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -228,6 +229,31 @@ def test_a_description_with_something_wrong_is_told_what(artifact, changes, word
 def test_json_that_is_none_is_named(artifact, name, content):
     (artifact / name).write_text(content)
     assert refusal(artifact).startswith(f"{artifact / name} ")
+
+
+def test_the_verdict_for_all_traits_together_goes_before_that_of_a_trait_alone(artifact):
+    flags = {"better_than_chance": True, "better_than_chance_corrected": False}
+    (artifact / "evaluation.json").write_text(json.dumps({"traits": {"openness": flags}}))
+    assert load_artifact(artifact).better_than_chance("openness") is False
+
+
+def test_a_trait_that_was_trained_without_labels_is_null_and_the_others_are_not(checkpoint):
+    silent = load_artifact(checkpoint(traits_without_labels=["neuroticism", "openness"]))
+    whole = load_artifact(checkpoint())
+    texts = ["I like people", "", "We walked by the river"]
+    found, expected = (one.predict(texts, device="cpu", precision="fp32") for one in (silent, whole))
+    for trait in TRAITS:
+        if trait in ("neuroticism", "openness"):
+            assert found[f"prob_{trait}"].isna().all() and found[f"label_{trait}"].isna().all()
+        else:
+            pd.testing.assert_series_equal(found[f"prob_{trait}"], expected[f"prob_{trait}"])
+    assert found["status"].tolist() == expected["status"].tolist() == ["scored", "empty", "scored"]
+
+
+@pytest.mark.parametrize("silent", ["openness", ["openes"], {"openness": True}])
+def test_a_wrong_list_of_traits_without_labels_is_refused(checkpoint, silent):
+    with pytest.raises(ArtifactError, match=r"has traits_without_labels .*, expected a list of traits"):
+        load_artifact(checkpoint(traits_without_labels=silent))
 
 
 def test_the_evaluation_may_be_written_anew_at_any_time(artifact):

@@ -40,6 +40,14 @@ def test_scores_in_spark_equal_those_without(spark, texts, checkpoint, expected)
         assert frame[column].tolist() == expected[column].tolist(), column
 
 
+def test_a_trait_without_labels_is_null_in_every_row(texts, checkpoint, expected):
+    scored = bigfive_udf.score_dataframe(texts, checkpoint(traits_without_labels=["openness"]), precision="fp32")
+    assert scored.where("prob_openness IS NOT NULL OR label_openness IS NOT NULL").count() == 0
+    frame = scored.toPandas().sort_values("id")
+    assert frame["status"].tolist() == expected["status"].tolist()
+    np.testing.assert_allclose(frame[PROBABILITIES[:4]], expected[PROBABILITIES[:4]], atol=1e-5)
+
+
 def test_probabilities_that_do_not_exist_are_null_not_nan(texts, checkpoint):
     scored = bigfive_udf.score_dataframe(texts, checkpoint())
     empty = scored.where("status = 'empty'")

@@ -1,0 +1,69 @@
+"""Who is held out: decided, and checked, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bigfive_udf.errors import InputError
+from bigfive_udf.settings.train import PARTS, TrainSettings
+from bigfive_udf.training import splits
+from bigfive_udf.training.data import LabelledTexts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is held out: `parts` (n,) is a fold, or an index into `PARTS` where there are no folds."""
+
+    parts: np.ndarray
+    folds: int
+    by: str
+
+    @property
+    def names(self) -> np.ndarray:
+        """(n,) the part of each row as it is stored with the artifact."""
+        if self.folds:
+            return np.array([f"fold {p}" for p in self.parts.tolist()])
+        return np.array([PARTS[p] for p in self.parts.tolist()])
+
+
+def plan_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None = None) -> Plan:
+    """Split the rows; `test` are those of `data.test_path`, which must be other texts by other authors.
+
+    Raises:
+        InputError: fewer authors than folds, a trait that has one class only in a part, nothing to report on, or
+            texts or authors that are in both tables.
+    """
+    if test is not None:
+        _check_apart(settings, found, test)
+    by, folds, seed = settings.split_by, settings.split.folds, settings.train.seed
+    groups = splits.groups_of(found, by)
+    if folds:
+        parts = splits.folds_of(groups, found.values, folds, seed)
+        for fold in range(folds):
+            labels, _ = found.labels(parts != fold)
+            splits.check_parts(labels, {f"fold {fold + 1}": parts == fold, f"all folds but {fold + 1}": parts != fold})
+        return Plan(parts, folds, by)
+    shares = [settings.split.fractions[name] for name in PARTS]
+    if shares[PARTS.index("test")] == 0 and settings.data.test_path is None:
+        raise InputError("split.fractions.test is 0 and there is no data.test_path: no figure could be reported")
+    parts = splits.parts_of(groups, found.values, shares, seed)
+    labels, _ = found.labels(parts == 0)
+    splits.check_parts(labels, {f"the {PARTS[p]} part": parts == p for p in np.unique(parts)})
+    return Plan(parts, folds, by)
+
+
+def _check_apart(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts) -> None:
+    """Refuse a test part that was trained on."""
+    shared = [("texts", set(found.texts) & set(test.texts))]
+    if settings.split_by == "author" and found.authors is not None and test.authors is not None:
+        shared.append(("authors", set(found.authors.tolist()) & set(test.authors.tolist())))
+    for what, both in shared:
+        if both:
+            raise InputError(
+                f"{len(both)} {what} of data.test_path {settings.data.test_path} are in data.path too: take them out "
+                "of one of the two, or the figures would flatter"
+            )
+    everything = np.ones(len(test), bool)
+    splits.check_parts(test.labels(everything)[0], {"data.test_path": everything})
