@@ -40,16 +40,21 @@ def train_model(args: Namespace, run: Run) -> str:
     base = base_models.locate(settings.model.base)
 
     from bigfive_udf.training.evaluation import evaluation_lines
-    from bigfive_udf.training.finetune import check_trainer_arguments
+    from bigfive_udf.training.finetune import check_trainer_arguments, finetune
     from bigfive_udf.training.held_out import Recipe
     from bigfive_udf.training.procedure import identity_of, train
     from bigfive_udf.training.publish import write_artifact
 
     check_trainer_arguments(settings.train.trainer)
+    run_training = finetune
+    if settings.train.processes > 1:
+        from bigfive_udf.spark.distributed import finetune_together
+
+        run_training = finetune_together(settings.train.processes, settings.train.device)
     with training_state(Path(settings.output.path), identity_of(settings, found, test, base), run.run_id) as state:
         run.keep_record = partial(state.write_record, run.run_id)
         print(*state.lines(), sep="\n", end="")
-        outcome = train(Recipe.of(settings, base, state), found, test, plan)
+        outcome = train(Recipe.of(settings, base, state, run_training), found, test, plan)
         evaluation = write_artifact(settings, found, test, plan, outcome)
         state.done()
 

@@ -85,6 +85,9 @@ class TrainerSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
     seed: int = Field(0, ge=0, description="of the split, of new weights and of the order of the texts")
     seeds: int = Field(1, ge=1, description="trainings of each fold, from train.seed on; the spread is reported")
+    processes: int = Field(
+        1, ge=1, description="processes that train together, by Spark's TorchDistributor; each takes batch_size texts"
+    )
     trainer: dict[str, Any] = Field({}, description="further arguments of transformers' TrainingArguments")
 
 

@@ -35,13 +35,13 @@ def mark_complete(checkpoint: Path) -> None:
     aside.rename(checkpoint / _LIST)
 
 
-def latest_complete(directory: Path) -> str | None:
-    """The path of the newest whole checkpoint, for `Trainer.train`; what is half-written is removed."""
+def latest_complete(directory: Path, *, remove: bool = True) -> str | None:
+    """The path of the newest whole checkpoint, for `Trainer.train`; what is half-written is removed, if wanted."""
     found = []
     for path in directory.glob("checkpoint-*"):
         if (match := _NAME.fullmatch(path.name)) and is_complete(path):
             found.append((int(match[1]), path))
-        else:
+        elif remove:
             shutil.rmtree(path)
     return str(max(found)[1]) if found else None
 

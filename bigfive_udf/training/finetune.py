@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import position_limit
+from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.training import base_models
 from bigfive_udf.training.checkpoints import MarkComplete, latest_complete
@@ -123,9 +124,11 @@ def finetune(
         callbacks: list[TrainerCallback] = [MarkComplete(), _LinePerEpoch(validation is not None)]
         if early:
             callbacks.append(transformers.EarlyStoppingCallback(options.early_stopping or 1))
+        arguments = _arguments(options, placement, str(scratch), len(training.texts), validation is not None, early)
+        arguments["ddp_find_unused_parameters"] = _has_idle_pooler(model)
         trainer = Trainer(
             model=model,
-            args=_arguments(options, placement, str(scratch), len(training.texts), validation is not None, early),
+            args=TrainingArguments(**arguments),
             train_dataset=_dataset(tokenizer, training, length),
             eval_dataset=None if validation is None else _by_length(tokenizer, validation, length),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
@@ -136,7 +139,8 @@ def finetune(
             callbacks=callbacks,
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train(resume_from_checkpoint=latest_complete(scratch))
+        first = trainer.is_world_process_zero()  # of the processes that train together, if there are several
+        trainer.train(resume_from_checkpoint=latest_complete(scratch, remove=first))
     epochs = _epochs(trainer.state.log_history)
     kept = len(epochs)
     if early and trainer.state.best_global_step:
@@ -217,7 +221,8 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
 
 def _arguments(
     options: FinetuneOptions, placement: hardware.Placement, scratch: str, n_texts: int, validated: bool, early: bool
-) -> TrainingArguments:
+) -> dict[str, Any]:
+    """Those of transformers' TrainingArguments."""
     updates = options.epochs * -(-n_texts // (options.batch_size * options.gradient_accumulation))
     ours: dict[str, Any] = {
         "output_dir": scratch,
@@ -248,7 +253,7 @@ def _arguments(
         "report_to": "none",
         "disable_tqdm": not sys.stderr.isatty(),
     }
-    return TrainingArguments(**ours | dict(options.trainer))
+    return ours | dict(options.trainer)
 
 
 def _dataset(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[str, Any]]:
@@ -292,6 +297,11 @@ def _freeze(model: Any, frozen_layers: int | None) -> None:
         layer.requires_grad_(False)
 
 
+def _has_idle_pooler(model: Any) -> bool:
+    """Whether the encoder has weights that our own head does not use: several processes must be told of them."""
+    return model.config.model_type == OWN_MODEL_TYPE and getattr(model.base_model, "pooler", None) is not None
+
+
 def _optimizer(model: Any, options: FinetuneOptions) -> torch.optim.Optimizer:
     """AdamW, its rate higher for what starts from nothing; vectors (biases, norms) don't decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -321,7 +331,7 @@ class _LinePerEpoch(TrainerCallback):
         self._started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        logs = logs or {}
+        logs = logs if logs is not None and state.is_world_process_zero else {}
         if "loss" in logs:
             self._loss = f"loss {logs['loss']:.3f}"
         if "eval_loss" in logs:

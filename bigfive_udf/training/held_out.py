@@ -31,15 +31,19 @@ class Recipe:
     options: FinetuneOptions
     base: str
     state: TrainingState
+    run: Callable[..., Finetuned] = finetune
+    """`finetune`, or what takes and gives the same and runs it in several processes"""
     say: Callable[[str], None] = print
 
     @classmethod
-    def of(cls, settings: TrainSettings, base: str, state: TrainingState) -> Recipe:
+    def of(
+        cls, settings: TrainSettings, base: str, state: TrainingState, run: Callable[..., Finetuned] = finetune
+    ) -> Recipe:
         train, model = settings.train, settings.model
         shared = set(FinetuneOptions.__dataclass_fields__) & set(type(train).model_fields)
         given = {name: getattr(train, name) for name in shared}
         options = FinetuneOptions(head=model.head, pooling=model.pooling, max_length=model.max_length, **given)
-        return cls(settings, options, base, state)
+        return cls(settings, options, base, state, run)
 
     @property
     def seeds(self) -> list[int]:
@@ -62,7 +66,7 @@ class Recipe:
             return Examples(found.take(mask).texts, labels[mask])
 
         held = None if validation is None else part(validation)
-        return finetune(part(rows), self.base, options or self.options, self.state.scratch(name), validation=held)
+        return self.run(part(rows), self.base, options or self.options, self.state.scratch(name), validation=held)
 
     def logits(self, made: Finetuned, texts: Sequence[str]) -> np.ndarray:
         """(n, 5) logits in fp32 by the score job's own way, long texts in windows; NaN where a text has no score."""
