@@ -55,7 +55,7 @@ def train_model(args: Namespace, run: Run) -> str:
         run.keep_record = partial(state.write_record, run.run_id)
         print(*state.lines(), sep="\n", end="")
         outcome = train(Recipe.of(settings, base, state, run_training), found, test, plan)
-        evaluation = write_artifact(settings, found, test, plan, outcome)
+        evaluation = write_artifact(settings, found, test, plan, outcome, state.work)
         state.done()
 
     run.result |= {"model_id": evaluation["model_id"], "evaluation": evaluation}

@@ -234,8 +234,10 @@ def check_new(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
+def new_artifact(path: str | os.PathLike[str], within: Path | None = None) -> Iterator[Path]:
     """A directory to fill with a checkpoint; it becomes `path` only when the block ends well, whole or not at all.
+
+    Until then it lies in `within`, which is on the same file system, or beside `path`.
 
     Raises:
         OutputError: `path` exists (an artifact is immutable), or can't be written.
@@ -244,7 +246,7 @@ def new_artifact(path: str | os.PathLike[str]) -> Iterator[Path]:
     check_new(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=within or target.parent))
     except OSError as error:
         raise OutputError(f"{target} can't be written: {error.strerror}; choose a path that you may write") from error
     try:

@@ -129,8 +129,8 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
             f"Intervals in brackets: {evaluation['intervals']}.\n",
             *rows,
             f"\n![Calibration by trait]({CALIBRATION})\n",
-            "A point on the diagonal: of the texts with that probability, that share is high. `evaluation.json` has "
-            "every figure.\n",
+            "A point on the diagonal: of the texts with that probability, that share is high (bars: 95 %, authors "
+            "not allowed for). `evaluation.json` has every figure.\n",
         ]
     )
 

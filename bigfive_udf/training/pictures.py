@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy import stats
 from sklearn.metrics import roc_curve
 
 from bigfive_udf.training.finetune import Epoch
@@ -18,7 +19,7 @@ from bigfive_udf.traits import TRAITS
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"  # told apart by the colour-blind too (Okabe and Ito)
 _GRID = np.linspace(0, 1, 101)
-_LEAST_IN_BIN, _MOST_BINS = 40, 10
+_IN_BIN, _LEAST_BINS, _MOST_BINS = 12, 3, 10
 
 
 def draw_roc(path: Path, predictions: Predictions, measured: Mapping[str, Any]) -> None:
@@ -47,20 +48,25 @@ def draw_roc(path: Path, predictions: Predictions, measured: Mapping[str, Any]) 
 
 def draw_calibration(path: Path, predictions: Predictions, uncalibrated: np.ndarray) -> None:
     """Of texts with about the same probability, how many are high: on the diagonal where a probability is what it says.
+    The bars are Wilson's 95 % intervals of the share, as if each text had an author of its own.
 
     `uncalibrated` are the probabilities before calibration, (rows, 5).
     """
 
     def panel(axes: Axes, i: int, y: np.ndarray, p: np.ndarray, folds: np.ndarray) -> None:
         known = _known(predictions, i)
+        count = min(_MOST_BINS, max(_LEAST_BINS, len(y) // _IN_BIN))
         axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="ideal")
         for values, colour, marker, name in (
             (uncalibrated[known, i], _ORANGE, "s", "before calibration"),
             (p, _BLUE, "o", "as scored"),
         ):
-            bins = np.array_split(np.argsort(values, kind="stable"), max(1, min(_MOST_BINS, len(y) // _LEAST_IN_BIN)))
-            points = np.array([(values[b].mean(), y[b].mean()) for b in bins if len(b)])
+            bins = [b for b in np.array_split(np.argsort(values, kind="stable"), count) if len(b)]
+            points = np.array([(values[b].mean(), y[b].mean()) for b in bins])
             axes.plot(*points.T, color=colour, marker=marker, markersize=4, linewidth=1, label=name)
+            if name == "as scored":
+                ranges = [stats.binomtest(int(y[b].sum()), len(b)).proportion_ci(method="wilson") for b in bins]
+                axes.vlines(points[:, 0], *zip(*ranges, strict=True), color=colour, linewidth=0.8, alpha=0.6)
         axes.set_xlabel("probability")
 
     _panels(path, predictions, panel, "share that is high")

@@ -57,7 +57,7 @@ def identity_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTex
     training = settings.model_dump(mode="json", exclude={"data", "output", "evaluation"})
     files = checkpoint.model_files(Path(base))
     return {
-        "data": found.digest + (test.digest if test is not None else ""),
+        "data": found.digest + (test.digest if test is not None else "") + json.dumps(dict(found.cuts), sort_keys=True),
         "settings": hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest(),
         "base model": checkpoint.model_id({p.name: checkpoint.sha256(p) for p in files}),
         "versions": f"bigfive-udf {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",

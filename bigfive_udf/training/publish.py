@@ -19,9 +19,11 @@ from bigfive_udf.traits import TRAITS
 
 
 def write_artifact(
-    settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None, plan: Plan, outcome: Outcome
+    settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None, plan: Plan, outcome: Outcome, work: Path
 ) -> dict[str, Any]:
     """Write `output.path`, whole or not at all, and return the evaluation as it stands there.
+
+    It is made in `work`, where the next run looks for what a kill has left.
 
     Raises:
         OutputError: it exists, or can't be written.
@@ -36,7 +38,7 @@ def write_artifact(
         "base_model": public_name(settings.model.base),
         "training_data": f"sha256:{found.digest}",
     }
-    with new_artifact(settings.output.path) as directory:
+    with new_artifact(settings.output.path, within=work) as directory:
         with quiet_transformers():
             outcome.made.model.save_pretrained(directory)
             outcome.made.tokenizer.save_pretrained(directory)

@@ -32,7 +32,8 @@ class TrainingState:
         self.root = root
         self.changed = changed
         """None: there was no earlier work; empty: there is, to go on with; else why it was thrown away"""
-        self._work = root / "work"
+        self.work = root / "work"
+        self.work.mkdir(exist_ok=True)
 
     def lines(self) -> list[str]:
         """What became of the work of an earlier run, if there was one."""
@@ -44,11 +45,11 @@ class TrainingState:
 
     def scratch(self, name: str) -> Path:
         """The directory of a model's checkpoints."""
-        return self._work / name
+        return self.work / name
 
     def result(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """What `keep` was given, where it was."""
-        path = self._work / f"{name}.npz"
+        path = self.work / f"{name}.npz"
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as content:
@@ -57,7 +58,7 @@ class TrainingState:
 
     def keep(self, name: str, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         """Keep a model's predictions, whole or not at all, and remove its checkpoints."""
-        path = self._work / f"{name}.npz"
+        path = self.work / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".tmp")
         with aside.open("wb") as file:
@@ -73,7 +74,7 @@ class TrainingState:
 
     def done(self) -> None:
         """The artifact is there: the work has served."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        shutil.rmtree(self.work, ignore_errors=True)
         (self.root / "identity.json").unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -283,6 +283,7 @@ def test_killed_between_folds_in_an_epoch_and_in_a_save_it_ends_with_the_same_sc
     assert half_written(work), "the kill left a checkpoint half-written"
     killed_when(lambda: (work / "fold-0-seed-0.npz").exists(), settings, tmp_path)
     killed_when(lambda: any(work.glob("final/checkpoint-*")), settings, tmp_path)
+    killed_when(lambda: any(work.glob(".mine-*/model.safetensors")), settings, tmp_path)
     assert not Path(settings["output.path"]).exists()
     resumed = run_alone("train", settings, directory=tmp_path)
     assert resumed.code == 0, resumed.err
@@ -305,7 +306,8 @@ def test_work_of_other_data_or_settings_is_not_gone_on_with(basics, tmp_path, ta
     work = work_of(basics)
     killed_when(lambda: (work / "fold-0-seed-0.npz").exists(), basics, tmp_path)
     pd.read_csv(table).iloc[10:].to_csv(table, index=False)
-    run_here("train", basics | {"train.epochs": 2})
+    killed_when(lambda: (work / "fold-0-seed-0.npz").exists(), basics | {"data.cut": 1.0}, tmp_path)
+    run_here("train", basics | {"data.cut": 0.5, "train.epochs": 2})
     printed = capsys.readouterr().out
     assert "an interrupted training is here, of another data and settings: starting anew" in printed
     assert "done before the interruption" not in printed
