@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -40,9 +41,20 @@ def positive(text: str) -> int:
     return number
 
 
+class _Terminated(BaseException):
+    """Raised by SIGTERM wherever the job stands."""
+
+
+def _terminated(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+    raise _Terminated
+
+
 def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:
     """Run `work`, which returns the closing message, and exit with the code of design: 0, or that of the error."""
     run = Run(job)
+    # How schedulers stop a job: it ends with its record, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _terminated)
     args, result_file = None, _result_flag(sys.argv[1:])
     trace = None
     try:
@@ -52,6 +64,8 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         code, message = error.exit_code, str(error)
         if args is not None and args.verbose:
             traceback.print_exc()
+    except _Terminated:
+        code, message = 143, "terminated; nothing is half-written, run it again"
     except KeyboardInterrupt:
         code, message = 130, "interrupted; nothing is half-written, run it again"
     # Everything else is a defect of ours, and the only case with a stack trace.

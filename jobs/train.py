@@ -19,6 +19,7 @@ from bigfive_udf.training import base_models
 from bigfive_udf.training.card import check_notes
 from bigfive_udf.training.data import read_labelled, table_lines
 from bigfive_udf.training.plan import plan_of
+from bigfive_udf.training.provenance import refuse_seen
 from bigfive_udf.training.state import training_state
 
 FLAGS = parser(__doc__ or "")
@@ -38,6 +39,7 @@ def train_model(args: Namespace, run: Run) -> str:
     run.result |= {"data": dict(found.counts)}
     plan = plan_of(settings, found, test)
     base = base_models.locate(settings.model.base)
+    refuse_seen(base, "model.base", found, test)
 
     from bigfive_udf.training.evaluation import evaluation_lines
     from bigfive_udf.training.finetune import check_trainer_arguments, finetune
@@ -53,6 +55,7 @@ def train_model(args: Namespace, run: Run) -> str:
         run_training = finetune_together(settings.train.processes, settings.train.device)
     with training_state(Path(settings.output.path), identity_of(settings, found, test, base), run.run_id) as state:
         run.keep_record = partial(state.write_record, run.run_id)
+        check_new(settings.output.path)  # again: a run that held the lock until now may have made it
         print(*state.lines(), sep="\n", end="")
         outcome = train(Recipe.of(settings, base, state, run_training), found, test, plan)
         evaluation = write_artifact(settings, found, test, plan, outcome, state.work)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigfive_udf.errors import ArtifactError, SettingsError
-from bigfive_udf.importing.sources import TOKENIZER_FILES, directory_of, label_entries, tokenizer_of
+from bigfive_udf.importing.sources import directory_of, label_entries
 from bigfive_udf.importing.writing import Imported
 from bigfive_udf.model import checkpoint, hub
 from bigfive_udf.model.artifact import DESCRIPTION
@@ -40,7 +40,7 @@ def write_checkpoint(
     checkpoint.check_safe(source, config)
     _check_activation(source, path, config, activation)
     names = _trait_of_each_output(source, path, config, labels)
-    has_tokenizer = any((source / name).is_file() for name in TOKENIZER_FILES)
+    has_tokenizer = any((source / name).is_file() for name in checkpoint.TOKENIZER_FILES)
     if has_tokenizer and base is not None:
         raise SettingsError(f"source.base {base}: {path} has a tokenizer of its own; leave source.base out")
     if not has_tokenizer:
@@ -49,7 +49,7 @@ def write_checkpoint(
                 f"{path} has no tokenizer: set source.base to the model that the training began with, "
                 "or copy tokenizer.json there"
             )
-        tokenizer_of(directory_of(base, "source.base"), base, "source.base").save_pretrained(target)
+        checkpoint.tokenizer_of(directory_of(base, "source.base"), base, "source.base").save_pretrained(target)
     for file in checkpoint.model_files(source):
         if file.name != "config.json":
             _copy(file, target / file.name)

@@ -22,7 +22,7 @@ import numpy as np
 
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.importing.keras_file import KerasFile, Layers, read_keras_file
-from bigfive_udf.importing.sources import directory_of, first_line, label_entries, tokenizer_of
+from bigfive_udf.importing.sources import directory_of, first_line, label_entries
 from bigfive_udf.importing.writing import Imported
 from bigfive_udf.model import checkpoint, hub
 
@@ -76,7 +76,7 @@ def write_keras(target: Path, path: str, *, base: str, labels: Sequence[str]) ->
     found = match(path, file.layers)
     directory = directory_of(base, "source.base")
     encoder_config = _encoder_config(directory, base)
-    tokenizer = tokenizer_of(directory, base, "source.base")
+    tokenizer = checkpoint.tokenizer_of(directory, base, "source.base")
     config, model = _empty_model(encoder_config, labels)
     _check_shapes(path, base, found, model, encoder_config.n_layers)
     encoder = found.encoder or _base_encoder(directory, base)

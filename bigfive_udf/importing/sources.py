@@ -10,8 +10,6 @@ from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import hub
 from bigfive_udf.traits import TRAITS
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
-
 
 def directory_of(path: str, setting: str) -> Path:
     """The directory at `path`, or that of a model on the hub; it has a config.json. `setting` is named in errors.
@@ -34,28 +32,6 @@ def directory_of(path: str, setting: str) -> Path:
             cure = "it is a TensorFlow SavedModel; load it there and save it with save_weights('model.weights.h5')"
         raise ArtifactError(f"{setting} {path} has no config.json: {cure}")
     return directory
-
-
-def tokenizer_of(directory: Path, path: str, setting: str) -> Any:
-    """The tokenizer in a directory that `setting` gave as `path`.
-
-    Raises:
-        ArtifactError: there is none, or it can't be loaded.
-    """
-    from transformers import AutoTokenizer
-
-    # Asked first: where the files are missing, transformers makes an empty tokenizer and says nothing.
-    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
-        raise ArtifactError(
-            f"{setting} {path} has no tokenizer: copy the tokenizer's files there too (tokenizer.json, or vocab.txt)"
-        )
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    # transformers raises whatever its parsers raise; to the user all of it means that the files are wrong.
-    except Exception as error:
-        raise ArtifactError(
-            f"{setting} {path} has a tokenizer that can't be loaded ({first_line(error)}): copy its files again"
-        ) from error
 
 
 def label_entries(names: Sequence[str]) -> dict[str, Any]:

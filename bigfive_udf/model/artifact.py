@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -229,6 +230,8 @@ def check_new(path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: an artifact is immutable.
     """
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", str(path)):
+        raise OutputError(f"output.path {path}: a model is written to a local disk; copy it from there")
     if os.path.lexists(path):
         raise OutputError(f"{path} exists, and a model is never overwritten: choose another path or remove it")
 

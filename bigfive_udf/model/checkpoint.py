@@ -25,6 +25,7 @@ _MODEL_FILES = re.compile(
     r"tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(txt|json)|merges\.txt|"
     r"(spiece|sentencepiece|sentencepiece\.bpe|spm|tokenizer)\.model"
 )
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
 _REVERSED = ("emotional stability", "emotionally stable", "introversion", "antagonism", "closedness", "stability")
 
 
@@ -188,3 +189,27 @@ def read_tensors(files: Iterable[Path]) -> dict[str, Any]:
 def _modern(name: str) -> str:
     """Checkpoints converted from the first BERTs spell their norms gamma and beta."""
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
+
+
+def tokenizer_of(directory: Path, path: str, setting: str) -> Any:
+    """The tokenizer in a directory that `setting` gave as `path`.
+
+    Raises:
+        ArtifactError: there is none, or it can't be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    # Asked first: where the files are missing, transformers makes an empty tokenizer and says nothing.
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise ArtifactError(
+            f"{setting} {path} has no tokenizer: copy the tokenizer's files there too (tokenizer.json, or vocab.txt)"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    # transformers raises whatever its parsers raise; to the user all of it means that the files are wrong.
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")[:160]
+        raise ArtifactError(
+            f"{setting} {path} has a tokenizer that can't be loaded ({type(error).__name__}: {first_line}): "
+            "copy its files again"
+        ) from error

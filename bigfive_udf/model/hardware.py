@@ -41,10 +41,10 @@ def look(use_gpu: bool = True) -> Hardware:
     return Hardware(platform.node(), _cpu_has_bf16(), _cuda_has_bf16() if use_gpu else None)
 
 
-def decide(device: str, precision: str, machines: list[Hardware]) -> Placement:
+def decide(device: str, precision: str, machines: list[Hardware], section: str = "model") -> Placement:
     """Choose for all `machines` together: what one of them lacks, none uses, so a table has one precision.
 
-    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16 or fp16.
+    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16 or fp16; `section` is the settings' that errors name.
 
     Raises:
         SettingsError: the settings ask for what a machine does not have.
@@ -53,9 +53,7 @@ def decide(device: str, precision: str, machines: list[Hardware]) -> Placement:
         raise ValueError("no machine to decide for")
     without_gpu = next((m.name for m in machines if not m.cuda), None)
     if device == "cuda" and without_gpu is not None:
-        raise SettingsError(
-            f"model.device cuda: {without_gpu} has no usable GPU; give the executors one or set auto or cpu"
-        )
+        raise SettingsError(f"{section}.device cuda: {without_gpu} has no usable GPU; give it one or set auto or cpu")
     device = "cuda" if device != "cpu" and without_gpu is None else "cpu"
     if device == "cuda":
         lacking = next((m.name for m in machines if not m.cuda_bf16), None)
@@ -66,9 +64,9 @@ def decide(device: str, precision: str, machines: list[Hardware]) -> Placement:
     if precision == "auto":
         return Placement(device, best)
     if precision == "bf16" and lacking is not None:
-        raise SettingsError(f"model.precision bf16: {lacking} has no bf16 in hardware; set {best} or auto")
+        raise SettingsError(f"{section}.precision bf16: {lacking} has no bf16 in hardware; set {best} or auto")
     if precision == "fp16" and device == "cpu":
-        raise SettingsError(f"model.precision fp16 is for GPUs, and this run is on CPUs; set {best} or auto")
+        raise SettingsError(f"{section}.precision fp16 is for GPUs, and this run is on CPUs; set {best} or auto")
     return Placement(device, precision)
 
 

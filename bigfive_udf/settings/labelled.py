@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from bigfive_udf.settings.section import PATH, Section, by_trait
-from bigfive_udf.traits import TRAITS
 
 Cut = float | Literal["median"]
 
@@ -18,7 +18,7 @@ class LabelledDataSettings(Section):
         None, description="csv (with a header), parquet or json (one object a line); null: by the ending of the name"
     )
     encoding: Literal["utf-8", "latin-1", "cp1252"] = Field("utf-8", description="encoding of a csv or json file")
-    separator: str = Field(",", description="what stands between the values of a csv file")
+    separator: str = Field(",", description="the character between the values of a csv file; \\t: a tab")
     text_column: str = Field("text", description="column of the texts")
     author_column: str | None = Field(None, description="column that names the author of a text; null: there is none")
     label_columns: dict[str, str] = Field(
@@ -35,10 +35,23 @@ class LabelledDataSettings(Section):
     def _columns_by_trait(cls, value: dict[str, str]) -> dict[str, str]:
         return by_trait(value)
 
-    @field_validator("cut")
+    @field_validator("separator")
     @classmethod
-    def _cuts_by_trait(cls, value: Cut | dict[str, Cut] | None) -> Cut | dict[str, Cut] | None:
-        return by_trait(value) if isinstance(value, dict) else value
+    def _one_character(cls, value: str) -> str:
+        value = "\t" if value == r"\t" else value
+        if len(value) != 1 or value in '\r\n"':
+            raise ValueError(f"{value!r}; it must be one character, such as ';'")
+        return value
+
+    @field_validator("cut", mode="before")
+    @classmethod
+    def _cuts_by_trait(cls, value: Any) -> Any:
+        given = by_trait(value) if isinstance(value, dict) else value
+        for cut in given.values() if isinstance(given, dict) else [given]:
+            number = isinstance(cut, (int, float)) and not isinstance(cut, bool) and math.isfinite(cut)
+            if not number and cut not in (None, "median"):
+                raise ValueError(f"{cut!r}; it must be a number or median, or a map of traits to these")
+        return given
 
     @model_validator(mode="after")
     def _one_meaning_each(self) -> LabelledDataSettings:
@@ -55,8 +68,3 @@ class LabelledDataSettings(Section):
     def cut_of(self, trait: str) -> Cut | None:
         """The cut of one trait, whichever way it was given."""
         return self.cut.get(trait) if isinstance(self.cut, dict) else self.cut
-
-    @property
-    def named_traits(self) -> list[str]:
-        """The traits that have a column of the user's naming."""
-        return [trait for trait in TRAITS if trait in self.label_columns]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,9 +30,26 @@ def unseen_rows(artifact: Artifact, found: LabelledTexts) -> np.ndarray | None:
         return None
     texts, authors = seen
     rows = ~np.isin(found.text_digests, list(texts))
-    if found.author_digests is not None:
+    if found.author_digests is not None and authors is not None:
         rows &= ~np.isin(found.author_digests, list(authors))
     return rows
+
+
+def knows_authors(artifact: Artifact) -> bool:
+    """Whether the artifact tells whose texts it was trained on."""
+    seen = read_split(artifact.path)
+    return seen is not None and seen[1] is not None
+
+
+def _trained_on(artifact: Artifact, found: LabelledTexts, unseen: np.ndarray | None, seen: str) -> str:
+    """What is known of the rows that a model has seen, in words."""
+    if unseen is None:
+        return "not known"
+    count = int((~unseen).sum())
+    whose = "" if found.authors is None else ", or others by their authors"
+    text = f"{count:,} of {len(found):,} texts{whose}: {'left out' if seen == 'leave_out' else 'kept'}"
+    text = text if count else "none of these texts"
+    return text if found.authors is None or knows_authors(artifact) else f"{text}; by whom is not known"
 
 
 def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> dict[str, Any]:
@@ -42,6 +60,7 @@ def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings)
     """
     unseen = unseen_rows(artifact, found)
     seen = 0 if unseen is None else int((~unseen).sum())
+    trained_on = _trained_on(artifact, found, unseen, settings.data.seen)
     if unseen is not None and seen and settings.data.seen == "leave_out":
         if seen == len(found):
             raise InputError(
@@ -57,7 +76,8 @@ def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings)
     sizes = {"rows": {"test": len(found)}}
     if found.authors is not None:
         sizes["authors"] = {"test": len(np.unique(found.authors))}
-    by_author = unseen is not None and found.authors is not None and not (seen and settings.data.seen == "keep")
+    kept = seen if settings.data.seen == "keep" else 0
+    by_author = found.authors is not None and knows_authors(artifact) and not kept
     return {
         "split": "author" if by_author else "random",
         "folds": 0,
@@ -66,7 +86,8 @@ def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings)
         "precision": str(scores["precision"].iloc[0]),
         "thresholds": dict(artifact.thresholds),
         "evaluated_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "trained_on": "not known" if unseen is None else f"{seen} texts, {settings.data.seen.replace('_', ' ')}",
+        "trained_on": trained_on,
+        "seen_rows": None if unseen is None else kept,
         "not_scored": int((scores["status"] != SCORED).sum()),
         **sizes,
         **evaluation_of(
@@ -98,7 +119,9 @@ def check_writable(artifact: Artifact, found: LabelledTexts, settings: EvaluateS
         SettingsError: with the cure.
     """
     unseen = unseen_rows(artifact, found)
-    if settings.data.seen == "keep" and settings.output.path is None and unseen is not None and not unseen.all():
+    beside = artifact.path / EVALUATION
+    here = settings.output.path is None or Path(settings.output.path).resolve() == beside.resolve()
+    if settings.data.seen == "keep" and here and unseen is not None and not unseen.all():
         raise SettingsError(
             f"data.seen keep: {int((~unseen).sum()):,} of {len(found):,} texts were trained on or are by authors that "
             "were; such figures are not put beside the model: set output.path to another file"
@@ -118,8 +141,9 @@ def keep_evaluation(artifact: Artifact, evaluation: Mapping[str, Any], path: str
     try:
         if path is None and target.exists():
             written = datetime.fromtimestamp(target.stat().st_mtime, timezone.utc)
-            earlier = target.with_name(f"evaluation-{written:%Y%m%dT%H%M%SZ}.json")
-            os.link(target, earlier)
+            names = (f"evaluation-{written:%Y%m%dT%H%M%SZ}{n}.json" for n in ("", *(f"-{i}" for i in range(1, 1000))))
+            earlier = next(one for name in names if not (one := target.with_name(name)).exists())
+            shutil.copyfile(target, earlier)
             lines.append(f"the one before is now {earlier.name}")
         LocalFileSystem().put(os.path.abspath(target), json.dumps(evaluation, indent=2) + "\n")
     except OSError as error:

@@ -42,15 +42,15 @@ def public_name(base: str) -> str:
 
 
 def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
-    """The model of `locate` with a new head, in fp32, and its tokenizer; the head's weights are random.
+    """The encoder of `locate`'s directory with a new head of random weights, in fp32, and its tokenizer.
 
-    `linear` on `cls` gives a stock sequence classifier, anything else one of our own model type.
+    `linear` on `cls` gives a stock sequence classifier, anything else one of our own model type. A head that the base
+    has of its own is left out.
 
     Raises:
-        ArtifactError: transformers can't load it.
+        ArtifactError: transformers can't load it, or weights or words are missing, which it would make up.
     """
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
 
@@ -60,17 +60,49 @@ def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
         "label2id": {trait: i for i, trait in enumerate(TRAITS)},
         "problem_type": "multi_label_classification",
     }
+    encoder, config = _encoder(directory)
+    tokenizer = checkpoint.tokenizer_of(Path(directory), directory, "model.base")
+    if tokenizer.pad_token is None:
+        raise ArtifactError(f"model.base {directory} has a tokenizer without a pad_token: set one and save it again")
+    if (head, pooling) == ("linear", "cls"):
+        stock = AutoConfig.from_pretrained(directory, local_files_only=True, **about)
+        if hasattr(stock, checkpoint.SILENT):
+            delattr(stock, checkpoint.SILENT)  # what the base knew nothing of may be learned now
+        model = AutoModelForSequenceClassification.from_config(stock)
+    else:
+        # Where the encoder lay on this machine is nobody's business, and would make model_id depend on it.
+        encoder_config = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+        own = BigFiveConfig(encoder=encoder_config, head=head, pooling=pooling, **about)
+        own.pad_token_id = config.pad_token_id
+        model = BigFiveForSequenceClassification(own)
+    missing = model.base_model.load_state_dict(encoder, strict=False).missing_keys
+    if lost := [name for name in missing if "pooler" not in name]:
+        raise ArtifactError(f"model.base {directory} has no weight {lost[0]}: choose another base")
+    return model, tokenizer
+
+
+def _encoder(directory: str) -> tuple[dict[str, Any], Any]:
+    """Weights and configuration of the base's encoder; a head on it is left out."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+
+    said = checkpoint.read_json(Path(directory) / "config.json")
+    checkpoint.check_safe(Path(directory), said)
     # Nothing is unpickled, and nothing is fetched: the directory is all there is.
     how: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    how |= {"output_loading_info": True}
+    model: Any
+    own: Any = BigFiveForSequenceClassification
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        if (head, pooling) == ("linear", "cls"):
-            # A classifier of another number of labels may serve as a base too: its head is made anew.
-            return AutoModelForSequenceClassification.from_pretrained(
-                directory, ignore_mismatched_sizes=True, **how, **about
-            ), tokenizer
-        encoder = AutoModel.from_pretrained(directory, **how)
-        inner = AutoConfig.from_pretrained(directory, local_files_only=True)
+        if said.get("model_type") == checkpoint.OWN_MODEL_TYPE:
+            config = BigFiveConfig.from_pretrained(directory).encoder_config()
+            whole, found = own.from_pretrained(directory, **how)
+            model = whole.encoder
+        else:
+            config = AutoConfig.from_pretrained(directory, local_files_only=True)
+            model, found = AutoModel.from_pretrained(directory, **how)
     # Whatever transformers raises (a damaged file, an unknown architecture), to the user the base is the wrong one.
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")[:160]
@@ -78,14 +110,18 @@ def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
             f"{directory} can't be loaded as a model to start from ({type(error).__name__}: {first_line}): "
             f"set model.base to a directory as save_pretrained writes it, to a name on the hub, or to {MINILM}"
         ) from error
-    # Where the encoder lay on this machine is nobody's business, and would make model_id depend on it.
-    encoder_config = {key: value for key, value in inner.to_dict().items() if key != "_name_or_path"}
-    config = BigFiveConfig(encoder=encoder_config, head=head, pooling=pooling, **about)
-    config.pad_token_id = inner.pad_token_id
-    model = BigFiveForSequenceClassification(config)
-    # Not strict: our class has no pooler where the encoder's own class has one.
-    model.encoder.load_state_dict(encoder.state_dict(), strict=False)
-    return model, tokenizer
+    wrong = [name for name in found["missing_keys"] if "pooler" not in name]
+    wrong += [str(entry[0]) for entry in found["mismatched_keys"]]
+    if wrong:
+        raise ArtifactError(
+            f"model.base {directory} lacks {len(wrong)} of its encoder's weights, or has them in another shape "
+            f"({sorted(wrong)[0]}): copy or save it again; they would be made up"
+        )
+    weights = dict(model.state_dict())
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"model.base {directory}: weight {name} holds values that are no finite numbers")
+    return weights, config
 
 
 def minilm_directory() -> Path:

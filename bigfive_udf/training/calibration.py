@@ -65,7 +65,9 @@ def _platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     positives, negatives = labels.sum(), len(labels) - labels.sum()
     # Platt's targets: as if each class had been seen once more on the other side.
     target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    spread = max(float(logits.std()), 1e-12)
+    spread = float(logits.std())
+    if spread < 1e-9:  # it says the same of every text
+        return LEAST_SLOPE, float(np.log(target.mean() / (1 - target.mean())) - LEAST_SLOPE * logits.mean())
     x = np.concatenate([logits, logits])[:, None] / spread
     y = np.repeat([1, 0], len(logits))
     fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", max_iter=200).fit(

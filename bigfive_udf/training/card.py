@@ -164,8 +164,9 @@ def _training(settings: TrainSettings, found: LabelledTexts, evaluation: Mapping
     by = "by author (no author on two sides)" if evaluation["split"] == "author" else "at random"
     how = (
         f"{evaluation['folds']} folds, split {by}: {evaluation['folds']} models predicted the rows that they had not "
-        "seen; calibration, thresholds and figures come from these predictions, each fold's figures with the "
-        "calibration and thresholds of the other folds. This model was then trained on all rows"
+        "seen; calibration and thresholds come from these predictions"
+        + ("" if "test" in evaluation["rows"] else ", and so do the figures, each fold's with those of the others")
+        + ". This model was then trained on all rows"
         if evaluation["folds"]
         else f"one split {by}: " + ", ".join(f"{n:,} {name}" for name, n in evaluation["rows"].items())
     )

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bigfive_udf.errors import ArtifactError, InputError
+from bigfive_udf.model import hub
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.settings.evaluate import EvaluateSettings
 from bigfive_udf.settings.train import TrainSettings
@@ -21,7 +22,7 @@ from bigfive_udf.training.evaluation import evaluation_of
 from bigfive_udf.training.held_out import Recipe, cross_validate
 from bigfive_udf.training.plan import plan_of
 from bigfive_udf.training.procedure import identity_of
-from bigfive_udf.training.provenance import TRAINING, read_training
+from bigfive_udf.training.provenance import TRAINING, read_training, refuse_seen
 from bigfive_udf.training.state import training_state
 
 DEFAULT_FOLDS = 5
@@ -42,8 +43,6 @@ def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
     try:
         known = trained["settings"]
         model = known["model"] | ({} if settings.model.base is None else {"base": settings.model.base})
-        if model["base"] == base_models.MINILM_NAME:
-            model["base"] = base_models.MINILM
         data = settings.data.model_dump(exclude={"seen"})
         split = known["split"] | {"by": "author", "folds": known["split"]["folds"] or DEFAULT_FOLDS}
         return TrainSettings.model_validate(
@@ -51,7 +50,7 @@ def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
                 "data": data,
                 "split": split,
                 "model": model,
-                "train": known["train"] | {"seeds": 1},
+                "train": known["train"] | {"seeds": 1, "processes": 1, "device": settings.model.device},
                 "labels": known["labels"],
                 "evaluation": settings.evaluation.model_dump(),
                 "output": {"path": str(artifact.path)},
@@ -64,6 +63,15 @@ def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
         ) from error
 
 
+def _base_of(base: str, recorded: bool) -> str:
+    """The directory of the encoder; a recorded name is one of the hub, never of what happens to lie here."""
+    if not recorded:
+        return base_models.locate(base)
+    if base == base_models.MINILM_NAME:
+        return str(base_models.minilm_directory())
+    return str(hub.snapshot(base, "model.base"))
+
+
 def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings, run_id: str) -> dict[str, Any]:
     """Cross-validate the artifact's recipe twice; the leak is what the random split shows above the author split.
 
@@ -74,8 +82,10 @@ def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateS
     if found.authors is None:
         raise InputError("--compare-splits: data.author_column is not set, and without authors there is nothing to mix")
     recipe = recipe_of(artifact, settings)
-    base = base_models.locate(recipe.model.base)
+    base = _base_of(recipe.model.base, recorded=settings.model.base is None)
+    refuse_seen(base, "model.base", found)
     result: dict[str, Any] = {}
+    finished = []
     for by in ("author", "random"):
         one = recipe.model_copy(update={"split": recipe.split.model_copy(update={"by": by})})
         plan = plan_of(one, found)
@@ -86,7 +96,8 @@ def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateS
             held_out = cross_validate(trained, found, plan)
             predictions = held_out.predictions(trained, found.authors)
             result[by] = evaluation_of(predictions, found, resamples=settings.evaluation.resamples)
-            state.done()
+        finished.append(state)
+    for state in finished:  # not before both are done: an interruption costs one fold
         state.remove()
     result["leak"] = round(result["random"]["macro"]["roc_auc"] - result["author"]["macro"]["roc_auc"], 4)
     return result

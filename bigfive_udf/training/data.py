@@ -8,9 +8,11 @@ But: it reads the whole table into memory; a table of labelled texts is small be
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -116,9 +118,13 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
     """
     source = path or settings.path
     table = _table(source, settings)
-    if table.columns.duplicated().any():
-        raise InputError(f"{source} has two columns {table.columns[table.columns.duplicated()][0]!r}: rename one")
     columns = _label_columns(source, table, settings)
+    if settings.author_column in columns.values():
+        raise InputError(
+            f"{source}: column {settings.author_column!r} is data.author_column and a label; a column has one meaning"
+        )
+    if without := [trait for trait in settings.cut if trait not in columns] if isinstance(settings.cut, dict) else []:
+        raise InputError(f"data.cut.{without[0]}: {source} has no label column of it; set data.label_columns too")
     texts = _texts(source, table, settings.text_column)
     authors = _authors(source, table, settings.author_column)
     values = np.full((len(table), len(TRAITS)), np.nan)
@@ -142,7 +148,8 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
 
 
 def _table(source: str, settings: LabelledDataSettings) -> pd.DataFrame:
-    endings = [kind for ending, kind in _FORMATS.items() if source.lower().rstrip("/").endswith(ending)]
+    name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", source.lower().rstrip("/"))
+    endings = [kind for ending, kind in _FORMATS.items() if name.endswith(ending)]
     kind = settings.format or (endings[0] if endings else None)
     try:
         if kind == "parquet":
@@ -151,10 +158,13 @@ def _table(source: str, settings: LabelledDataSettings) -> pd.DataFrame:
             raise InputError(f"{source}: its name does not tell its format; set data.format to csv, parquet or json")
         text = _decoded(source, _content(source), settings.encoding)
         return _json_lines(source, text) if kind == "json" else _csv(source, text, settings.separator)
-    except (OSError, ImportError) as error:  # ImportError: a file system that needs a package of its own
-        why = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+    except ImportError as error:  # a file system, or a compression, that needs a package of its own
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{source} can't be read: {why}; install what is named there") from error
+    except OSError as error:
+        why = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source} can't be read: {why}; set data.path to a file that is there") from error
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, csv.Error) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source} is not the {kind} that its name or data.format says: {why[:200]}") from error
 
@@ -162,7 +172,7 @@ def _table(source: str, settings: LabelledDataSettings) -> pd.DataFrame:
 def _content(source: str) -> bytes:
     import fsspec
 
-    with fsspec.open(source, "rb") as file:
+    with fsspec.open(source, "rb", compression="infer") as file:
         return bytes(file.read())
 
 
@@ -189,8 +199,10 @@ def _decoded(source: str, content: bytes, encoding: str) -> str:
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{source} is not {encoding}: byte 0x{content[error.start]:02x} has no meaning in it"
+            f"{source} is not {encoding} (line {line} has the byte 0x{content[error.start]:02x}, without a meaning in "
+            "it): save it as UTF-8, or set data.encoding to what it was saved in"
         ) from None
 
 
@@ -208,8 +220,32 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
-    # Everything as strings: "NA" may be a text, 007 an author; what a label means is decided by us.
-    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator, index_col=False)
+    """Everything as strings: "NA" may be a text, 007 an author; what a label means is decided by us.
+
+    Read by the strict reader of Python, since pandas drops the fields that a row has too many.
+    """
+    limit = csv.field_size_limit(len(text) + 1)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        header = next(reader, None)
+        if not header:
+            raise ValueError("it is empty")
+        if len(header) == 1 and (other := next((s for s in ";\t|" if s in header[0]), None)):
+            raise InputError(f"{source} has one column only, {header[0][:60]!r}: set data.separator={other!r}")
+        rows = []
+        for row in reader:
+            if len(row) == len(header):
+                rows.append(row)
+            elif row:  # an empty line is none
+                raise InputError(
+                    f"{source}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}: put quotes "
+                    f"around texts that hold {separator!r} or line breaks, or set data.separator"
+                )
+    finally:
+        csv.field_size_limit(limit)
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise InputError(f"{source} has two columns {twice[0]!r}: rename one")
+    return pd.DataFrame(rows, columns=header, dtype=object)
 
 
 def _json_lines(source: str, text: str) -> pd.DataFrame:
@@ -257,7 +293,7 @@ def _texts(source: str, table: pd.DataFrame, name: str) -> pd.Series:
     if not known.map(lambda value: isinstance(value, str)).all():
         example = next(value for value in known if not isinstance(value, str))
         raise InputError(
-            f"{source}: column {name!r} holds {type(example).__name__} such as {example!r}, not texts: "
+            f"{source}: column {name!r} holds {type(example).__name__} such as {str(example)[:60]}, not texts: "
             "set data.text_column to the column of the texts"
         )
     written = known[known.str.strip() != ""]
@@ -266,14 +302,29 @@ def _texts(source: str, table: pd.DataFrame, name: str) -> pd.Series:
             f"{source}: column {name!r} holds nothing but numbers such as {written.iloc[0]!r}: "
             "set data.text_column to the column of the texts"
         )
-    return column.astype(object).where(column.notna(), "").astype(str)
+    texts = column.astype(object).where(column.notna(), "").astype(str)
+    for row, text in enumerate(texts):
+        if not text.isascii() and (broken := re.search("[\ud800-\udfff]", text)):
+            raise InputError(
+                f"{source}: the text of row {row + 1} holds half a character ({broken[0]!a}): it was cut in the middle "
+                "of an emoji or the like; correct it or leave it out"
+            )
+    return texts
 
 
 def _authors(source: str, table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     if name is None:
         return None
     column = _column(source, table, name, "data.author_column")
-    authors = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    known = column[column.notna()].astype(object)
+    if len(kinds := {"text" if isinstance(value, str) else "number" for value in known}) > 1:
+        raise InputError(
+            f"{source}: column {name!r} names some authors by {' and some by '.join(sorted(kinds))}: "
+            "3 and '003' may or may not be the same author; write them all in one way"
+        )
+    # 3.0 is what a table with gaps makes of 3.
+    named = known.map(lambda value: str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
+    authors = named.reindex(column.index, fill_value="").str.strip()
     if missing := int((authors == "").sum()):
         raise InputError(
             f"{source}: {missing} of {len(authors)} rows have no author in column {name!r}: fill them in or leave the "
@@ -312,6 +363,7 @@ def _counts(found: LabelledTexts, texts: pd.Series, empty: np.ndarray, columns: 
         "texts": len(found),
         "empty_texts": int(empty.sum()),
         "repeated_texts": int(digests.duplicated().sum()),
+        "texts_with_line_breaks": int(pd.Series(found.texts).str.contains("\n", regex=False).sum()),
         "damaged_texts": int(pd.Series(found.texts).str.contains("\ufffd|Ã[\x80-\xbf]|â€", regex=True).sum()),
     }
     if found.authors is not None:
@@ -336,6 +388,8 @@ def table_lines(source: str, found: LabelledTexts) -> Sequence[str]:
             f"  {counts['repeated_texts']:,} texts stand there more than once; all were kept"
             + (f" ({several:,} by several authors)" if several else "")
         )
+    if counts["texts_with_line_breaks"]:
+        lines.append(f"  {counts['texts_with_line_breaks']:,} texts hold line breaks")
     if counts["damaged_texts"]:
         lines.append(
             f"  warning: {counts['damaged_texts']:,} texts look damaged by an earlier change of encoding (Ã, â€ or "

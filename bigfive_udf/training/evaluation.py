@@ -181,6 +181,12 @@ def origin(evaluation: Mapping[str, Any]) -> str:
     rows, authors = evaluation["rows"], evaluation.get("authors") or {}
     part = "test" if "test" in rows else "out_of_fold"
     whose = f" by {authors[part]:,} authors (column {evaluation['author_column']})" if part in authors else ""
+    if evaluation.get("seen_rows"):
+        return (
+            f"{rows[part]:,} texts{whose}, of which the model was trained on {evaluation['seen_rows']:,}: they flatter"
+        )
+    if evaluation.get("trained_on") == "not known":
+        return f"{rows[part]:,} texts{whose}; what the model was trained on is not known"
     if part == "test":
         return f"{rows[part]:,} test texts{whose}, on which nothing was fitted"
     held = "saw neither it nor its author" if evaluation.get("split") == "author" else "did not see it"

@@ -5,9 +5,11 @@ The loop is transformers' Trainer; ours are the masked loss, the parameter group
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
@@ -113,7 +116,8 @@ def finetune(
         ArtifactError: the base can't be loaded.
         SettingsError: no such precision here, more frozen layers than there are, or a wrong `trainer` argument.
     """
-    placement = hardware.decide(options.device, options.precision, [hardware.look(use_gpu=options.device != "cpu")])
+    machine = hardware.look(use_gpu=options.device != "cpu")
+    placement = hardware.decide(options.device, options.precision, [machine], section="train")
     early = options.early_stopping is not None and validation is not None
     with quiet_transformers():
         transformers.set_seed(options.seed)
@@ -126,9 +130,11 @@ def finetune(
             callbacks.append(transformers.EarlyStoppingCallback(options.early_stopping or 1))
         arguments = _arguments(options, placement, str(scratch), len(training.texts), validation is not None, early)
         arguments["ddp_find_unused_parameters"] = _has_idle_pooler(model)
+        with _trainer_errors(options):
+            trainer_arguments = TrainingArguments(**arguments)
         trainer = Trainer(
             model=model,
-            args=TrainingArguments(**arguments),
+            args=trainer_arguments,
             train_dataset=_dataset(tokenizer, training, length),
             eval_dataset=None if validation is None else _by_length(tokenizer, validation, length),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
@@ -140,14 +146,43 @@ def finetune(
         )
         trainer.remove_callback(transformers.PrinterCallback)
         first = trainer.is_world_process_zero()  # of the processes that train together, if there are several
-        trainer.train(resume_from_checkpoint=latest_complete(scratch, remove=first))
-    epochs = _epochs(trainer.state.log_history)
-    kept = len(epochs)
-    if early and trainer.state.best_global_step:
-        kept = round(trainer.state.best_global_step * len(epochs) / trainer.state.global_step)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+        resumed = latest_complete(scratch, remove=first)
+        ended = _early_end(resumed, options) if early and resumed is not None else None
+        if ended is not None:  # it had stopped already: the Trainer would go on
+            history = ended.log_history
+            load_model(model, Path(str(ended.best_model_checkpoint)) / "model.safetensors")
+        else:
+            with _trainer_errors(options):
+                trainer.train(resume_from_checkpoint=resumed)
+            history = trainer.state.log_history
+            model = trainer.accelerator.unwrap_model(trainer.model)
+    epochs = _epochs(history)
+    # Of several equally good ones the first, as the Trainer has it.
+    kept = 1 + int(np.argmax([epoch.validation_roc_auc or 0.0 for epoch in epochs])) if early else len(epochs)
     model = model.requires_grad_(True).to("cpu", torch.float32).eval()
     return Finetuned(model, tokenizer, length, epochs, kept)
+
+
+def _early_end(checkpoint: str, options: FinetuneOptions) -> transformers.TrainerState | None:
+    """The state of a checkpoint at whose epoch the training had stopped early; None where it had not."""
+    state = transformers.TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    attributes = (state.stateful_callbacks.get("EarlyStoppingCallback") or {}).get("attributes") or {}
+    waited = attributes.get("early_stopping_patience_counter", 0)
+    return state if options.early_stopping is not None and waited >= options.early_stopping else None
+
+
+@contextmanager
+def _trainer_errors(options: FinetuneOptions) -> Iterator[None]:
+    """What goes wrong with arguments of the user's own is most likely theirs to mend."""
+    try:
+        yield
+    except (TypeError, ValueError, ImportError, AttributeError, AssertionError) as error:
+        if not options.trainer:
+            raise
+        first_line = next(iter(str(error).splitlines()), "")[:200]
+        raise SettingsError(
+            f"train.trainer {dict(options.trainer)}: transformers' Trainer says {type(error).__name__}: {first_line}"
+        ) from error
 
 
 def masked_loss(positive_weights: Tensor | None = None) -> Callable[..., Tensor]:
@@ -190,11 +225,13 @@ _OWN_ARGUMENTS = {
     "use_cpu": "train.device",
 }
 """Arguments of transformers that have a setting of ours."""
+_OPTIMIZER_ARGUMENTS = {"optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"}
 _FIXED_ARGUMENTS = {
     *("eval_strategy", "save_strategy", "save_total_limit", "save_only_model", "load_best_model_at_end"),
     *("metric_for_best_model", "greater_is_better", "remove_unused_columns", "label_names", "logging_strategy"),
     *("resume_from_checkpoint", "restore_callback_states_from_checkpoint", "ignore_data_skip", "push_to_hub"),
-    *("do_train", "do_eval", "do_predict"),
+    *("do_train", "do_eval", "do_predict", "logging_first_step", "logging_steps", "eval_on_start", "eval_steps"),
+    *("save_steps", "label_smoothing_factor", "train_sampling_strategy", "include_for_metrics", "batch_eval_metrics"),
 }
 """Arguments that resuming and evaluation rely on."""
 
@@ -208,6 +245,11 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
     for key in arguments:
         if key in _OWN_ARGUMENTS:
             raise SettingsError(f"train.trainer.{key}: set {_OWN_ARGUMENTS[key]} instead")
+        if key in _OPTIMIZER_ARGUMENTS:
+            raise SettingsError(
+                f"train.trainer.{key}: the optimizer is AdamW with torch's betas; set train.learning_rate, "
+                "train.head_rate_factor or train.weight_decay"
+            )
         if key in _FIXED_ARGUMENTS:
             raise SettingsError(f"train.trainer.{key}: resuming and evaluation rely on it; leave it out")
     try:
@@ -223,7 +265,8 @@ def _arguments(
     options: FinetuneOptions, placement: hardware.Placement, scratch: str, n_texts: int, validated: bool, early: bool
 ) -> dict[str, Any]:
     """Those of transformers' TrainingArguments."""
-    updates = options.epochs * -(-n_texts // (options.batch_size * options.gradient_accumulation))
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # as torchrun says
+    updates = options.epochs * -(-n_texts // (options.batch_size * options.gradient_accumulation * processes))
     ours: dict[str, Any] = {
         "output_dir": scratch,
         "num_train_epochs": options.epochs,

@@ -105,7 +105,7 @@ class OutOfFold:
         return next(iter(self.logits.values()))
 
     def predictions(self, recipe: Recipe, authors: np.ndarray | None) -> Predictions:
-        """Each fold calibrated and cut by what the other folds say: no row has a say in its own figure."""
+        """Each fold calibrated and cut by what was predicted for the others, its own predictions apart."""
         probabilities, thresholds = np.empty_like(self.first), np.empty_like(self.first)
         for fold in range(self.plan.folds):
             held = self.plan.parts == fold

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from bigfive_udf import __version__
-from bigfive_udf.model import checkpoint
+from bigfive_udf.model import checkpoint, hardware
 from bigfive_udf.settings.train import PARTS, TrainSettings
 from bigfive_udf.training import calibration
 from bigfive_udf.training.calibration import Calibration
@@ -55,11 +55,16 @@ class Outcome:
 def identity_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None, base: str) -> dict[str, str]:
     """What an interrupted training must have in common with this one to be gone on with."""
     training = settings.model_dump(mode="json", exclude={"data", "output", "evaluation"})
+    machine = hardware.look(use_gpu=settings.train.device != "cpu")
+    placement = hardware.decide(settings.train.device, settings.train.precision, [machine], section="train")
     files = checkpoint.model_files(Path(base))
     return {
-        "data": found.digest + (test.digest if test is not None else "") + json.dumps(dict(found.cuts), sort_keys=True),
+        "data or cut": found.digest
+        + (test.digest if test is not None else "")
+        + json.dumps(dict(found.cuts), sort_keys=True),
         "settings": hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest(),
         "base model": checkpoint.model_id({p.name: checkpoint.sha256(p) for p in files}),
+        "arithmetic": f"{placement.precision} on {placement.device}",
         "versions": f"bigfive-udf {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",
     }
 
@@ -135,7 +140,7 @@ def _finish(made: Finetuned, fitted: Calibration, found: LabelledTexts) -> None:
         with torch.no_grad():
             last.weight[silent] = 0
             last.bias[silent] = 0
-        setattr(made.model.config, checkpoint.SILENT, [TRAITS[i] for i in silent])
+    setattr(made.model.config, checkpoint.SILENT, [TRAITS[i] for i in silent])
 
 
 def _tested(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bigfive_udf.errors import ArtifactError
+from bigfive_udf.errors import ArtifactError, InputError
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.plan import Plan
 
@@ -28,7 +28,7 @@ def read_training(directory: Path) -> dict[str, Any] | None:
         return None
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error
 
 
@@ -47,9 +47,29 @@ def _rows(part: LabelledTexts, names: np.ndarray) -> pd.DataFrame:
     ).astype({"author": "string", "part": "category"})
 
 
-def read_split(directory: Path) -> tuple[set[str], set[str]] | None:
+def refuse_seen(base: str, setting: str, *tables: LabelledTexts | None) -> None:
+    """Refuse a base that was itself trained on these texts or on their authors: nothing would be held out from it.
+
+    Raises:
+        InputError: naming what it has seen, and the cure.
+    """
+    seen = read_split(Path(base))
+    for table in tables:
+        if seen is None or table is None:
+            continue
+        texts, authors = set(table.text_digests.tolist()) & seen[0], set[str]()
+        if table.author_digests is not None and seen[1] is not None:
+            authors = set(table.author_digests.tolist()) & seen[1]
+        if texts or authors:
+            raise InputError(
+                f"{setting} {base} was trained on {len(texts):,} of the texts and {len(authors):,} of the authors of "
+                "the labelled table, and figures would flatter: start from the base that it was made of"
+            )
+
+
+def read_split(directory: Path) -> tuple[set[str], set[str] | None] | None:
     """Digests of the texts and of the authors that an artifact was trained, stopped or calibrated on; None where it
-    does not say.
+    does not say, for authors also where its table had none.
 
     Raises:
         ArtifactError: the file is damaged.
@@ -60,6 +80,7 @@ def read_split(directory: Path) -> tuple[set[str], set[str]] | None:
     try:
         seen = pd.read_parquet(path)
         seen = seen[seen["part"] != "test"]
-        return set(seen["text"]), set(seen["author"].dropna())
+        authors = set(seen["author"].dropna())
+        return set(seen["text"]), authors or None
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error

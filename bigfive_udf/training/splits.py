@@ -53,8 +53,8 @@ def parts_of(groups: np.ndarray, values: np.ndarray, shares: Sequence[float], se
     used = np.flatnonzero(wanted)
     if len(names) < len(used):
         raise InputError(
-            f"{len(names)} authors or texts can't be split into {len(used)} parts: set split.folds to at most "
-            f"{len(names)}, or bring more data"
+            f"{len(names)} authors or texts can't be split into {len(used)} parts: set fewer split.folds, "
+            "or bring texts by more authors"
         )
     content = _content(group, values, len(names))
     total = np.where(content.sum(0) > 0, content.sum(0), 1)

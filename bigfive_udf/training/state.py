@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from bigfive_udf.errors import OutputError, TableLockedError
 from bigfive_udf.tables.filesystem import LocalFileSystem
@@ -114,7 +115,17 @@ def training_state(output: Path, identity: dict[str, str], run_id: str) -> Itera
         if changed != []:
             shutil.rmtree(root / "work", ignore_errors=True)
             (root / "identity.json").write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-        yield TrainingState(root, changed)
+        try:
+            yield TrainingState(root, changed)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            # What torch says of a disk that is full when it writes the state of the optimizer.
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise
+            why = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+            raise OutputError(
+                f"{output}: the training can't write ({why}): free space, or mend what is wrong, and run it again; it "
+                "goes on where it was"
+            ) from error
 
 
 def _identity(path: Path) -> dict[str, str] | None:

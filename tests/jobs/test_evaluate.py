@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,10 @@ def test_texts_and_authors_that_were_trained_on_are_left_out(basics, artifact, c
     said = load_artifact(artifact).predict(test["text"].tolist(), device="cpu", precision="fp32")[PROBABILITIES]
     expected = np.mean([roc_auc_score(test[t], said[probability_column(t)]) for t in TRAITS])
     assert evaluation["macro"]["roc_auc"] == pytest.approx(expected, abs=1e-4)
-    assert f"trained on: {len(frame) - len(test)} texts, leave out" in capsys.readouterr().out
+    assert (
+        f"trained on: {len(frame) - len(test)} of 400 texts, or others by their authors: left out"
+        in capsys.readouterr().out
+    )
 
 
 def test_it_finds_what_training_found(basics, trained) -> None:
@@ -102,6 +107,10 @@ def test_an_earlier_evaluation_is_kept_and_the_artifact_stays_whole(basics, arti
     run_here("evaluate", basics)
     (earlier,) = artifact.glob("evaluation-*.json")
     assert earlier.read_text() == first
+    written = datetime.strptime(earlier.stem, "evaluation-%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+    os.utime(artifact / "evaluation.json", (written, written))  # as if two had ended within a second
+    run_here("evaluate", basics)
+    assert len(list(artifact.glob("evaluation-*.json"))) == 2
     assert load_artifact(artifact).model_id == model_id
     assert load_artifact(artifact).evaluation["evaluated_at"]
 
@@ -125,20 +134,42 @@ def test_a_table_of_nothing_but_seen_texts_is_refused(basics, artifact, tmp_path
         run_here("evaluate", basics | {"data.path": str(tmp_path / "seen.csv")})
 
 
-def test_flattering_figures_are_not_put_where_the_score_job_reads_them(basics, tmp_path) -> None:
+def test_flattering_figures_are_not_put_where_the_score_job_reads_them(basics, tmp_path, artifact, capsys) -> None:
     with pytest.raises(SettingsError, match=r"data\.seen keep: \d+ of 400 texts were trained on"):
         run_here("evaluate", basics | {"data.seen": "keep"})
+    with pytest.raises(SettingsError, match=r"data\.seen keep"):
+        run_here("evaluate", basics | {"data.seen": "keep", "output.path": f"{artifact}/../model/evaluation.json"})
     run = run_here("evaluate", basics | {"data.seen": "keep", "output.path": str(tmp_path / "e.json")})
     assert run.result["evaluation"]["rows"] == {"test": 400}
     assert run.result["evaluation"]["split"] == "random"
-    assert run.result["evaluation"]["trained_on"].endswith("texts, keep")
+    assert run.result["evaluation"]["trained_on"].endswith("of 400 texts, or others by their authors: kept")
+    assert "they flatter" in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_know_its_authors_claims_no_author_split(basics, tmp_path, checkpoint, capsys) -> None:
+    planted(authors=20, texts=6, words=4).drop(columns="author").to_csv(tmp_path / "nobody.csv", index=False)
+    settings = {
+        "data.path": str(tmp_path / "nobody.csv"),
+        "split.folds": 2,
+        "model.base": str(checkpoint("bert", known=tuple(WORDS))),
+        "train.epochs": 1,
+        "train.precision": "fp32",
+        "evaluation.resamples": 100,
+        "output.path": str(tmp_path / "nobody"),
+    }
+    run_here("train", settings)
+    path, _ = unseen(tmp_path)
+    run = run_here("evaluate", basics | {"model.path": str(tmp_path / "nobody"), "data.path": str(path)})
+    assert run.result["evaluation"]["split"] == "random"
+    assert run.result["evaluation"]["trained_on"] == "none of these texts; by whom is not known"
+    assert "warning: a random split" in capsys.readouterr().out
 
 
 def test_a_table_by_new_authors(basics, tmp_path) -> None:
     path, frame = unseen(tmp_path)
     run = run_here("evaluate", basics | {"data.path": str(path)})
     assert run.result["evaluation"]["rows"] == {"test": len(frame)}
-    assert run.result["evaluation"]["trained_on"] == "0 texts, leave out"
+    assert run.result["evaluation"]["trained_on"] == "none of these texts"
 
 
 def test_a_plain_checkpoint_is_evaluated_too_but_nobody_knows_what_it_has_seen(

@@ -25,8 +25,7 @@ from bigfive_udf.errors import (
     TableLockedError,
 )
 from bigfive_udf.model.artifact import load_artifact
-from bigfive_udf.settings.labelled import LabelledDataSettings
-from bigfive_udf.training.data import digest_of, read_labelled
+from bigfive_udf.training.data import digest_of
 from bigfive_udf.traits import TRAITS, probability_column
 from cluster import clean_environment
 from jobs_here import command_of, run_alone, run_here
@@ -302,14 +301,12 @@ def test_killed_between_folds_in_an_epoch_and_in_a_save_it_ends_with_the_same_sc
     assert {p.name for p in left.parent.iterdir()} == {"mine", "mine.job", "whole", "whole.job"}
 
 
-def test_work_of_other_data_or_settings_is_not_gone_on_with(basics, tmp_path, table, capsys) -> None:
+def test_work_of_other_labels_or_settings_is_not_gone_on_with(basics, tmp_path, capsys) -> None:
     work = work_of(basics)
-    killed_when(lambda: (work / "fold-0-seed-0.npz").exists(), basics, tmp_path)
-    pd.read_csv(table).iloc[10:].to_csv(table, index=False)
     killed_when(lambda: (work / "fold-0-seed-0.npz").exists(), basics | {"data.cut": 1.0}, tmp_path)
     run_here("train", basics | {"data.cut": 0.5, "train.epochs": 2})
     printed = capsys.readouterr().out
-    assert "an interrupted training is here, of another data and settings: starting anew" in printed
+    assert "an interrupted training is here, of another data or cut and settings: starting anew" in printed
     assert "done before the interruption" not in printed
 
 
@@ -329,6 +326,60 @@ def test_two_trainings_of_one_artifact_are_kept_apart(basics, tmp_path) -> None:
         first.kill()
         first.wait()
     run_here("train", basics | {"train.epochs": 1})  # the lock died with its holder
+
+
+def test_terminated_it_leaves_its_record_and_no_artifact(basics, tmp_path) -> None:
+    work, result = work_of(basics), tmp_path / "result.json"
+    process = subprocess.Popen(
+        command_of("train", basics, "--result", str(result)), cwd=tmp_path, env=clean_environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while not any(work.glob("fold-0-*/checkpoint-*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.splitlines() == ["error: terminated; nothing is half-written, run it again"]
+    assert json.loads(result.read_text())["exit_code"] == 143
+    assert not Path(basics["output.path"]).exists()
+
+
+def test_a_full_disk_is_one_line_and_the_training_goes_on_from_there(basics, tmp_path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *command_of("train", basics)],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "the training can't write" in done.stderr and "free space" in done.stderr
+    assert not Path(basics["output.path"]).exists()
+
+
+def test_a_base_that_was_trained_on_the_table_is_refused(basics, tmp_path) -> None:
+    run_here("train", basics | {"split.folds": 2, "train.epochs": 1})
+    again = basics | {"model.base": basics["output.path"], "output.path": str(tmp_path / "again")}
+    with pytest.raises(InputError, match=r"was trained on 400 of the texts and 40 of the authors"):
+        run_here("train", again)
+    other = planted(authors=20, texts=6, words=4, seed=5)
+    other["author"] = "new-" + other["author"]
+    other.to_csv(tmp_path / "other.csv", index=False)
+    run_here("train", again | {"data.path": str(tmp_path / "other.csv"), "split.folds": 2, "train.epochs": 1})
+    assert load_artifact(tmp_path / "again").evaluation["rows"]["train"] == 120
+
+
+def test_a_trait_that_the_base_knew_nothing_of_may_be_learned(basics, tmp_path, table) -> None:
+    stock = {"model.pooling": "cls", "split.folds": 2, "train.epochs": 1}
+    frame = pd.read_csv(table)
+    frame.drop(columns="openness").to_csv(table, index=False)
+    run_here("train", basics | stock)
+    other = planted(authors=20, texts=6, words=4, seed=5)
+    other["author"] = "new-" + other["author"]
+    other.to_csv(tmp_path / "other.csv", index=False)
+    more = {"data.path": str(tmp_path / "other.csv"), "output.path": str(tmp_path / "again")}
+    run_here("train", basics | stock | more | {"model.base": basics["output.path"]})
+    assert load_artifact(tmp_path / "again").predict(["poetry"])["prob_openness"].notna().all()
 
 
 # --- bad input ---
@@ -365,7 +416,11 @@ def numbers_for_texts(frame: pd.DataFrame) -> pd.DataFrame:
         (authors_missing, {}, InputError, "3 of 400 rows have no author in column 'author'"),
         (numbers_for_texts, {}, InputError, "'text' holds nothing but numbers"),
         (None, {"split.folds": 41}, InputError, "40 authors or texts can't be split into 41 parts"),
-        (None, {"data.encoding": "latin-1"}, None, ""),
+        (None, {"output.path": "s3://bucket/m"}, OutputError, "a model is written to a local disk"),
+        (None, {"data.cut": {"openness": "mean"}}, SettingsError, r"data\.cut: 'mean'; it must be a number or median"),
+        (None, {"train.trainer": {"optim": "sgd"}}, SettingsError, "the optimizer is AdamW"),
+        (None, {"train.trainer": {"max_grad_norm": "abc"}}, SettingsError, r"train\.trainer .*abc"),
+        (None, {"train.device": "cuda"}, SettingsError, r"train\.device cuda: .* has no usable GPU"),
         (None, {"model.base": "./nowhere"}, ArtifactError, "is not a directory: set model.base"),
         (None, {"train.trainer": {"lerning_rate": 1}}, SettingsError, "lerning_rate"),
         (None, {"train.frozen_layers": 9}, SettingsError, "the encoder has 2 layers"),
@@ -379,13 +434,10 @@ def numbers_for_texts(frame: pd.DataFrame) -> pd.DataFrame:
     ],
 )
 def test_what_can_not_be_trained_on_is_one_line_and_leaves_no_artifact(
-    basics, table, change, settings, kind: type[BigFiveError] | None, message
+    basics, table, change, settings, kind: type[BigFiveError], message
 ) -> None:
     if change is not None:
         change(pd.read_csv(table)).to_csv(table, index=False)
-    if kind is None:  # plain ASCII is the same in every encoding
-        assert len(read_labelled(LabelledDataSettings(path=str(table), encoding="latin-1"))) == 400
-        return
     with pytest.raises(kind, match=message) as caught:
         run_here("train", basics | settings)
     assert len(str(caught.value).splitlines()) == 1

@@ -57,7 +57,7 @@ def test_one_device_and_one_precision_for_all_machines(machines, device, precisi
             [A100, NEW],
             "cuda",
             "auto",
-            "model.device cuda: new has no usable GPU; give the executors one or set auto or cpu",
+            "model.device cuda: new has no usable GPU; give it one or set auto or cpu",
         ),
         ([NEW, OLD], "auto", "bf16", "model.precision bf16: old has no bf16 in hardware; set fp32 or auto"),
         ([A100, T4], "cuda", "bf16", "model.precision bf16: t4 has no bf16 in hardware; set fp16 or auto"),

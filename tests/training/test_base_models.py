@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -57,11 +58,39 @@ def test_a_changed_or_missing_file_is_refused(
         base_models.locate("minilm")
 
 
-def test_directories_and_hub_names_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_a_directory_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert base_models.locate(str(tmp_path)) == str(tmp_path)
-    assert base_models.locate("distilbert-base-uncased") == "distilbert-base-uncased"
-    assert base_models.locate("someone/some-model") == "someone/some-model"
+
+
+def test_a_name_on_the_hub_is_this_machines_copy_of_it_or_refused_at_once(tmp_path: Path) -> None:
+    """In a process of its own, since the hub's client reads its settings when it is imported."""
+    for name in ("distilbert-base-uncased", "someone--some-model"):
+        snapshot = tmp_path / "hub" / f"models--{name}" / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        (snapshot / "model.safetensors").write_bytes(b"")
+        (snapshot.parent.parent / "refs").mkdir()
+        (snapshot.parent.parent / "refs" / "main").write_text("0" * 40)
+    program = """
+import sys, time
+from bigfive_udf.errors import ArtifactError
+from bigfive_udf.training import base_models
+for name in ("distilbert-base-uncased", "someone/some-model"):
+    print(base_models.locate(name))
+started = time.monotonic()
+try:
+    base_models.locate("bert-base-cased")
+except ArtifactError as error:
+    print(error)
+print(time.monotonic() - started)
+"""
+    environment = {"PATH": os.environ["PATH"], "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    first, second, message, seconds = done.stdout.splitlines()
+    assert "models--distilbert-base-uncased" in first and "models--someone--some-model" in second
+    assert "`hf download bert-base-cased --local-dir DIR`, copy DIR here and set model.base=DIR" in message
+    assert float(seconds) < 15
 
 
 @pytest.mark.parametrize("base", ["./nowhere", "/nowhere/at/all", "a/b/c"])

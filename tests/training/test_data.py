@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,7 @@ def test_a_wrong_encoding_is_refused_and_never_guessed(tmp_path: Path, written: 
         ({}, {"text_column": "text"}, r"no column 'text' \(data\.text_column\); it has who, body, cEXT, cOPN"),
         ({}, {"label_columns": {"openness": "cO"}}, r"no column 'cO' \(data\.label_columns\.openness\)"),
         ({}, {"label_columns": {}}, r"no column named as a trait or its letter"),
+        ({}, {"cut": {"neuroticism": 3.0}}, r"data\.cut\.neuroticism: .* has no label column of it"),
         ({}, {"cut": 3.0}, r"'cEXT' \(extraversion\) has 'y', which is no score"),
         ({"cEXT": ["1", "inf", "3", "2"]}, {"cut": {"extraversion": 2.0}}, "'inf', which is no score"),
     ],
@@ -171,8 +173,13 @@ def test_a_text_column_of_numbers_in_parquet_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "body,cEXT,cOPN\na,1,0\nb,1,0,9,9\n", "is not the csv"),
+        ("t.csv", "body,cEXT,cOPN\na,1,0\nb,1,0,9,9\n", "line 3: 5 fields, the header has 3: put quotes"),
+        ("t.csv", "cEXT,cOPN,body\n1,0,a text, with a comma\n0,1,another, one\n", "line 2: 4 fields, the header has 3"),
+        ("t.csv", "body,cEXT,cOPN\na\n", "line 2: 1 fields"),
+        ("t.csv", "body,cEXT,cEXT\na,1,0\n", "two columns 'cEXT'"),
+        ("t.csv", 'body,cEXT,cOPN\n"a,1,0\n', "is not the csv"),
         ("t.csv", "", "is not the csv"),
+        ("t.jsonl", '{"body": "cut \\ud83d", "cEXT": 1, "cOPN": 0}\n', "row 1 holds half a character"),
         ("t.jsonl", '{"body": "a"}\n{"body": \n', "line 2, is not JSON"),
         ("t.jsonl", '["a"]\n', "line 1, holds list"),
         ("t.parquet", "no parquet", "is not the parquet|can't be read"),
@@ -183,6 +190,31 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: str, mess
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
         read(tmp_path / name)
+
+
+def test_semicolons_are_said_to_be_the_separator(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("body;E;O\na, b;1;0\n")
+    with pytest.raises(InputError, match=r"set data\.separator=';'"):
+        read(tmp_path / "t.csv", label_columns={})
+    (tmp_path / "t.csv").write_text("body\tE\tO\na, b\t1\t0\n")
+    assert read(tmp_path / "t.csv", label_columns={}, separator=r"\t").texts == ["a, b"]
+
+
+def test_a_compressed_file_is_read_as_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(write(tmp_path / "t.csv").read_bytes()))
+    assert read(tmp_path / "t.csv.gz").texts == read(tmp_path / "t.csv").texts
+
+
+def test_an_author_is_the_same_in_every_format(tmp_path: Path) -> None:
+    numbers = ROWS | {"who": [3, 3, 4, None]}
+    frame = {k: v[:3] for k, v in numbers.items()}
+    names = [
+        read(write(tmp_path / f"t.{suffix}", rows), author_column="who").authors.tolist()  # type: ignore[union-attr]
+        for suffix, rows in (("csv", frame), ("jsonl", frame), ("parquet", {**frame, "who": [3.0, 3.0, 4.0]}))
+    ]
+    assert names == [["3", "3", "4"]] * 3
+    with pytest.raises(InputError, match="names some authors by number and some by text"):
+        read(write(tmp_path / "m.jsonl", ROWS | {"who": [3, "003", 4, 5]}), author_column="who")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -229,7 +261,9 @@ def test_a_row_has_the_same_digest_in_any_order_and_the_table_knows_a_changed_la
         ("data.label_columns={openes: x}", r"'openes' is no trait"),
         ("data.label_columns={O: x, openness: y}", "O and openness are the same trait"),
         ("data.label_columns={O: text}", r"'text' is also data\.text_column"),
-        ("data.cut=mean", r"data\.cut"),
+        ("data.cut=mean", r"data\.cut: 'mean'; it must be a number or median"),
+        ("data.cut=.nan", "it must be a number or median"),
+        ("data.separator=ab", "it must be one character"),
         ("data.encoding=ascii", r"data\.encoding 'ascii'"),
         ("split.by=author", r"split\.by author: data\.author_column is not set"),
         ("split.folds=1", "1 fold leaves nothing to train on"),

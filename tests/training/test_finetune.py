@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -217,8 +219,58 @@ def test_early_stopping_keeps_the_best_epoch(checkpoint: Base) -> None:
     assert np.mean(kept) == pytest.approx(max(aucs), abs=1e-6)
 
 
+def test_what_had_stopped_early_is_not_gone_on_with(checkpoint: Base, tmp_path: Path) -> None:
+    """Run again before its predictions were kept, it gives the model that it had given, and no other."""
+    turned = words(24)
+    turned[list(TRAITS)] = 1 - turned[list(TRAITS)]
+    changes: dict[str, Any] = {"epochs": 12, "early_stopping": 2, "validation": turned, "scratch": tmp_path}
+    first = trained(words(), checkpoint("bert"), **changes)
+    again = trained(words(), checkpoint("bert"), **changes)
+    assert (again.epochs, again.kept) == (first.epochs, first.kept)
+    assert len(first.epochs) < 12
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda w: {f"foreign.{name}": t for name, t in w.items()}, "lacks .* of its encoder's weights"),
+        (lambda w: {name: t for name, t in w.items() if "layer.1" not in name}, r"lacks .* \(.*layer\.1"),
+        (lambda w: {name: t * float("nan") for name, t in w.items()}, "holds values that are no finite numbers"),
+    ],
+)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_base_that_is_not_whole_is_refused(checkpoint: Base, tmp_path: Path, damage, message, pooling) -> None:
+    base = Path(shutil.copytree(checkpoint("bert"), tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    save_file(damage(weights), base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=message):
+        trained(words(8), base, pooling=pooling)
+
+
+def test_a_base_without_its_words_is_refused(checkpoint: Base, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(checkpoint("bert"), tmp_path / "base"))
+    (base / "tokenizer.json").unlink()
+    with pytest.raises(ArtifactError, match=r"model\.base .* has no tokenizer"):
+        trained(words(8), base)
+
+
+def test_a_base_that_is_a_classifier_lends_its_encoder_and_not_its_head(checkpoint: Base) -> None:
+    encoder = load_file(checkpoint("bert") / "model.safetensors")
+    still = {"learning_rate": 1e-12, "head_rate_factor": 1e-3, "seed": 5}
+    model = trained(words(8), checkpoint("bert"), pooling="cls", **still).model
+    assert torch.allclose(
+        model.bert.embeddings.word_embeddings.weight, encoder["bert.embeddings.word_embeddings.weight"]
+    )
+    assert not torch.allclose(model.classifier.weight, encoder["classifier.weight"], atol=0.01)
+
+
 def test_a_base_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ArtifactError, match="has no weights at all"):
+        trained(words(), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match="can't be loaded as a model to start from"):
         trained(words(), tmp_path)
 
