@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -118,6 +119,8 @@ def check_writable(artifact: Artifact, found: LabelledTexts, settings: EvaluateS
     Raises:
         SettingsError: with the cure.
     """
+    if settings.output.path is not None and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", settings.output.path):
+        raise SettingsError(f"output.path {settings.output.path}: an evaluation is written to a local disk")
     unseen = unseen_rows(artifact, found)
     beside = artifact.path / EVALUATION
     here = settings.output.path is None or Path(settings.output.path).resolve() == beside.resolve()

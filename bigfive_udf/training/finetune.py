@@ -232,6 +232,7 @@ _FIXED_ARGUMENTS = {
     *("resume_from_checkpoint", "restore_callback_states_from_checkpoint", "ignore_data_skip", "push_to_hub"),
     *("do_train", "do_eval", "do_predict", "logging_first_step", "logging_steps", "eval_on_start", "eval_steps"),
     *("save_steps", "label_smoothing_factor", "train_sampling_strategy", "include_for_metrics", "batch_eval_metrics"),
+    *("hub_token", "hub_model_id"),  # an artifact tells its settings
 }
 """Arguments that resuming and evaluation rely on."""
 

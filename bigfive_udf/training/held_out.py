@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import bundle, hardware
 from bigfive_udf.model.scorer import Scorer, ScoringOptions
 from bigfive_udf.settings.train import TrainSettings
@@ -73,6 +75,11 @@ class Recipe:
         machine = hardware.look(use_gpu=self.options.device != "cpu")
         device = hardware.decide(self.options.device, "fp32", [machine]).device
         weights = made.model.state_dict()
+        if not all(bool(torch.isfinite(t).all()) for t in weights.values() if t.is_floating_point()):
+            raise SettingsError(
+                f"train.learning_rate {self.options.learning_rate:g}: the training ended in weights that are no finite "
+                "numbers; set a lower one"
+            )
         packed = bundle.pack(made.model.config, weights, made.tokenizer, list(range(len(TRAITS))), "fp32")
         with tempfile.TemporaryDirectory(prefix="bigfive-train-") as directory:
             for file, content in packed.files.items():

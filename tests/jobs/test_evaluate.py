@@ -252,6 +252,7 @@ def test_splits_are_compared_on_the_training_table_too(basics, artifact, tmp_pat
         ({"model.base": "./nowhere"}, ["--compare-splits"], ArtifactError, "is not a directory: set model.base"),
         ({"model.path": "./nowhere"}, [], ArtifactError, "is not a directory"),
         ({"data.path": "./nowhere.csv"}, [], InputError, "can't be read"),
+        ({"output.path": "s3://bucket/e.json"}, [], SettingsError, "an evaluation is written to a local disk"),
         ({"model.precision": "int3"}, [], SettingsError, r"model\.precision 'int3'"),
     ],
 )

@@ -418,6 +418,7 @@ def numbers_for_texts(frame: pd.DataFrame) -> pd.DataFrame:
         (None, {"split.folds": 41}, InputError, "40 authors or texts can't be split into 41 parts"),
         (None, {"output.path": "s3://bucket/m"}, OutputError, "a model is written to a local disk"),
         (None, {"data.cut": {"openness": "mean"}}, SettingsError, r"data\.cut: 'mean'; it must be a number or median"),
+        (None, {"train.learning_rate": 1e9}, SettingsError, r"train\.learning_rate 1e\+09: .* set a lower one"),
         (None, {"train.trainer": {"optim": "sgd"}}, SettingsError, "the optimizer is AdamW"),
         (None, {"train.trainer": {"max_grad_norm": "abc"}}, SettingsError, r"train\.trainer .*abc"),
         (None, {"train.device": "cuda"}, SettingsError, r"train\.device cuda: .* has no usable GPU"),
