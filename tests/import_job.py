@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.runs import Run
+from jobs_here import run_here
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMPORT = REPOSITORY / "jobs" / "import_model.py"
@@ -29,24 +28,9 @@ class Expected:
     """by model, (texts, 5) in the order of its outputs"""
 
 
-def arguments(settings: dict[str, Any]) -> list[str]:
-    """Dotted settings as flags of a command line."""
-    flags = []
-    for key, value in settings.items():
-        flags += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return flags
-
-
 def run_import(settings: dict[str, Any]) -> Run:
     """Run the body of jobs/import_model.py; returns what it would record, raises its errors."""
-    spec = importlib.util.spec_from_file_location("import_job_module", IMPORT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    run = Run("import_model")
-    module.import_model(module.FLAGS.parse_args(arguments(settings)), run)
-    return run
+    return run_here("import_model", settings)
 
 
 def probabilities(artifact: Path, texts: list[str], outputs: list[str]) -> np.ndarray:

@@ -8,9 +8,7 @@ But: it reads the whole table into memory; a table of labelled texts is small be
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,12 +19,11 @@ import pandas as pd
 
 from bigfive_udf.errors import InputError
 from bigfive_udf.settings.labelled import Cut, LabelledDataSettings
+from bigfive_udf.training.files import read_table
 from bigfive_udf.traits import LETTERS, TRAITS
 
 _YES, _NO = {"1", "1.0", "y", "yes", "true", "t"}, {"0", "0.0", "n", "no", "false", "f"}
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>"}
-_FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
-_UTF8_MARK, _WIDE_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
         InputError: it can't be read or decoded, lacks a column, or holds something else than texts and labels.
     """
     source = path or settings.path
-    table = _table(source, settings)
+    table = read_table(source, settings)
     columns = _label_columns(source, table, settings)
     if settings.author_column in columns.values():
         raise InputError(
@@ -145,123 +142,6 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
     if np.isnan(found.values).all():
         raise InputError(f"{source} has {len(found)} texts and not one label: check data.label_columns")
     return replace(found, counts=_counts(found, texts, ~kept, columns))
-
-
-def _table(source: str, settings: LabelledDataSettings) -> pd.DataFrame:
-    name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", source.lower().rstrip("/"))
-    endings = [kind for ending, kind in _FORMATS.items() if name.endswith(ending)]
-    kind = settings.format or (endings[0] if endings else None)
-    try:
-        if kind == "parquet":
-            return pd.read_parquet(source)
-        if kind is None:
-            raise InputError(f"{source}: its name does not tell its format; set data.format to csv, parquet or json")
-        text = _decoded(source, _content(source), settings.encoding)
-        return _json_lines(source, text) if kind == "json" else _csv(source, text, settings.separator)
-    except ImportError as error:  # a file system, or a compression, that needs a package of its own
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} can't be read: {why}; install what is named there") from error
-    except OSError as error:
-        why = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} can't be read: {why}; set data.path to a file that is there") from error
-    except (ValueError, csv.Error) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} is not the {kind} that its name or data.format says: {why[:200]}") from error
-
-
-def _content(source: str) -> bytes:
-    import fsspec
-
-    with fsspec.open(source, "rb", compression="infer") as file:
-        return bytes(file.read())
-
-
-def _decoded(source: str, content: bytes, encoding: str) -> str:
-    """Text of a file, or an error where the encoding is not the file's: nothing is replaced, nothing is guessed."""
-    if content.startswith(_WIDE_MARKS):
-        raise InputError(f"{source} is UTF-16: save it as UTF-8")
-    if encoding == "utf-8":
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
-            likely = "cp1252" if _windows_bytes(content) else "latin-1"
-            raise InputError(
-                f"{source} is not UTF-8 (line {line} has the byte 0x{byte:02x}): "
-                f"save it as UTF-8 or set data.encoding to what it was saved in, most likely {likely}"
-            ) from None
-    if content.startswith(_UTF8_MARK) or (not content.isascii() and _is_utf8(content)):
-        raise InputError(f"{source} is UTF-8, and data.encoding is {encoding}: set data.encoding=utf-8")
-    if encoding == "latin-1" and (marks := _windows_bytes(content)):
-        raise InputError(
-            f"{source} has {marks} bytes from 0x80 to 0x9f, which are no letters in Latin-1: set data.encoding=cp1252"
-        )
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{source} is not {encoding} (line {line} has the byte 0x{content[error.start]:02x}, without a meaning in "
-            "it): save it as UTF-8, or set data.encoding to what it was saved in"
-        ) from None
-
-
-def _windows_bytes(content: bytes) -> int:
-    """Bytes that are control characters in Latin-1 and quotation marks and dashes in the encoding of Windows."""
-    return sum(content.count(bytes([b])) for b in range(0x80, 0xA0))
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
-    """Everything as strings: "NA" may be a text, 007 an author; what a label means is decided by us.
-
-    Read by the strict reader of Python, since pandas drops the fields that a row has too many.
-    """
-    limit = csv.field_size_limit(len(text) + 1)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        header = next(reader, None)
-        if not header:
-            raise ValueError("it is empty")
-        if len(header) == 1 and (other := next((s for s in ";\t|" if s in header[0]), None)):
-            raise InputError(f"{source} has one column only, {header[0][:60]!r}: set data.separator={other!r}")
-        rows = []
-        for row in reader:
-            if len(row) == len(header):
-                rows.append(row)
-            elif row:  # an empty line is none
-                raise InputError(
-                    f"{source}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}: put quotes "
-                    f"around texts that hold {separator!r} or line breaks, or set data.separator"
-                )
-    finally:
-        csv.field_size_limit(limit)
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise InputError(f"{source} has two columns {twice[0]!r}: rename one")
-    return pd.DataFrame(rows, columns=header, dtype=object)
-
-
-def _json_lines(source: str, text: str) -> pd.DataFrame:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{source}, line {number}, is not JSON ({error}): one object a line is expected") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{source}, line {number}, holds {type(row).__name__}: one object a line is expected")
-        rows.append(row)
-    columns = dict.fromkeys(key for row in rows for key in row)
-    return pd.DataFrame({key: pd.Series([row.get(key) for row in rows], dtype=object) for key in columns})
 
 
 def _column(source: str, table: pd.DataFrame, name: str, key: str) -> pd.Series:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,28 +9,14 @@ from typing import Any
 import pytest
 
 from bigfive_udf.runs import Run
-from cluster import REPOSITORY
 from corpora import write_corpus
+from jobs_here import run_here
 
 
 @pytest.fixture(scope="session")
 def score(spark: Any) -> Callable[..., Run]:
     """Run the body of jobs/score.py with dotted settings and flags; returns what it would record, raises its errors."""
-    spec = importlib.util.spec_from_file_location("score_job", REPOSITORY / "jobs" / "score.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(settings: dict[str, Any], *flags: str) -> Run:
-        arguments = list(flags)
-        for key, value in settings.items():
-            arguments += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-        execution = Run("score")
-        module.score(module.FLAGS.parse_args(arguments), execution)
-        return execution
-
-    return run
+    return lambda settings, *flags: run_here("score", settings, *flags)
 
 
 @pytest.fixture
