@@ -8,13 +8,17 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r'^__version__ = "(.+)"$', (here / "bigfive_udf/__init__.py").read_text(), re.M)[1]
 
+iceberg = ["pyiceberg[sql-sqlite]>=0.12,<1"]
 train = ["accelerate>=1.1", "fsspec>=2024.2", "matplotlib>=3.8", "scikit-learn>=1.4", "scipy>=1.12"]
 extras = {
     "spark": ["pyspark>=3.5,<5"],
     "train": train,
     "demo": ["pyspark>=3.5,<5", *train],
     "import": ["h5py>=3.8"],
+    "iceberg": iceberg,
     "dev": [
+        *iceberg,
+        "psycopg2-binary>=2.9",
         "pytest>=8",
         "hypothesis>=6",
         "ruff>=0.8",

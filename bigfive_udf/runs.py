@@ -23,11 +23,22 @@ class Run:
     """what --result and the run record hold beside the exit code: filled while the job goes on"""
     keep_record: Callable[[str], None] | None = None
     """where the record goes beside --result, once the job knows its table"""
+    keep_log: Callable[[str], None] | None = None
+    """where the log goes, which is kept whole whenever it is flushed"""
+    lines: list[str] = field(default_factory=list)
+    """the log: a JSON object a line, with time, run_id, event and what belongs to it"""
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
-    def record(self, exit_code: int, message: str, trace: str | None) -> str:
+    def log(self, event: str, **about: Any) -> None:
+        """Add an event to the log, and keep what there is so far."""
+        line = {"time": datetime.now(timezone.utc).isoformat(), "run_id": self.run_id, "job": self.job, "event": event}
+        self.lines.append(json.dumps(line | about, default=str) + "\n")
+        if self.keep_log is not None:
+            self.keep_log("".join(self.lines))
+
+    def record(self, exit_code: int | None, message: str, trace: str | None) -> str:
         """The JSON of --result."""
         finished = datetime.now(timezone.utc)
         about = {

@@ -170,14 +170,15 @@ class Artifact:
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts; for one text pass [text]")
         placement = hardware.decide(device, precision, [hardware.look(use_gpu=device != "cpu")])
-        frame = self._scorer(placement, options or self.options()).score(list(texts)).to_frame()
+        frame = self.scorer(placement, options or self.options()).score(list(texts)).to_frame()
         for position, trait in enumerate(TRAITS, start=len(TRAITS)):
             probability = frame[probability_column(trait)]
             label = (probability.astype("float64") >= self.thresholds[trait]).astype("boolean")
             frame.insert(position, label_column(trait), label.mask(probability.isna()))
         return frame.assign(model_id=self.model_id, precision=placement.precision)
 
-    def _scorer(self, placement: Any, options: ScoringOptions) -> Scorer:
+    def scorer(self, placement: Any, options: ScoringOptions) -> Scorer:
+        """The model ready to score in this process, in a precision and on a device, loaded once."""
         from bigfive_udf.model import node_cache
         from bigfive_udf.model.scorer import Scorer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,11 +26,16 @@ class InputSettings(Section):
         None, description="partition columns of the corpus; null: those of the directories or of the table; []: none"
     )
     keep_columns: list[str] = Field([], description="further columns to keep in the table")
+    ready_file: str | None = Field(
+        None, description="only partitions that hold a file of this name are seen, such as _SUCCESS; null: all"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> InputSettings:
         if (self.path is None) == (self.table is None):
             raise ValueError("set input.path or input.table, one of the two")
+        if self.ready_file is not None and self.path is None:
+            raise ValueError(f"input.ready_file {self.ready_file!r}: only a corpus of files has such; leave it out")
         return self
 
     @property
@@ -48,9 +53,28 @@ class OutputSettings(Section):
     path: str = Field(
         description="directory of the score table; the job's own files lie in PATH.job", json_schema_extra=PATH
     )
-    format: Literal["parquet"] = Field("parquet", description="kind of table")
+    format: Literal["parquet", "iceberg"] = Field(
+        "parquet", description="kind of table: plain directories that every tool reads, or snapshots by pyiceberg"
+    )
+    table: str | None = Field(
+        None, description="name of the table in the Iceberg catalog, namespace first; null: bigfive.scores"
+    )
+    catalog: dict[str, str] = Field(
+        {}, description="properties of the Iceberg catalog, as pyiceberg takes them; {}: SQLite in PATH.job"
+    )
     target_file_mb: int = Field(128, ge=1, description="MB that a file of the table should have, about")
     compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
+
+    @model_validator(mode="after")
+    def _iceberg_only(self) -> OutputSettings:
+        if self.format != "iceberg":
+            if self.table is not None:
+                raise ValueError(f"output.table {self.table!r}: only output.format iceberg has a catalog; leave it out")
+            if self.catalog:
+                raise ValueError("output.catalog: only output.format iceberg has a catalog; leave it out")
+        elif self.table is not None and (self.table.count(".") < 1 or not all(self.table.split("."))):
+            raise ValueError(f"output.table {self.table!r}: write it as namespace.table")
+        return self
 
 
 class ModelSettings(Section):
@@ -107,6 +131,26 @@ class BatchingSettings(Section):
     )
 
 
+class PlanSettings(Section):
+    max_rescored_share: Share = Field(
+        0.2, description="share of the table's documents that a run may score again without --rescore"
+    )
+
+
+class CommitSettings(Section):
+    partitions: int = Field(100, ge=1, description="most partitions of a step, which are committed together")
+    minutes: float = Field(10.0, gt=0, description="minutes that a step should take, about: what a kill costs")
+
+
+class RetentionSettings(Section):
+    trash_days: float = Field(2.0, ge=0, description="days that replaced rows stay in PATH.job/trash; 0: none")
+    snapshot_days: float = Field(7.0, ge=0, description="days that a reader may hold on to a snapshot of Iceberg")
+    record_days: float = Field(400.0, ge=1, description="days that run records and logs are kept")
+
+
+Policy = Literal["refuse", "rescore", "only_new"]
+
+
 class ScoreSettings(Section):
     """Settings of the score job."""
 
@@ -116,9 +160,29 @@ class ScoreSettings(Section):
     labels: LabelSettings = LabelSettings()
     text: TextSettings = TextSettings()
     batching: BatchingSettings = BatchingSettings()
+    on_model_change: Policy = Field(
+        "refuse", description="the table was scored with another model: refuse, rescore all, or score only_new ones"
+    )
+    on_schema_change: Policy = Field(
+        "refuse", description="the table carries other columns: refuse, rescore all, or score only_new partitions"
+    )
+    plan: PlanSettings = PlanSettings()
+    commit_every: CommitSettings = CommitSettings()
+    retention: RetentionSettings = RetentionSettings()
     max_failed_share: Share = Field(
         0.01, description="share of a partition's rows that may fail; with more, the partition is not published"
     )
+
+    def that_change_scores(self, max_length: int) -> dict[str, Any]:
+        """Settings by which a text gets other scores, or another text a row; `max_length` is the one that applies."""
+        return {
+            "input.text_column": self.input.text_column,
+            "input.where": self.input.where,
+            "model.precision": self.model.precision,
+            "text.max_length": max_length,
+            "text.window_overlap": self.text.window_overlap,
+            "text.max_windows": self.text.windows_limit,
+        }
 
     @model_validator(mode="after")
     def _no_collisions(self) -> ScoreSettings:

@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import OutputSettings, ScoreSettings
-from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.storage import quoted
-from bigfive_udf.spark.udf import SparkModel, with_scores
-from bigfive_udf.tables.partitions import Values, partition_name
-from bigfive_udf.traits import FAILED, RUN_FIELDS, SCORE_FIELDS, STATUSES
+from bigfive_udf.spark.udf import SparkModel, label_columns, with_scores
+from bigfive_udf.tables.partitions import GROUP, Values
+from bigfive_udf.traits import FAILED, LABEL_FIELDS, PREDICTION_FIELDS, RUN_FIELDS, STATUSES
 
 # Rows of a task: enough to sort by length and to pay for its start, few enough that a lost one costs little, that
 # progress is seen, and that no core is left with the last large task.
 _TASK_ROWS = 1024
 _LEAST_TASK_ROWS = 64
 _TEXT = "__bigfive_text"
+_KEY = "__bigfive_key_"
 
 
-def score_table(
-    corpus: Corpus,
+def scores_of(
+    rows: DataFrame,
     model: SparkModel,
     settings: ScoreSettings,
     thresholds: Mapping[str, float | None],
-    rows: int,
+    keys: Sequence[str],
+    documents: int,
     run: Run,
 ) -> DataFrame:
-    """The rows of the score table, columns in its order, the partition columns last."""
+    """The rows of the score table, columns in its order, `keys`, the columns that tell the partition, last."""
     # The text is no column of the table, so its name may be anything, that of a score column too.
-    columns = [F.col(quoted(c)) for c in (*settings.input.carried_columns, *corpus.layout.columns)]
-    frame = corpus.frame.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
-    spread = frame.repartition(task_count(rows, frame.sparkSession.sparkContext.defaultParallelism))
+    columns = [F.col(quoted(c)) for c in (*settings.input.carried_columns, *keys)]
+    frame = rows.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
+    spread = frame.repartition(task_count(documents, frame.sparkSession.sparkContext.defaultParallelism))
     scored = with_scores(spread, model, _TEXT, thresholds)
+    order = (*settings.input.carried_columns, *(f.name for f in PREDICTION_FIELDS))
+    return scored.select(*[F.col(quoted(c)) for c in order], *run_columns(run), *[F.col(quoted(c)) for c in keys])
+
+
+def relabelled(
+    rows: DataFrame,
+    artifact: Artifact,
+    thresholds: Mapping[str, float | None],
+    carried: Sequence[str],
+    keys: Sequence[str],
+    run: Run,
+) -> DataFrame:
+    """Rows of the table with their labels computed again from the stored probabilities."""
+    labels = dict(zip((f.name for f in LABEL_FIELDS), label_columns(artifact, thresholds), strict=True))
+    order = (*carried, *(f.name for f in PREDICTION_FIELDS))
+    columns = [labels[c] if c in labels else F.col(quoted(c)) for c in order]
+    return rows.select(*columns, *run_columns(run), *[F.col(quoted(c)) for c in keys])
+
+
+def run_columns(run: Run) -> list[Column]:
+    """The columns of `RUN_FIELDS`."""
     microseconds = int(run.started.timestamp() * 1_000_000)
     constants = {"run_id": F.lit(run.run_id), "scored_at": F.timestamp_micros(F.lit(microseconds))}
-    for f in RUN_FIELDS:
-        scored = scored.withColumn(f.name, constants[f.name].alias(f.name, metadata={"comment": f.comment}))
-    order = (*settings.input.carried_columns, *(f.name for f in SCORE_FIELDS), *corpus.layout.columns)
-    return scored.select(*[F.col(quoted(c)) for c in order])
+    return [constants[f.name].alias(f.name, metadata={"comment": f.comment}) for f in RUN_FIELDS]
 
 
 def task_count(rows: int, cores: int) -> int:
@@ -54,19 +74,35 @@ def task_count(rows: int, cores: int) -> int:
     return cores * math.ceil(rows / (cores * _TASK_ROWS))
 
 
-def write_staged(scores: DataFrame, columns: tuple[str, ...], path: str, output: OutputSettings) -> None:
-    """Write the scores below `path`, few files per partition and none much larger than the target."""
+def staged_keys(keys: Sequence[str], kept_in_files: bool) -> tuple[str, ...]:
+    """The columns that make the directories in staging; copies where the files must hold the columns themselves."""
+    return tuple(f"{_KEY}{c}" for c in keys) if kept_in_files and tuple(keys) != (GROUP,) else tuple(keys)
+
+
+def write_staged(
+    scores: DataFrame, keys: tuple[str, ...], path: str, output: OutputSettings, kept_in_files: bool
+) -> None:
+    """Write the scores below `path`, a directory for each partition, the name of whose columns `staged_keys` gives.
+
+    Few files per partition, and none much larger than the target; a group of files becomes one file.
+    """
     spark = scores.sparkSession
-    spark.conf.set("spark.sql.adaptive.advisoryPartitionSizeInBytes", str(output.target_file_mb << 20))
-    # Rebalanced after scoring: all cores score to the end, whatever the partitions' sizes, and the files come out even.
-    # In SQL, because DataFrame.hint takes column names in Spark 4 only.
-    by = ", ".join(quoted(c).replace("{", "{{").replace("}", "}}") for c in columns)
-    hint = f"REBALANCE({by})" if columns else "REBALANCE"
-    whole = spark.sql(f"SELECT /*+ {hint} */ * FROM {{scores}}", scores=scores)
-    whole.write.partitionBy(*columns).option("compression", output.compression).mode("error").parquet(path)
+    by = staged_keys(keys, kept_in_files)
+    for key, column in zip(by, keys, strict=True):
+        if key != column:
+            scores = scores.withColumn(key, F.col(quoted(column)))
+    if keys == (GROUP,):
+        whole = scores.repartition(F.col(GROUP))
+    else:
+        spark.conf.set("spark.sql.adaptive.advisoryPartitionSizeInBytes", str(output.target_file_mb << 20))
+        # Rebalanced after scoring: all cores score to the end, whatever the partitions' sizes, and files come out even.
+        # In SQL, because DataFrame.hint takes column names in Spark 4 only.
+        names = ", ".join(quoted(c).replace("{", "{{").replace("}", "}}") for c in by)
+        whole = spark.sql(f"SELECT /*+ REBALANCE({names}) */ * FROM {{scores}}", scores=scores)
+    whole.write.partitionBy(*by).option("compression", output.compression).mode("error").parquet(path)
 
 
-def staged_counts(spark: SparkSession, path: str, columns: tuple[str, ...]) -> dict[Values, dict[str, int]]:
+def staged_counts(spark: SparkSession, path: str, keys: tuple[str, ...]) -> dict[Values, dict[str, int]]:
     """What lies in staging, counted from the files: per partition the rows by status, tokens, windows, cut texts."""
     try:
         frame = spark.read.parquet(path)
@@ -77,30 +113,19 @@ def staged_counts(spark: SparkSession, path: str, columns: tuple[str, ...]) -> d
     sums: list[Any] = [F.count_if(F.col("status") == status).alias(status) for status in STATUSES]
     sums += [F.count("*").alias("documents"), F.count_if("truncated").alias("truncated")]
     sums += [F.coalesce(F.sum(c), F.lit(0)).alias(c) for c in ("n_tokens", "n_windows")]
-    grouped = frame.groupBy(*[F.col(quoted(c)).cast("string").alias(c) for c in columns]).agg(*sums)
+    grouped = frame.groupBy(*[F.col(quoted(c)).cast("string").alias(c) for c in keys]).agg(*sums)
     names = [*STATUSES, "documents", "truncated", "n_tokens", "n_windows"]
-    return {tuple(row[: len(columns)]): {n: int(row[n]) for n in names} for row in grouped.collect()}
+    return {tuple(row[: len(keys)]): {n: int(row[n]) for n in names} for row in grouped.collect()}
 
 
-def failed_partitions(
-    columns: tuple[str, ...],
-    rows: Mapping[Values, int],
-    counts: Mapping[Values, Mapping[str, int]],
-    max_failed_share: float,
-) -> dict[Values, str]:
-    """Partitions that must not be published, and why: rows lost or added, or too many that could not be scored."""
-    failed = {}
-    for values in {**rows, **counts}:
-        name = partition_name(columns, values) or "the corpus"
-        rows_in, found = rows.get(values, 0), counts.get(values, {})
-        rows_out, rows_failed = found.get("documents", 0), found.get(FAILED, 0)
-        if rows_in != rows_out:
-            failed[values] = (
-                f"{name}: {rows_in:,} rows in, {rows_out:,} out (did the input change meanwhile? run it again)"
-            )
-        elif rows_failed > max_failed_share * rows_out:
-            failed[values] = (
-                f"{name}: {rows_failed:,} of {rows_out:,} rows could not be scored, more than "
-                f"max_failed_share {max_failed_share:g} allows"
-            )
-    return failed
+def why_not(name: str, rows_in: int, counts: Mapping[str, int], max_failed_share: float) -> str | None:
+    """Why a partition must not be published: rows lost or added, or too many that could not be scored."""
+    rows_out, rows_failed = counts.get("documents", 0), counts.get(FAILED, 0)
+    if rows_in != rows_out:
+        return f"{name}: {rows_in:,} rows in, {rows_out:,} out (did the input change meanwhile? run it again)"
+    if rows_failed > max_failed_share * rows_out:
+        return (
+            f"{name}: {rows_failed:,} of {rows_out:,} rows could not be scored, more than "
+            f"max_failed_share {max_failed_share:g} allows"
+        )
+    return None

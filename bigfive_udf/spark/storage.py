@@ -7,7 +7,8 @@ import os
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.tables.filesystem import FileSystem, HadoopFileSystem, LocalFileSystem, local_path
+from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, local_path
+from bigfive_udf.tables.hadoop import HadoopFileSystem
 
 
 def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:

@@ -2,39 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.spark.estimate import Rates
+from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.progress import duration
+from bigfive_udf.spark.steps import Outcome
 from bigfive_udf.spark.tally import Tally
-from bigfive_udf.tables.partitions import Layout, Values, partition_name
+from bigfive_udf.tables.ledger import Entry
+from bigfive_udf.tables.partitions import Partition
 from bigfive_udf.traits import STATUSES, TRAITS
 
 _SHOWN_PARTITIONS = 12
 
 
-def plan_lines(layout: Layout, rows: Mapping[Values, int], source: str, output: str) -> list[str]:
-    """What will be scored, a line per partition up to a dozen."""
-    size = sum(p.size for p in layout.partitions)
-    known_size = f", {_size(size)}" if size else ""
-    lines = [f"plan: {source} -> {output}", f"  {_count(layout)}, {sum(rows.values()):,} documents{known_size}"]
-    if layout.columns:
-        for p in layout.partitions[:_SHOWN_PARTITIONS]:
-            size_column = f"  {_size(p.size):>9}" if p.files else ""
-            lines.append(
-                f"  {partition_name(layout.columns, p.values):<28} {rows[p.values]:>12,} documents{size_column}"
-            )
-        if len(layout.partitions) > _SHOWN_PARTITIONS:
-            lines.append(f"  ... and {len(layout.partitions) - _SHOWN_PARTITIONS:,} more")
+def plan_lines(planned: Planned, output: str) -> list[str]:
+    """What will be done, a line per partition up to a dozen, and what is left as it is."""
+    plan, layout = planned.plan, planned.corpus.layout
+    lines = [f"plan: {planned.corpus.source} -> {output}"]
+    if plan.score:
+        partitions = [task.partition for task in plan.score]
+        size = sum(p.size for p in partitions)
+        known_size = f", {_size(size)}" if size else ""
+        what = f"{_parts(len(partitions), layout.columns)} to score, {planned.documents:,} documents{known_size}"
+        lines.append(f"  {what} ({', '.join(f'{n:,} {why}' for why, n in plan.reasons().items())})")
+        for task in plan.score[:_SHOWN_PARTITIONS]:
+            lines.append(f"  {task.name:<28} {_rows(planned, task.partition):>22}  {task.why}")
+        if len(plan.score) > _SHOWN_PARTITIONS:
+            lines.append(f"  ... and {len(plan.score) - _SHOWN_PARTITIONS:,} more")
+    if plan.relabel:
+        documents = sum(task.entry.documents for task in plan.relabel if task.entry)
+        lines.append(
+            f"  labels of {_parts(len(plan.relabel), layout.columns)} ({documents:,} documents) to compute again from "
+            "the stored probabilities, for the thresholds have changed; the model is not loaded for that"
+        )
+    if plan.remove:
+        lines.append(f"  {len(plan.remove):,} to remove: {_some(e.partition for e in plan.remove)}")
+    if plan.up_to_date:
+        lines.append(f"  {_parts(len(plan.up_to_date), layout.columns)} up to date")
+    for why in sorted(set(plan.kept.values())):
+        lines.append(f"  {sum(w == why for w in plan.kept.values()):,} keep their scores: {why}")
+    if plan.gone:
+        lines.append(
+            f"  {len(plan.gone):,} in the table and gone from the input: {_some(plan.gone)} (--prune removes them)"
+        )
+    if planned.corpus.waiting:
+        lines.append(f"  {len(planned.corpus.waiting):,} not ready: {_some(sorted(planned.corpus.waiting))}")
+    if plan.later:
+        lines.append(f"  {plan.later:,} left for later by --limit")
     return lines
 
 
-def plan_of(layout: Layout, rows: Mapping[Values, int]) -> list[dict[str, Any]]:
+def plan_of(planned: Planned) -> dict[str, Any]:
     """The plan for the run record."""
+    plan = planned.plan
+    return {
+        "score": [
+            {
+                "partition": task.name,
+                "why": task.why,
+                "documents": planned.rows.get(task.partition.values),
+                "bytes": task.partition.size,
+            }
+            for task in plan.score
+        ],
+        "relabel": [task.name for task in plan.relabel],
+        "remove": [e.partition for e in plan.remove],
+        "up_to_date": len(plan.up_to_date),
+        "kept": dict(plan.kept),
+        "gone": list(plan.gone),
+        "not_ready": sorted(planned.corpus.waiting),
+        "later": plan.later,
+    }
+
+
+def estimate_lines(planned: Planned, rates: Rates | None) -> list[str]:
+    """What the plan would cost."""
+    if rates is None:
+        return ["  estimate: nothing to score"]
+    tokens, seconds = planned.documents * rates.tokens_per_document, planned.documents / rates.documents_per_second
     return [
-        {"partition": partition_name(layout.columns, p.values) or "all", "documents": rows[p.values], "bytes": p.size}
-        for p in layout.partitions
+        f"  estimate: about {tokens:,.0f} tokens, {duration(seconds)} ({seconds / 3600:.2f} hours) at "
+        f"{rates.documents_per_second:,.0f} documents/s, by {rates.source}"
     ]
 
 
@@ -49,26 +100,39 @@ def model_lines(artifact: Artifact) -> list[str]:
     return lines
 
 
-def summary_of(
-    columns: Sequence[str],
-    rows: Mapping[Values, int],
-    counts: Mapping[Values, Mapping[str, int]],
-    tally: Tally,
-    seconds: float,
-) -> dict[str, Any]:
-    """The numbers of a run. `rows` is what went in, `counts` what was found in the written files."""
-    total = {name: sum(c[name] for c in counts.values()) for name in next(iter(counts.values()), {})}
+def summary_of(outcome: Outcome) -> dict[str, Any]:
+    """The numbers of a run, by what was found in the written files; what the workers did, by their own count."""
+    entries = list(outcome.committed.values())
+    documents = sum(e.documents for e in entries)
+    seconds = sum(s["seconds"] for s in outcome.steps if s["what"] == "scored")
+    found = {
+        "documents_in": outcome.documents_in,
+        "documents_out": documents,
+        "documents_by_status": {s: sum(getattr(e, s) for e in entries) for s in STATUSES},
+        "truncated": sum(e.truncated for e in entries),
+        "tokens": sum(e.n_tokens for e in entries),
+        "windows": sum(e.n_windows for e in entries),
+        "scoring_seconds": round(seconds, 3),
+        "documents_per_second": round(documents / seconds, 2) if seconds else 0.0,
+        "partitions": {name: _partition(e) for name, e in {**outcome.committed, **outcome.relabelled}.items()},
+        "removed_partitions": outcome.removed,
+        "relabelled_partitions": list(outcome.relabelled),
+        "failed_partitions": outcome.failed,
+        "steps": outcome.steps,
+    }
+    return found | (_effort(outcome.tally) if outcome.tally is not None else {})
+
+
+def _partition(entry: Entry) -> dict[str, Any]:
+    names = ("documents", *STATUSES, "truncated", "n_tokens", "n_windows", "seconds", "commit")
+    rate = round(entry.documents / entry.seconds, 2) if entry.seconds else 0.0
+    return {name: getattr(entry, name) for name in names} | {"documents_per_second": rate}
+
+
+def _effort(tally: Tally) -> dict[str, Any]:
     effort = tally.effort
     return {
-        "documents_in": sum(rows.values()),
-        "documents_out": total.get("documents", 0),
-        "documents_by_status": {s: total.get(s, 0) for s in STATUSES},
-        "truncated": total.get("truncated", 0),
-        "tokens": total.get("n_tokens", 0),
-        "windows": total.get("n_windows", 0),
         "padding_share": round(1 - effort.tokens / effort.padded_tokens, 4) if effort.padded_tokens else 0.0,
-        "scoring_seconds": round(seconds, 3),
-        "documents_per_second": round(total.get("documents", 0) / seconds, 2) if seconds else 0.0,
         "worker_seconds": {
             "tokenize": round(effort.tokenize_seconds, 3),
             "model": round(effort.model_seconds, 3),
@@ -79,32 +143,47 @@ def summary_of(
         "model_loads": sum(tally.loads.values()),
         "documents_evaluated": tally.documents,
         "threads_per_worker": tally.threads,
-        "partitions": {
-            partition_name(columns, v) or "all": dict(c) for v, c in sorted(counts.items(), key=lambda i: str(i[0]))
-        },
     }
 
 
 def summary_lines(summary: Mapping[str, Any], output: str) -> list[str]:
-    by_status = ", ".join(f"{n:,} {s}" for s, n in summary["documents_by_status"].items() if n or s == "scored")
-    spent = summary["worker_seconds"]
-    return [
-        f"done: {summary['documents_in']:,} documents in, {summary['documents_out']:,} out: {by_status}",
-        f"  {summary['tokens']:,} tokens in {summary['windows']:,} windows, {summary['truncated']:,} texts cut, "
-        f"padding {100 * summary['padding_share']:.1f} %",
-        f"  {summary['documents_per_second']:,.0f} documents/s over {duration(summary['scoring_seconds'])} "
-        f"with model {summary['model_id']} in {summary['precision']} on {summary['device']}",
-        f"  {summary['workers']} Python workers spent {spent['tokenize']:.1f} s in the tokenizer, "
-        f"{spent['model']:.1f} s in the model, {spent['load']:.1f} s loading it",
-        f"  table: {output}",
-    ]
+    lines = []
+    if summary["documents_in"] or "workers" in summary:
+        by_status = ", ".join(f"{n:,} {s}" for s, n in summary["documents_by_status"].items() if n or s == "scored")
+        lines += [
+            f"done: {summary['documents_in']:,} documents in, {summary['documents_out']:,} out: {by_status}",
+            f"  {summary['tokens']:,} tokens in {summary['windows']:,} windows, {summary['truncated']:,} texts cut, "
+            f"padding {100 * summary.get('padding_share', 0):.1f} %",
+        ]
+    if "workers" in summary:
+        spent = summary["worker_seconds"]
+        lines += [
+            f"  {summary['documents_per_second']:,.0f} documents/s over {duration(summary['scoring_seconds'])} "
+            f"with model {summary['model_id']} in {summary['precision']} on {summary['device']}",
+            f"  {summary['workers']} Python workers spent {spent['tokenize']:.1f} s in the tokenizer, "
+            f"{spent['model']:.1f} s in the model, {spent['load']:.1f} s loading it",
+        ]
+    if relabelled := summary["relabelled_partitions"]:
+        lines.append(f"labels computed again from the stored probabilities: {_some(relabelled)}")
+    if removed := summary["removed_partitions"]:
+        lines.append(f"removed: {_some(removed)}")
+    return [*lines, f"  table: {output}"]
 
 
-def _count(layout: Layout) -> str:
-    n = len(layout.partitions)
-    if not layout.columns:
-        return "no partition columns"
-    return f"{n:,} partition{'' if n == 1 else 's'} by {', '.join(layout.columns)}"
+def _rows(planned: Planned, partition: Partition) -> str:
+    rows = planned.rows.get(partition.values)
+    return "can't be read" if rows is None else f"{rows:,} documents"
+
+
+def _parts(n: int, columns: Sequence[str]) -> str:
+    if not columns:
+        return f"{n:,} group{'' if n == 1 else 's'} of files"
+    return f"{n:,} partition{'' if n == 1 else 's'} by {', '.join(columns)}"
+
+
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
 
 
 def _size(n_bytes: int) -> str:

@@ -129,16 +129,21 @@ def with_scores(
             _described(F.col(f"{_STRUCT}.{f.name}"), _with_evidence(f, model.artifact, trait))
             for trait, f in zip(TRAITS, PROBABILITY_FIELDS, strict=True)
         ],
-        *[
-            _described(
-                label(F.col(f"{_STRUCT}.{probability_column(trait)}"), thresholds[trait]),
-                _with_evidence(f, model.artifact, trait),
-            )
-            for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
-        ],
+        *label_columns(model.artifact, thresholds, f"{_STRUCT}."),
         *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in TEXT_FIELDS],
         *[_described(F.lit(constants[f.name]), f) for f in MODEL_FIELDS],
     )
+
+
+def label_columns(artifact: Artifact, thresholds: Mapping[str, float | None], prefix: str = "") -> list[Column]:
+    """The label of every trait, computed from the probability columns, whose names `prefix` stands before."""
+    return [
+        _described(
+            label(F.col(f"{prefix}{probability_column(trait)}"), thresholds[trait]),
+            _with_evidence(f, artifact, trait),
+        )
+        for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
+    ]
 
 
 def label(probability: Column, threshold: float | None) -> Column:

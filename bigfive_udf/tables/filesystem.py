@@ -1,19 +1,20 @@
-"""The one seam to storage: what the job does with files outside Spark, on the local disk or any Hadoop file system."""
+"""The one seam to storage: what the job does with files outside Spark. Here the local disk, in hadoop.py others."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import glob
 import os
 import re
-import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -22,11 +23,12 @@ _GLOB_CHARACTERS = frozenset("*?[{")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file: its path, size in bytes, and modification time in seconds."""
+    """A file: its path, size in bytes, modification time in seconds, and its content's tag where the store has one."""
 
     path: str
     size: int
     modified: float
+    etag: str = ""
 
 
 class FileSystem(Protocol):
@@ -40,6 +42,9 @@ class FileSystem(Protocol):
 
     def exists(self, path: str) -> bool: ...
 
+    def names(self, directory: str) -> list[str]:
+        """The names in a directory, in order; none where it is not there."""
+
     def make_directory(self, path: str) -> None: ...
 
     def read(self, path: str) -> str:
@@ -51,8 +56,18 @@ class FileSystem(Protocol):
     def swap_in(self, new: str, target: str) -> None:
         """Put directory `new` in the place of `target`; what was there, if anything, lies at `new` afterwards."""
 
+    def move(self, source: str, target: str) -> None:
+        """Rename a file or directory, below a directory that is made where it is missing; a file replaces a file."""
+
     def delete(self, path: str) -> None:
         """Remove a file or a tree; nothing there is fine."""
+
+    def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
+        """Take the lock file at `path` and write who holds it; None where somebody else does.
+
+        A holder that dies, however suddenly, holds it no more. What the block is given tells whether the lock is still
+        ours, as it is asked before every commit.
+        """
 
 
 class LocalFileSystem:
@@ -81,6 +96,12 @@ class LocalFileSystem:
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
+
+    def names(self, directory: str) -> list[str]:
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
 
     def make_directory(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
@@ -115,12 +136,37 @@ class LocalFileSystem:
                 raise
             os.rename(old, new)
 
+    def move(self, source: str, target: str) -> None:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(source, target)
+
     def delete(self, path: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        # Written in place: a lock is that of the file's inode, so the file must stay.
+        os.ftruncate(file, 0)
+        os.pwrite(file, content.encode(), 0)
+        return _held(file)
+
+
+@contextlib.contextmanager
+def _held(file: int) -> Iterator[Callable[[], bool]]:
+    try:
+        yield lambda: True  # the kernel takes it from nobody
+    finally:
+        os.close(file)
 
 
 def alternatives(pattern: str) -> list[str]:
@@ -144,121 +190,6 @@ def _exchange(a: str, b: str) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), b)
-
-
-class HadoopFileSystem:
-    """hdfs, s3a, gs, abfss and whatever else the cluster's Hadoop knows, over the driver's JVM.
-
-    `jvm` is the session's py4j view, `configuration` its Hadoop configuration.
-    """
-
-    def __init__(self, jvm: Any, configuration: Any) -> None:
-        self._jvm = jvm
-        self._configuration = configuration
-
-    def _at(self, path: str) -> tuple[Any, Any]:
-        location = self._jvm.org.apache.hadoop.fs.Path(path)
-        return location.getFileSystem(self._configuration), location
-
-    def expand(self, path: str) -> list[str]:
-        with _as_os_error(path):
-            fs, location = self._at(path)
-            if fs.exists(location):
-                return [location.toString()]
-            return sorted(s.getPath().toString() for s in fs.globStatus(location) or [])
-
-    def files(self, root: str) -> Iterator[FileInfo]:
-        with _as_os_error(root):
-            fs, location = self._at(root)
-            entries = fs.listFiles(location, True)
-            while entries.hasNext():
-                s = entries.next()
-                yield FileInfo(s.getPath().toString(), s.getLen(), s.getModificationTime() / 1000)
-
-    def exists(self, path: str) -> bool:
-        with _as_os_error(path):
-            fs, location = self._at(path)
-            return bool(fs.exists(location))
-
-    def make_directory(self, path: str) -> None:
-        with _as_os_error(path):
-            fs, location = self._at(path)
-            if not fs.mkdirs(location):
-                raise OSError(errno.EIO, "the directory was not made", path)
-
-    def read(self, path: str) -> str:
-        with _as_os_error(path):
-            fs, location = self._at(path)
-            stream = fs.open(location)
-            try:
-                return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream)).decode()
-            finally:
-                stream.close()
-
-    def put(self, path: str, content: str) -> None:
-        data = bytearray(content.encode())
-        with _as_os_error(path):
-            fs, location = self._at(path)
-            _, aside = self._at(f"{path}.{secrets.token_hex(4)}.tmp")
-            try:
-                stream = fs.create(aside, True)
-                try:
-                    stream.write(data)
-                finally:
-                    stream.close()
-                hadoop = self._jvm.org.apache.hadoop.fs
-                overwrite = self._jvm.java.lang.reflect.Array.newInstance(
-                    self._jvm.java.lang.Class.forName("org.apache.hadoop.fs.Options$Rename"), 1
-                )
-                overwrite[0] = getattr(hadoop, "Options$Rename").OVERWRITE
-                hadoop.FileContext.getFileContext(location.toUri(), self._configuration).rename(
-                    aside, location, overwrite
-                )
-            finally:
-                fs.delete(aside, False)
-
-    def swap_in(self, new: str, target: str) -> None:
-        with _as_os_error(target):
-            fs, there = self._at(target)
-            _, here = self._at(new)
-            _, old = self._at(new + ".old")
-            if not fs.exists(there):
-                fs.mkdirs(there.getParent())
-                _rename(fs, here, there)
-                return
-            _rename(fs, there, old)
-            try:
-                _rename(fs, here, there)
-            except BaseException:  # Ctrl-C too
-                _rename(fs, old, there)
-                raise
-            _rename(fs, old, here)
-
-    def delete(self, path: str) -> None:
-        with _as_os_error(path):
-            fs, location = self._at(path)
-            fs.delete(location, True)
-
-
-def _rename(fs: Any, source: Any, destination: Any) -> None:
-    if not fs.rename(source, destination):
-        raise OSError(errno.EIO, f"{source.toString()} could not be renamed", destination.toString())
-
-
-@contextlib.contextmanager
-def _as_os_error(path: str) -> Iterator[None]:
-    """Java's exceptions, by their class's last name, as an OSError on `path`."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        java = getattr(error, "java_exception", None)
-        if java is None:
-            raise
-        kind, message = java.getClass().getSimpleName(), java.getMessage() or ""
-        code = {"FileNotFoundException": errno.ENOENT, "AccessControlException": errno.EACCES}.get(kind, errno.EIO)
-        raise OSError(code, f"{kind}: {message.splitlines()[0] if message else ''}", path) from None
 
 
 def local_path(uri: str) -> str | None:

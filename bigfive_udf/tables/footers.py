@@ -1,4 +1,4 @@
-"""Every Parquet file's footer, read before anything is scored.
+"""Every Parquet file's footer, read before its partition is scored.
 
 Spark takes the schema from one file and reads a column that another file lacks as null: a renamed text column would
 be scored as a partition of empty texts. So the columns are checked file by file.
@@ -7,8 +7,9 @@ be scored as a partition of empty texts. So the columns are checked file by file
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,14 +20,23 @@ Columns = dict[str, str]
 """Top-level column -> its type, as the file stores it."""
 
 
-def local_columns(path: str) -> Columns:
-    """The columns of a Parquet file on a local disk.
+@dataclass(frozen=True)
+class Footer:
+    """What a file says of itself: its columns, and its rows where it tells."""
+
+    columns: Columns
+    rows: int | None = None
+
+
+def local_footer(path: str) -> Footer:
+    """The footer of a Parquet file on a local disk.
 
     Raises:
         InputError: the file is no whole Parquet file, or can't be read.
     """
     try:
-        schema = pq.read_metadata(path).schema
+        about = pq.read_metadata(path)
+        schema = about.schema
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path} can't be read as Parquet ({_first_line(error)}): restore it or move it away"
@@ -41,7 +51,7 @@ def local_columns(path: str) -> Columns:
         name, inner = names[0], column.path[len(names[0]) + 1 :]
         stored = f"{inner} {_stored(column)}".lstrip()
         columns[name] = f"{columns[name]}, {stored}" if name in columns else stored
-    return columns
+    return Footer(columns, about.num_rows)
 
 
 def _stored(column: pq.ColumnSchema) -> str:
@@ -60,30 +70,44 @@ def _stored(column: pq.ColumnSchema) -> str:
     return str(kind).upper()
 
 
-def check_columns(files: Iterable[str], needed: Sequence[str], read: Callable[[str], Columns] = local_columns) -> None:
-    """Make sure that every file has the needed columns, of one type.
+def read_footers(files: Sequence[str], read: Callable[[str], Footer] = local_footer) -> dict[str, Footer | InputError]:
+    """The footers of files, and the error where one can't be read."""
+
+    def one(path: str) -> Footer | InputError:
+        try:
+            return read(path)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(zip(files, pool.map(one, files), strict=True))
+
+
+def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[str]) -> Columns:
+    """The needed columns and their types, which every file must have alike.
 
     Raises:
-        InputError: a file lacks one, has it in another type than the first file, or can't be read.
+        InputError: a file lacks one, has it in another type than the first file, or could not be read.
     """
     first: tuple[str, Columns] | None = None
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        paths = list(files)
-        for path, columns in zip(paths, pool.map(read, paths), strict=True):
-            missing = [c for c in needed if c not in columns]
-            if missing:
-                others = ", ".join(columns)
+    for path, footer in footers.items():
+        if isinstance(footer, InputError):
+            raise footer
+        missing = [c for c in needed if c not in footer.columns]
+        if missing:
+            others = ", ".join(footer.columns)
+            raise InputError(
+                f"{path} has no column {missing[0]}, its columns are {others}: correct the settings or the file"
+            )
+        if first is None:
+            first = path, footer.columns
+        for name in needed:
+            if footer.columns[name] != first[1][name]:
                 raise InputError(
-                    f"{path} has no column {missing[0]}, its columns are {others}: correct the settings or the file"
+                    f"{path} has column {name} as {footer.columns[name]}, {first[0]} as {first[1][name]}: "
+                    "write both in one type"
                 )
-            if first is None:
-                first = path, columns
-            for name in needed:
-                if columns[name] != first[1][name]:
-                    raise InputError(
-                        f"{path} has column {name} as {columns[name]}, {first[0]} as {first[1][name]}: "
-                        "write both in one type"
-                    )
+    return {name: first[1][name] for name in needed} if first else {}
 
 
 def _first_line(error: BaseException) -> str:

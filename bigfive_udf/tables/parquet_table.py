@@ -1,138 +1,144 @@
-"""A score table as plain Parquet directories: staged beside the table, swapped in partition by partition.
+"""A score table as plain Parquet directories that every tool reads, replaced partition by partition.
 
-<output>/dt=2026-11-22/part-….parquet, _SUCCESS      the table, and nothing else
-<output>.job/table.json                              whose table this is and how it is partitioned
-<output>.job/staging/<run_id>/                       what a run writes before it is checked and published
-<output>.job/runs/<run_id>.json                      one record per run
+<output>/dt=2026-11-22/part-….parquet, _SUCCESS     a partition is a directory, which is exchanged as a whole
+<output>/group-000001.parquet, _SUCCESS             without partition columns, a group is one file, replaced by rename
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from datetime import datetime
 
-from bigfive_udf.errors import OutputError, RefusedError, SettingsError
-from bigfive_udf.tables.filesystem import FileSystem, alternatives, local_path
-from bigfive_udf.tables.partitions import Values, is_hidden, partition_name
+from bigfive_udf.errors import OutputError
+from bigfive_udf.tables.commit import Commit
+from bigfive_udf.tables.failures import as_output_error
+from bigfive_udf.tables.filesystem import FileInfo, FileSystem
+from bigfive_udf.tables.ledger import COMMITTED, Entry
+from bigfive_udf.tables.partitions import GROUP, is_hidden, relative_path
+from bigfive_udf.tables.score_table import time_of
 
-FORMAT_VERSION = 1
 SUCCESS = "_SUCCESS"
 
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """The table at `path`, on the file system `fs`."""
+    """The table at `path`, on the file system `fs`, divided by `columns`."""
 
     fs: FileSystem
     path: str
+    columns: tuple[str, ...]
+    kind = "parquet"
+    keeps_keys_in_files = False
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it has no partition columns, and groups of files instead."""
+        return not self.columns
 
     @property
     def job_path(self) -> str:
-        """Where the job keeps everything that is not the table."""
         return self.path.rstrip("/") + ".job"
 
-    def prepare(self, partition_columns: Sequence[str], corpus: str) -> None:
-        """Make sure that the table can be written and is ours, before anything is scored.
+    def staging(self, commit: str) -> str:
+        return f"{self.job_path}/staging/{commit}"
 
-        Raises:
-            OutputError: it can't be written, or holds files that this job has not written.
-            SettingsError: the corpus lies in it, or it in the corpus.
-            RefusedError: it has other partition columns.
-        """
-        inner = self.path.rstrip("/") + "/"
-        if _overlap(self.path, corpus):
-            raise SettingsError(
-                f"output.path {self.path} and input.path {corpus} lie in one another: choose another output.path"
-            )
-        with _as_output_error(self.path):
-            about = f"{self.job_path}/table.json"
-            if not self.fs.exists(about):
-                there = self.fs.files(self.path) if self.fs.exists(self.path) else []
-                if any(not is_hidden(f.path.removeprefix(inner)) for f in there):
-                    raise OutputError(
-                        f"output.path {self.path} holds files that this job has not written: "
-                        "choose an empty or a new directory"
-                    )
-                content = {
-                    "format_version": FORMAT_VERSION,
-                    "format": "parquet",
-                    "partition_columns": list(partition_columns),
-                }
-                self.fs.put(about, json.dumps(content, indent=2) + "\n")
-            elif (columns := self._columns(about)) != list(partition_columns):
-                raise RefusedError(
-                    f"output.path {self.path} is partitioned by {', '.join(columns) or 'nothing'}, the corpus by "
-                    f"{', '.join(partition_columns) or 'nothing'}: rows would stand twice; choose another output.path"
-                )
-            self.fs.make_directory(self.path)
+    def abandon(self, commit: str) -> None:
+        with as_output_error(self.job_path):
+            self.fs.delete(self.staging(commit))
 
-    def _columns(self, about: str) -> list[str]:
-        try:
-            content = json.loads(self.fs.read(about))
-            version, columns = content["format_version"], list(content["partition_columns"])
-        except (ValueError, KeyError, TypeError):
-            raise OutputError(f"{about} is damaged: restore it, or choose another output.path") from None
-        if version != FORMAT_VERSION:
-            raise OutputError(
-                f"{about} has format_version {version}, this program writes {FORMAT_VERSION}: upgrade bigfive-udf"
-            )
-        return columns
+    def unfinished(self) -> list[str]:
+        with as_output_error(self.job_path):
+            return self.fs.names(f"{self.job_path}/staging")
 
-    @contextlib.contextmanager
-    def staging(self, run_id: str) -> Iterator[str]:
-        """A directory to write a run's rows to; it is gone afterwards, whatever happened."""
-        path = f"{self.job_path}/staging/{run_id}"
-        try:
-            yield path
-        finally:
-            with contextlib.suppress(OSError):
-                # A swap that could be neither finished nor undone has left the only copy of the old rows here.
-                if not any(".old/" in f.path for f in self.fs.files(path)):
-                    self.fs.delete(path)
+    def table_files(self, commit: str, name: str, staged: Sequence[FileInfo]) -> tuple[tuple[str, int], ...]:
+        if not self.grouped:
+            return tuple((relative_path(f.path, f"{self.staging(commit)}/{name}"), f.size) for f in staged)
+        if len(staged) > 1:
+            raise AssertionError(f"{len(staged)} files were staged for {name}, which must be one")
+        return tuple((f"{name}.parquet", f.size) for f in staged)
 
-    def publish(self, staging: str, columns: Sequence[str], values: Values) -> None:
-        """Put one staged partition in the place of the table's, so that a reader finds the old rows or the new ones.
+    def paths(self, entry: Entry) -> list[str]:
+        folder = self.path if self.grouped else f"{self.path}/{entry.partition}"
+        return [f"{folder}/{name}" for name, _ in entry.files]
 
-        A partition without rows was not staged; its place in the table is left empty.
+    def publish(self, commit: Commit, previous: Mapping[str, Entry]) -> None:
+        for entry in commit.entries:
+            with as_output_error(f"{self.path}/{entry.partition}"):
+                if self.grouped:
+                    self._publish_group(commit, entry)
+                elif entry.state == COMMITTED:
+                    self._publish_partition(commit, entry)
+                elif self.fs.exists(target := f"{self.path}/{entry.partition}"):
+                    self.fs.move(target, f"{commit.staging}/{entry.partition}")
+        if self.grouped:
+            with as_output_error(self.path):
+                self.fs.put(f"{self.path}/{SUCCESS}", "")
 
-        Raises:
-            OutputError: the table can't be written; the partition is as it was.
-        """
-        name = partition_name(columns, values)
-        staged, target = f"{staging}/{name}".rstrip("/"), f"{self.path}/{name}".rstrip("/")
-        with _as_output_error(target):
-            self.fs.put(f"{staged}/{SUCCESS}", "")
-            self.fs.swap_in(staged, target)
+    def _publish_partition(self, commit: Commit, entry: Entry) -> None:
+        staged, target = f"{commit.staging}/{entry.partition}", f"{self.path}/{entry.partition}"
+        new, there = set(entry.files), self._files(target)
+        if there == new and (new or self.fs.exists(f"{target}/{SUCCESS}")):
+            return
+        if self._files(staged) != new:
+            raise self._lost(commit, staged, entry)
+        if there and there < new:
+            self.fs.delete(target)  # where a rename is a copy, one that was cut short
+        self.fs.delete(f"{staged}.old")
+        self.fs.put(f"{staged}/{SUCCESS}", "")
+        self.fs.swap_in(staged, target)
 
-    def write_record(self, run_id: str, record: str) -> None:
-        """Keep the record of a run."""
-        with _as_output_error(self.job_path):
-            self.fs.put(f"{self.job_path}/runs/{run_id}.json", record)
+    def _publish_group(self, commit: Commit, entry: Entry) -> None:
+        target, folder = f"{self.path}/{entry.partition}.parquet", f"{commit.staging}/{GROUP}={entry.partition}"
+        if not entry.files:
+            if self.fs.exists(target):
+                self.fs.move(target, f"{folder}/replaced.parquet")
+            return
+        staged = [n for n in self.fs.names(folder) if not is_hidden(n)]
+        if staged:
+            self.fs.move(f"{folder}/{staged[0]}", target)
+        elif self._files(target) != set(entry.files):  # else it was renamed already
+            raise self._lost(commit, folder, entry)
 
+    def _lost(self, commit: Commit, staged: str, entry: Entry) -> OutputError:
+        return OutputError(
+            f"{staged} no longer holds the rows that were to be published as {entry.partition}: move {commit.staging} "
+            f"and {self.job_path}/commit.json away and run again, which scores that partition anew"
+        )
 
-def _overlap(table: str, corpus: str) -> bool:
-    """Whether the table lies in the corpus, which may be a glob, or the corpus in the table."""
-    return any(
-        all(a == b or fnmatchcase(a, b) for a, b in zip(_parts(table), _parts(pattern), strict=False))
-        for pattern in alternatives(corpus)
-    )
+    def discard(self, commit: Commit) -> None:
+        with as_output_error(self.job_path):
+            if self._files(commit.staging):
+                self.fs.move(commit.staging, f"{self.job_path}/trash/{commit.commit}")
+            else:
+                self.fs.delete(commit.staging)
 
+    def damaged(self, entries: Mapping[str, Entry]) -> frozenset[str]:
+        expected = {path: name for name, e in entries.items() for path in self.paths(e)}
+        sizes = {path: size for e in entries.values() for path, (_, size) in zip(self.paths(e), e.files, strict=True)}
+        found: dict[str, int] = {}
+        with as_output_error(self.path):
+            for file in self.fs.files(self.path) if self.fs.exists(self.path) else ():
+                if not is_hidden(relative_path(file.path, self.path)):
+                    found[file.path] = file.size
+        wrong = {expected[path] for path, size in sizes.items() if found.get(path) != size}
+        for path in found.keys() - sizes.keys():
+            relative = relative_path(path, self.path)
+            owner = relative if self.grouped else relative.rpartition("/")[0]
+            if owner not in entries:
+                raise OutputError(f"{path} was written by no run of this job: move it away, a table holds nothing else")
+            wrong.add(owner)
+        return frozenset(wrong)
 
-def _parts(path: str) -> list[str]:
-    plain = local_path(path)
-    return (path if plain is None else os.path.normpath(plain)).rstrip("/").split("/")
+    def clean(self, before: datetime) -> None:
+        with as_output_error(self.job_path):
+            for commit in self.fs.names(f"{self.job_path}/trash"):
+                replaced = time_of(commit)
+                if replaced is not None and replaced < before:
+                    self.fs.delete(f"{self.job_path}/trash/{commit}")
 
-
-@contextlib.contextmanager
-def _as_output_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{path} can't be written ({reason}): check the path, its permissions and the free space"
-        ) from error
+    def _files(self, directory: str) -> set[tuple[str, int]]:
+        if not self.fs.exists(directory):
+            return set()
+        found = ((relative_path(f.path, directory), f.size) for f in self.fs.files(directory))
+        return {(name, size) for name, size in found if not is_hidden(name)}

@@ -1,4 +1,8 @@
-"""Partitions of a directory tree: names such as dt=2026-11-22, what lies in them, and which of them a run takes."""
+"""Partitions of a directory tree: names such as dt=2026-11-22, what lies in them, and which of them a run takes.
+
+A corpus without partition columns is divided into groups of files instead, see groups.py: each group is a partition
+whose only value is the group's name.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,11 @@ from bigfive_udf.tables.filesystem import FileInfo
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """The directory name that stands for a null partition value."""
 
+GROUP = "__bigfive_group"
+"""The column that names a row's group while it is scored, where the corpus has no partition columns."""
+
 Values = tuple[str | None, ...]
-"""One value for each partition column, as strings, to the letter."""
+"""One value for each partition column, as strings, to the letter; the name of the group where there are none."""
 
 _LEVEL = re.compile(r"([^=/]+)=([^/]*)")
 # The characters that Spark and Hive write as %XX in directory names. Others, letters of any script among them, stay.
@@ -25,10 +32,11 @@ _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition of the corpus and the files in it (none for a table of the catalog)."""
+    """One partition of the corpus, and the files in it; `version` stands for the content where there are no files."""
 
     values: Values
     files: tuple[FileInfo, ...] = ()
+    version: str = ""
 
     @property
     def size(self) -> int:
@@ -42,25 +50,39 @@ class Layout:
     columns: tuple[str, ...]
     partitions: tuple[Partition, ...]
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that tell a row's partition: the partition columns, or the one that names its group."""
+        return self.columns or (GROUP,)
+
+    def name(self, values: Values) -> str:
+        return partition_name(self.columns, values)
+
 
 @dataclass(frozen=True)
 class Selection:
-    """What the command line narrows a run to; all conditions hold together, `limit` counts partitions."""
+    """What the command line asks of a run; all conditions hold together, `limit` counts partitions to score."""
 
     partitions: tuple[str, ...] = ()
     since: str | None = None
     until: str | None = None
     limit: int | None = None
+    rescore: bool = False
+    """score also what the table has"""
+    prune: bool = False
+    """remove what is gone from the input"""
     numeric_columns: frozenset[str] = field(default_factory=frozenset)
     """partition columns of a catalog table that are ordered as numbers"""
 
 
 def partition_name(columns: Sequence[str], values: Values) -> str:
-    """The name of a partition, which is its directory: dt=2026-11-22/country=nl; empty where there are no columns.
+    """The name of a partition, which is its directory: dt=2026-11-22/country=nl; a group's is what it is called.
 
     >>> partition_name(("dt", "country"), ("2026-11-22", None))
     'dt=2026-11-22/country=__HIVE_DEFAULT_PARTITION__'
     """
+    if not columns:
+        return str(values[0])
     pairs = zip(columns, values, strict=True)
     return "/".join(f"{_escaped(column)}={_escaped(value) if value else HIVE_NULL}" for column, value in pairs)
 
@@ -77,39 +99,55 @@ def is_hidden(relative_path: str) -> bool:
 def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
     """Group the data files below `root` by the partition directories above them.
 
+    Where there are none, the layout has no columns, and one partition without a value holds all files.
+
     Raises:
         InputError: some files lie in other partition directories than the rest.
     """
     columns: tuple[str, ...] | None = None
     first = ""
     found: dict[Values, list[FileInfo]] = {}
+    known: dict[str, Values | None] = {}
     for file in files:
-        relative = (
-            os.path.relpath(file.path, root) if "://" not in root else file.path.removeprefix(root.rstrip("/") + "/")
-        )
-        if is_hidden(relative):
+        directory, name = os.path.split(relative_path(file.path, root))
+        if is_hidden(name):
             continue
-        levels = _levels(relative)
-        if empty := next((m[1] for m in levels if not m[2]), None):
-            raise InputError(f"{file.path} lies in a partition {empty}= without a value: rename the directory")
-        here = tuple(_unescaped(m[1]) for m in levels)
-        if columns is None:
-            columns, first = here, file.path
-        if here != columns:
-            raise InputError(
-                f"{file.path} is partitioned by {', '.join(here) or 'nothing'}, {first} by "
-                f"{', '.join(columns) or 'nothing'}: give input.path a corpus of one layout"
-            )
-        values = tuple(None if m[2] == HIVE_NULL else _unescaped(m[2]) for m in levels)
-        found.setdefault(values, []).append(file)
+        if directory not in known:
+            known[directory] = None
+            if not directory or not is_hidden(directory):
+                here, known[directory] = _partition_of(directory, file.path)
+                if columns is None:
+                    columns, first = here, file.path
+                if here != columns:
+                    raise InputError(
+                        f"{file.path} is partitioned by {', '.join(here) or 'nothing'}, {first} by "
+                        f"{', '.join(columns) or 'nothing'}: give input.path a corpus of one layout"
+                    )
+        values = known[directory]
+        if values is not None:
+            found.setdefault(values, []).append(file)
     ordered = sorted(found.items(), key=lambda item: _sort_key(item[0]))
     return Layout(columns or (), tuple(Partition(values, tuple(group)) for values, group in ordered))
 
 
-def _levels(relative: str) -> list[re.Match[str]]:
+def relative_path(path: str, root: str) -> str:
+    """The path below `root`, or the file's name where `root` is the file."""
+    return path.removeprefix(root.rstrip("/") + "/") if path != root else os.path.basename(path)
+
+
+def _partition_of(directory: str, file: str) -> tuple[tuple[str, ...], Values]:
+    levels = _levels(directory)
+    if empty := next((m[1] for m in levels if not m[2]), None):
+        raise InputError(f"{file} lies in a partition {empty}= without a value: rename the directory")
+    return tuple(_unescaped(m[1]) for m in levels), tuple(
+        None if m[2] == HIVE_NULL else _unescaped(m[2]) for m in levels
+    )
+
+
+def _levels(directory: str) -> list[re.Match[str]]:
     """The partition directories right above a file; like Spark, not those beyond a directory of another kind."""
     levels: list[re.Match[str]] = []
-    for part in reversed(relative.split("/")[:-1]):
+    for part in reversed(directory.split("/")):
         if match := _LEVEL.fullmatch(part):
             levels.insert(0, match)
         elif levels:
@@ -118,7 +156,7 @@ def _levels(relative: str) -> list[re.Match[str]]:
 
 
 def select(layout: Layout, selection: Selection) -> tuple[Partition, ...]:
-    """The partitions of a run, in order.
+    """The partitions that the conditions on the command line allow, in order; `limit` is not applied here.
 
     Raises:
         SettingsError: a flag does not name a partition column.
@@ -126,17 +164,17 @@ def select(layout: Layout, selection: Selection) -> tuple[Partition, ...]:
     """
     chosen = list(layout.partitions)
     if selection.partitions:
-        wanted = [(_parse(layout.columns, "--partition", text), text) for text in selection.partitions]
-        kept = []
-        for condition, text in wanted:
-            matching = [p for p in chosen if _matches(layout.columns, p.values, condition)]
+        kept: set[Values] = set()
+        for text in selection.partitions:
+            condition = _parse(layout.columns, "--partition", text)
+            matching = {p.values for p in chosen if _matches(layout.columns, p.values, condition)}
             if not matching:
                 raise InputError(
                     f"--partition {text} is not in the input, which has {_range_of(layout)}; "
                     "correct it or load it first"
                 )
-            kept += matching
-        chosen = [p for p in chosen if p in kept]
+            kept |= matching
+        chosen = [p for p in chosen if p.values in kept]
     for flag, bound_text, keep in (("--since", selection.since, 1), ("--until", selection.until, -1)):
         if bound_text is not None:
             ((column, bound),) = _parse(layout.columns, flag, bound_text, single=True).items()
@@ -145,9 +183,7 @@ def select(layout: Layout, selection: Selection) -> tuple[Partition, ...]:
             if bound is None or (numeric and not _NUMBER.fullmatch(bound)):
                 raise SettingsError(f"{flag} {bound_text}: give a {'number' if numeric else 'value that is not null'}")
             chosen = [p for p in chosen if (v := p.values[at]) is not None and _compare(v, bound, numeric) * keep >= 0]
-    if selection.limit is not None and selection.limit < 0:
-        raise SettingsError(f"--limit {selection.limit}: give the number of partitions, 1 or more")
-    return tuple(chosen[: selection.limit])
+    return tuple(chosen)
 
 
 def _escaped(text: str) -> str:

@@ -83,7 +83,7 @@ def test_only_the_table_lies_under_the_output_path(score, basics):
 
 def test_a_second_run_replaces_what_it_scores_and_nothing_else(score, basics):
     first = score(basics)
-    second = score(basics, "--partition", "dt=2026-01-06")
+    second = score(basics, "--partition", "dt=2026-01-06", "--rescore")
     table = table_of(basics["output.path"])
     assert len(table) == 120
     by_day = {(r["dt"], r["run_id"]) for r in table.select(["dt", "run_id"]).to_pylist()}
@@ -111,7 +111,7 @@ def test_flags_narrow_a_run_to_partitions(score, basics, flags, days):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(score, basics, capsys):
     score(basics, "--dry-run")
     printed = capsys.readouterr().out
-    assert "3 partitions by dt, 120 documents" in printed
+    assert "3 partitions by dt to score, 120 documents" in printed
     assert "dt=2026-01-06" in printed
     assert not Path(basics["output.path"]).exists()
     assert not Path(basics["output.path"] + ".job").exists()
@@ -201,7 +201,7 @@ def test_an_output_path_that_looks_like_a_glob(score, basics, tmp_path):
 
 def test_a_condition_that_empties_a_partition_empties_it_in_the_table(score, basics):
     score(basics)
-    score(basics | {"input.where": "dt <> '2026-01-06'"})
+    score(basics | {"input.where": "dt <> '2026-01-06'"}, "--rescore")
     assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-07"}
     assert (Path(basics["output.path"]) / "dt=2026-01-06" / "_SUCCESS").exists()
 
@@ -336,13 +336,15 @@ def test_a_text_column_of_numbers(score, basics, tmp_path):
 def test_one_file_without_the_text_column(score, basics, corpus):
     odd = corpus / "dt=2026-01-06" / "part-1.parquet"
     pq.write_table(pa.table({"doc_id": ["x"], "author": ["y"], "body": ["z"]}), odd)
-    refused(score, basics, InputError, str(odd), "no column text")
+    refused(score, basics, PartitionsFailedError, "1 of 3 partitions failed: dt=2026-01-06", str(odd), "no column text")
+    assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-07"}
 
 
 def test_a_corrupt_file_is_named(score, basics, corpus):
     broken = corpus / "dt=2026-01-07" / "part-0.parquet"
     broken.write_bytes(broken.read_bytes()[:-200])
-    refused(score, basics, InputError, str(broken))
+    refused(score, basics, PartitionsFailedError, "1 of 3 partitions failed: dt=2026-01-07", str(broken))
+    assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-06"}
 
 
 def test_a_file_corrupt_behind_a_whole_footer_is_named(score, basics, corpus):
@@ -351,9 +353,8 @@ def test_a_file_corrupt_behind_a_whole_footer_is_named(score, basics, corpus):
     footer = int.from_bytes(content[-8:-4], "little") + 8
     content[4:-footer] = os.urandom(len(content) - footer - 4)
     broken.write_bytes(content)
-    score(basics, "--until", "dt=2026-01-06")
-    refused(score, basics, InputError, broken.name)
-    assert len(table_of(basics["output.path"])) == 80, "what was written before is as it was"
+    refused(score, basics, PartitionsFailedError, "1 of 3 partitions failed: dt=2026-01-07", broken.name)
+    assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-06"}
 
 
 def test_files_of_a_text_format_that_do_not_agree(score, basics, tmp_path):
@@ -423,7 +424,7 @@ def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, t
     frequent = AutoTokenizer.from_pretrained(path).convert_tokens_to_ids("like")
     weights[name][frequent] = 3e38
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PartitionsFailedError, match=r"3 of 3 partitions were not published.*max_failed_share"):
+    with pytest.raises(PartitionsFailedError, match=r"3 of 3 partitions failed.*max_failed_share"):
         score(basics | {"model.path": str(path)})
     assert not list(Path(basics["output.path"]).rglob("*.parquet"))
     run = score(basics | {"model.path": str(path), "max_failed_share": 1.0})
@@ -451,10 +452,10 @@ def test_a_full_disk_leaves_the_table_as_it_was(score, basics, small_disk):
     before = table_of(small_disk / "scores")
     free = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize - 12_000))
-    refused(score, settings, OutputError, "full", "free space")
+    refused(score, settings, OutputError, "full", "free space", flags=["--rescore"])
     assert table_of(small_disk / "scores").equals(before)
     (small_disk / "filler").unlink()
-    score(settings)
+    score(settings, "--rescore")
     assert len(table_of(small_disk / "scores")) == 120
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from bigfive_udf.tables import filesystem
-from bigfive_udf.tables.filesystem import FileSystem, HadoopFileSystem, LocalFileSystem, local_path
+from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, local_path
+from bigfive_udf.tables.hadoop import HadoopFileSystem
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from itertools import combinations
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import InputError
-from bigfive_udf.tables.footers import check_columns, local_columns
+from bigfive_udf.tables.footers import Footer, check_columns, local_footer, read_footers
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 SQL_TYPES = {
@@ -44,9 +45,14 @@ def write(path: Path, **columns: Any) -> str:
     return str(path)
 
 
+def check(files: Iterable[str], needed: Sequence[str], read: Callable[[str], Footer] = local_footer) -> dict[str, str]:
+    """Read the footers and check them."""
+    return check_columns(read_footers(list(files), read), needed)
+
+
 def refusal(files: list[str], *needed: str) -> str:
     with pytest.raises(InputError) as refused:
-        check_columns(files, needed)
+        check(files, needed)
     assert len(str(refused.value).splitlines()) == 1
     return str(refused.value)
 
@@ -78,12 +84,12 @@ def typed(spark, tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", SQL_TYPES)
 def test_a_type_is_the_same_whoever_wrote_it(typed, name):
-    check_columns(typed.values(), [name])
+    check(typed.values(), [name])
 
 
 @pytest.mark.parametrize("writer", ["duckdb", "arrow", "spark"])
 def test_two_types_of_spark_are_never_taken_for_one(typed, writer):
-    columns = local_columns(typed[writer])
+    columns = local_footer(typed[writer]).columns
     assert [(a, b) for a, b in combinations(SQL_TYPES, 2) if columns[a] == columns[b]] == []
 
 
@@ -103,7 +109,7 @@ def test_spellings_that_parquet_does_not_know_apart_are_equal(tmp_path, one, oth
     value = [[1]] if pa.types.is_list(one) else [NOON] if pa.types.is_timestamp(one) else ["x"]
     first = write(tmp_path / "a", c=pa.array(value, one))
     second = write(tmp_path / "b", c=pa.array(value).cast(other))
-    check_columns([first, second], ["c"])
+    check([first, second], ["c"])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,7 @@ def test_the_fields_of_a_struct_count(tmp_path):
         write(tmp_path / "c", c=pa.array([{"x": 1, "z": "s"}])),
         write(tmp_path / "d", c=pa.array([{"x": 3, "y": "t"}])),
     ]
-    check_columns([files[0], files[3]], ["c"])
+    check([files[0], files[3]], ["c"])
     for different in files[1:3]:
         assert different in refusal([files[0], different], "c")
 
@@ -144,7 +150,7 @@ def test_only_the_needed_columns_are_compared(tmp_path):
         write(tmp_path / "a", text=["x"], n=[1]),
         write(tmp_path / "b", text=["x"], n=["one"], more=[Decimal("1.5")]),
     ]
-    check_columns(files, ["text"])
+    check(files, ["text"])
     assert "column n as STRING" in refusal(files, "text", "n")
 
 
@@ -172,15 +178,15 @@ def test_columns_are_told_apart_to_the_letter(tmp_path):
 
 def test_a_dot_in_a_name_makes_no_struct(tmp_path):
     file = write(tmp_path / "a", **{"meta.lang": ["en"], "meta": [{"x": 1}], "c": [1]})
-    check_columns([file], ["meta.lang", "meta", "c"])
-    assert list(local_columns(file)) == ["meta.lang", "meta", "c"]
+    check([file], ["meta.lang", "meta", "c"])
+    assert list(local_footer(file).columns) == ["meta.lang", "meta", "c"]
     plain, struct = write(tmp_path / "b", **{"m.x": ["en"]}), write(tmp_path / "c", m=[{"x": "en"}])
     assert "has no column m.x" in refusal([plain, struct], "m.x")
 
 
 def test_no_files_and_no_columns_are_nothing_to_refuse(tmp_path):
-    check_columns([], ["text"])
-    check_columns([write(tmp_path / "a", text=["x"])], [])
+    check([], ["text"])
+    check([write(tmp_path / "a", text=["x"])], [])
 
 
 # --- files that are not whole ---
@@ -229,7 +235,7 @@ def test_a_file_that_is_damaged_below_its_footer_passes_for_the_footer_is_all_th
     whole[4:40] = b"\xff" * 36
     file = tmp_path / "data.parquet"
     file.write_bytes(whole)
-    check_columns([str(file)], ["text"])
+    check([str(file)], ["text"])
     with pytest.raises((OSError, pa.ArrowException)):
         pq.read_table(file)
 
@@ -237,10 +243,10 @@ def test_a_file_that_is_damaged_below_its_footer_passes_for_the_footer_is_all_th
 def test_footers_may_be_read_by_another_reader():
     asked = []
 
-    def read(path: str) -> dict[str, str]:
+    def read(path: str) -> Footer:
         asked.append(path)
-        return {"text": "string"} if path != "s3a://b/3" else {"text": "bigint"}
+        return Footer({"text": "string" if path != "s3a://b/3" else "bigint"})
 
     with pytest.raises(InputError, match=r"s3a://b/3 has column text as bigint, s3a://b/0 as string: "):
-        check_columns((f"s3a://b/{i}" for i in range(5)), ["text"], read)
+        check((f"s3a://b/{i}" for i in range(5)), ["text"], read)
     assert set(asked) == {f"s3a://b/{i}" for i in range(5)}

@@ -133,8 +133,8 @@ def test_two_partitions_never_have_one_name(found):
     assert len({partition_name(("a", "b"), values) for values in found}) == len(found)
 
 
-def test_without_partition_columns_the_name_is_empty():
-    assert partition_name((), ()) == ""
+def test_without_partition_columns_the_name_is_that_of_the_group():
+    assert partition_name((), ("group-000001",)) == "group-000001"
 
 
 def test_an_empty_value_has_the_directory_of_null_as_in_spark():
@@ -245,14 +245,13 @@ def test_since_and_until_are_inclusive():
 @given(
     since=st.none() | st.integers(-2, 9).map(str),
     until=st.none() | st.integers(-2, 9).map(str),
-    limit=st.none() | st.integers(0, 12),
     present=st.lists(st.integers(0, 9).map(str), unique=True, max_size=8),
 )
-def test_conditions_hold_together_and_the_limit_counts_what_they_leave(since, until, limit, present):
+def test_conditions_hold_together(since, until, present):
     layout = days(*sorted(present))
-    flags = {"since": since and f"dt={since}", "until": until and f"dt={until}", "limit": limit}
+    flags = {"since": since and f"dt={since}", "until": until and f"dt={until}"}
     expected = [d for d in sorted(present) if (since is None or d >= since) and (until is None or d <= until)]
-    assert chosen(layout, **flags) == [(d,) for d in expected][:limit]
+    assert chosen(layout, **flags) == [(d,) for d in expected]
 
 
 def test_a_numeric_column_of_a_table_is_ordered_by_number():
@@ -292,7 +291,7 @@ def test_named_partitions_add_up_in_the_order_of_the_corpus_each_once():
 def test_a_partition_may_be_named_by_some_of_its_columns():
     assert chosen(TWO_LEVELS, partitions=("dt=2",)) == [("2", "be"), ("2", "nl"), ("2", None)]
     assert chosen(TWO_LEVELS, partitions=("country=nl/dt=3",)) == [("3", "nl")]
-    assert chosen(TWO_LEVELS, partitions=(f"country={HIVE_NULL}",), limit=2) == [("1", None), ("2", None)]
+    assert chosen(TWO_LEVELS, partitions=(f"country={HIVE_NULL}",)) == [("1", None), ("2", None), ("3", None)]
 
 
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=6, unique=True), st.data())
@@ -332,8 +331,3 @@ def test_a_flag_for_a_corpus_without_partitions_says_so():
 def test_a_bound_has_one_column():
     with pytest.raises(SettingsError, match=r"--until dt=1/country=nl: give one column, such as dt=\.\.\."):
         chosen(TWO_LEVELS, until="dt=1/country=nl")
-
-
-def test_a_negative_limit_is_refused_and_does_not_count_from_the_end():
-    with pytest.raises(SettingsError, match="--limit -1"):
-        chosen(WEEK, limit=-1)

@@ -1,0 +1,54 @@
+"""Carrying out a plan: what is gone is removed, labels are computed again, and what is new or changed is scored."""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.estimate import remembered
+from bigfive_udf.spark.planning import Planned
+from bigfive_udf.spark.progress import Progress
+from bigfive_udf.spark.steps import Outcome, Steps
+from bigfive_udf.spark.udf import spark_model
+from bigfive_udf.tables.opening import OpenTable
+
+
+def carry_out(spark: SparkSession, settings: ScoreSettings, work: Planned, table: OpenTable, run: Run) -> Outcome:
+    """Do all that the plan says, committing as it goes.
+
+    A partition that fails is in the outcome, with its reason, and the others are committed.
+
+    Raises:
+        OutputError: the table can't be written.
+        TableLockedError: another run has taken the table over.
+    """
+    if work.plan.empty:
+        return Outcome()
+    steps = Steps(
+        spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, table.committer(work.table)
+    )
+    steps.remove(work.plan.remove)
+    steps.relabel(work.plan.relabel)
+    if work.readable is not None:
+        names = {task.partition.values: task.name for task in work.plan.score}
+        for values, reason in work.readable.unfit.items():
+            steps.fail(names[values], f"{names[values]}: {reason}")
+        tasks = [task for task in work.plan.score if task.partition.values in work.rows]
+        scoring = work.scoring
+        model = spark_model(
+            spark,
+            scoring.artifact,
+            options=scoring.options,
+            device=settings.model.device,
+            precision=settings.model.precision,
+        )
+        run.result |= {"precision": model.placement.precision, "device": model.placement.device}
+        rates = remembered(work.entries)
+        try:
+            with Progress(model.tally, work.documents):
+                steps.score(tasks, work.readable, work.rows, model, rates.documents_per_second if rates else None)
+        finally:
+            steps.outcome.tally = model.tally.value
+            model.close()
+    return steps.outcome

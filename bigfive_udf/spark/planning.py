@@ -1,0 +1,115 @@
+"""From settings, model, corpus and ledger to a plan: what the score job knows before it scores anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.model.scorer import ScoringOptions
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.corpus import Corpus
+from bigfive_udf.spark.reading import Readable
+from bigfive_udf.spark.source import examine, find
+from bigfive_udf.tables.fingerprint import Recipe
+from bigfive_udf.tables.ledger import Entry
+from bigfive_udf.tables.opening import OpenTable
+from bigfive_udf.tables.partitions import Selection, Values
+from bigfive_udf.tables.plan import Plan, Policies, make_plan
+from bigfive_udf.tables.score_table import ScoreTable
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a run scores: the model, what the settings say about texts, and what decides the scores."""
+
+    artifact: Artifact
+    options: ScoringOptions
+    recipe: Recipe
+
+    def about(self) -> dict[str, Any]:
+        """For the run record."""
+        return {"model_id": self.recipe.model_id, "thresholds": dict(self.recipe.thresholds)}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what is needed to carry it out or to tell of it."""
+
+    scoring: Scoring
+    corpus: Corpus
+    table: ScoreTable
+    entries: Mapping[str, Entry]
+    """what the table holds"""
+    plan: Plan
+    readable: Readable | None
+    """the partitions to score; None where there are none"""
+    rows: Mapping[Values, int]
+    """documents of each of them that is fit"""
+
+    @property
+    def documents(self) -> int:
+        return sum(self.rows.values())
+
+
+def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
+    """What the settings make of a model.
+
+    Raises:
+        SettingsError: they ask for more than the model can do.
+    """
+    options = artifact.options(
+        max_length=settings.text.max_length,
+        window_overlap=settings.text.window_overlap,
+        max_windows=settings.text.windows_limit,
+        max_batch_tokens=settings.batching.max_batch_tokens,
+    )
+    recipe = Recipe(
+        artifact.model_id,
+        settings.that_change_scores(options.max_length),
+        tuple(settings.input.carried_columns),
+        artifact.label_thresholds(settings.labels.thresholds, settings.labels.require_evidence),
+    )
+    return Scoring(artifact, options, recipe)
+
+
+def planned(
+    spark: SparkSession,
+    settings: ScoreSettings,
+    scoring: Scoring,
+    opened: OpenTable,
+    wanted: Selection,
+) -> Planned:
+    """Compare the corpus with the ledger, and look at the files of what is to be scored.
+
+    Raises:
+        InputError: the corpus can't be read, or a partition named on the command line is not there.
+        RefusedError: the run would mix models or schemas, or score more again than allowed.
+    """
+    corpus = find(spark, settings.input, opened.ledger.groups)
+    table = opened.shaped(corpus.layout.columns)
+    entries = opened.ledger.committed
+    policies = Policies(
+        settings.on_model_change,
+        settings.on_schema_change,
+        settings.plan.max_rescored_share,
+        wanted.rescore,
+        wanted.prune,
+        wanted.limit,
+    )
+    found = corpus.found(wanted, entries)
+    plan = make_plan(found, entries, scoring.recipe, policies, opened.damaged(table))
+    if not plan.score:
+        return Planned(scoring, corpus, table, entries, plan, None, {})
+    # The last committed entry with these columns knows their types; an entry that is replaced anyway binds nobody.
+    replaced = {task.name for task in plan.score}
+    staying = [e for name, e in entries.items() if tuple(e.columns) == scoring.recipe.columns and name not in replaced]
+    table_columns = max(staying, key=lambda e: e.sequence).columns if staying else None
+    partitions = [task.partition for task in plan.score]
+    strict = settings.on_schema_change == "refuse"
+    readable = examine(spark, corpus, settings.input, partitions, table_columns, strict)
+    readable, rows = readable.counted()
+    return Planned(scoring, corpus, table, entries, plan, readable, rows)

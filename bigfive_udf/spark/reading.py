@@ -1,0 +1,311 @@
+"""Reading partitions of the corpus: what their files hold, checked file by file, and the rows as a DataFrame."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import and_
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from bigfive_udf.errors import InputError, RefusedError, SettingsError
+from bigfive_udf.settings.score import InputSettings
+from bigfive_udf.spark.corpus import Corpus
+from bigfive_udf.spark.failures import spark_failures
+from bigfive_udf.spark.storage import as_pattern, as_uri, quoted
+from bigfive_udf.spark.udf import check_text_column
+from bigfive_udf.tables import footers
+from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem
+from bigfive_udf.tables.footers import Footer
+from bigfive_udf.tables.hadoop import HadoopFileSystem
+from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
+
+_PATH = "__bigfive_path"
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Partitions whose files are fit to be read together; the others, and why they are not."""
+
+    layout: Layout
+    columns: Mapping[str, str]
+    """the carried columns and their Spark types"""
+    unfit: Mapping[Values, str]
+    _load: Callable[[Sequence[Partition]], DataFrame] = field(repr=False)
+    _rows: Mapping[Values, int] = field(default_factory=dict, repr=False)
+    """rows by partition where the footers tell"""
+
+    def frame(self, partitions: Sequence[Partition]) -> DataFrame:
+        """The rows of some partitions: carried columns, text, and the columns that tell the partition."""
+        return self._load(partitions)
+
+    def counted(self) -> tuple[Readable, dict[Values, int]]:
+        """The rows of every partition; one whose rows can't be read is no longer fit."""
+        try:
+            return self, self._count(self.layout.partitions)
+        except InputError:
+            pass  # one file that can't be read fails the whole Spark job: let each partition answer for itself
+        rows: dict[Values, int] = {}
+        unfit = dict(self.unfit)
+        for partition in self.layout.partitions:
+            try:
+                rows |= self._count([partition])
+            except InputError as error:
+                unfit[partition.values] = str(error)
+        if not rows:
+            raise InputError(next(iter(unfit.values())))
+        fit = tuple(p for p in self.layout.partitions if p.values in rows)
+        return replace(self, layout=replace(self.layout, partitions=fit), unfit=unfit), rows
+
+    @spark_failures()
+    def _count(self, partitions: Sequence[Partition]) -> dict[Values, int]:
+        """Rows of each, zero where `input.where` leaves none; a Spark job where the footers do not tell."""
+        if all(p.values in self._rows for p in partitions):
+            return {p.values: self._rows[p.values] for p in partitions}
+        keys = self.layout.keys
+        groups = self.frame(partitions).groupBy(*[F.col(quoted(c)).cast("string").alias(c) for c in keys]).count()
+        found = {tuple(row[: len(keys)]): int(row["count"]) for row in groups.collect()}
+        return {p.values: found.get(p.values, 0) for p in partitions}
+
+
+def examine_files(
+    spark: SparkSession,
+    corpus: Corpus,
+    settings: InputSettings,
+    partitions: Sequence[Partition],
+    table_columns: Mapping[str, str] | None,
+    strict: bool,
+) -> Readable:
+    """Look at the files of the partitions that a run is to score; no row is read yet.
+
+    Every file must have the needed columns, all of a run's in one type: that of `table_columns`, the columns that the
+    table carries by now, where there are any. A partition that does not comply is unfit.
+
+    Raises:
+        InputError: no partition at all is fit.
+        RefusedError: the fit ones have a carried column in another type than the table, and `strict` forbids that.
+        SettingsError: input.where is no condition on the corpus's columns.
+    """
+    assert corpus.fs is not None
+    files = [f.path for p in partitions for f in p.files]
+    reader = _reader(spark, corpus, settings)
+    footer_of = footers.read_footers(files, _footer_reader(spark, corpus.fs, settings.format, reader))
+    needed = [*settings.carried_columns, settings.text_column]
+    if settings.where is not None:  # a column that only the condition names must not silently be null either
+        names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
+        needed += sorted(n for n in names - set(needed) if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
+    in_files = [c for c in needed if c not in corpus.directory_columns]
+
+    unfit: dict[Values, str] = {}
+    types: dict[Values, tuple[tuple[str, str], ...]] = {}
+    for partition in partitions:
+        try:
+            found = footers.check_columns({f.path: footer_of[f.path] for f in partition.files}, in_files)
+            types[partition.values] = tuple(found.items())
+        except InputError as error:
+            unfit[partition.values] = str(error)
+    if unfit and len(unfit) == len(partitions) and (len(unfit) > 1 or table_columns is None):
+        raise InputError(next(iter(unfit.values())))
+
+    sample = {types[p.values]: p.files[0].path for p in reversed(partitions) if p.values in types and p.files}
+    fit_files = [f.path for p in partitions if p.values in types for f in p.files]
+    by_type = {t: _schema(reader, corpus, path, settings, fit_files) for t, path in sample.items()}
+    carried = {t: _carried(settings, schema) for t, schema in by_type.items()}
+    chosen = _chosen_types(types, carried, table_columns, strict)
+    for partition in partitions:
+        if partition.values in types and partition.files and (other := types[partition.values]) != chosen:
+            unfit[partition.values] = _difference(partition, dict(other), dict(chosen or ()), sample[chosen or other])
+    schema = by_type[chosen] if chosen is not None else StructType()
+    known: dict[Values, int] = {}
+    for partition in partitions:
+        rows = [f.rows for path in partition.files if isinstance(f := footer_of[path.path], Footer)]
+        if partition.values not in unfit and settings.where is None and None not in rows:
+            known[partition.values] = sum(n for n in rows if n is not None)
+
+    def load(some: Sequence[Partition]) -> DataFrame:
+        return _load(spark, corpus, settings, reader, schema, some)
+
+    fit = tuple(p for p in partitions if p.values not in unfit)
+    columns = carried[chosen] if chosen is not None else dict(table_columns or {})
+    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, known)
+    if chosen is not None:
+        check_text_column(readable.frame(fit[:1]), settings.text_column)
+    return readable
+
+
+def _chosen_types(
+    types: Mapping[Values, tuple[tuple[str, str], ...]],
+    carried: Mapping[tuple[tuple[str, str], ...], Mapping[str, str]],
+    table_columns: Mapping[str, str] | None,
+    strict: bool,
+) -> tuple[tuple[str, str], ...] | None:
+    """The types that a run reads: the table's, else the most frequent; None where there is no file."""
+    frequent = [t for t, _ in Counter(types.values()).most_common() if t in carried]
+    if not frequent:
+        return None
+    if table_columns is None or list(table_columns) != list(carried[frequent[0]]):
+        return frequent[0]
+    as_table = [t for t in frequent if dict(carried[t]) == dict(table_columns)]
+    if not as_table and strict:
+        now = carried[frequent[0]]
+        name = next(c for c in now if now[c] != table_columns[c])
+        raise RefusedError(
+            f"column {name} is {now[name]} in the input and {table_columns[name]} in the table: write it in the "
+            "old type, set on_schema_change to only_new, or choose another output.path"
+        )
+    return (as_table or frequent)[0]
+
+
+def _difference(partition: Partition, other: Mapping[str, str], chosen: Mapping[str, str], sample: str) -> str:
+    name = next(c for c in other if other[c] != chosen.get(c))
+    return (
+        f"{partition.files[0].path} has column {name} as {other[name]}, {sample} as {chosen.get(name)}: "
+        "write both in one type"
+    )
+
+
+def _reader(spark: SparkSession, corpus: Corpus, settings: InputSettings) -> DataFrameReader:
+    assert corpus.fs is not None
+    reader = spark.read.format(settings.format).option("basePath", as_uri(corpus.fs, corpus.root))
+    if settings.format == "csv":
+        # FAILFAST: by default Spark reads a malformed line as a row of nulls.
+        # enforceSchema: by default it takes the columns of all files in the order of one file's header.
+        reader = reader.options(header=True, multiLine=True, escape='"', mode="FAILFAST", enforceSchema=False)
+    elif settings.format == "json":
+        reader = reader.options(mode="FAILFAST")
+    return reader
+
+
+def _schema(
+    reader: DataFrameReader, corpus: Corpus, sample: str, settings: InputSettings, files: Sequence[str]
+) -> StructType:
+    """All columns of the files, those of the directories as strings after them."""
+    assert corpus.fs is not None
+    # A JSON file may lack what another has, so all are looked at; of the others one is like the rest.
+    some = files if settings.format == "json" else [sample]
+    try:
+        found = reader.load([as_pattern(corpus.fs, path) for path in some]).schema
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        raise InputError(
+            f"{sample} can't be read as {settings.format} ({first_line[:160]}): restore it or move it away"
+        ) from None
+    in_files = [f for f in found.fields if f.name not in corpus.directory_columns]
+    return StructType([*in_files, *(StructField(c, StringType()) for c in corpus.directory_columns)])
+
+
+def _carried(settings: InputSettings, schema: StructType) -> dict[str, str]:
+    for column in (*settings.carried_columns, settings.text_column):
+        if column not in schema.names:
+            raise InputError(f"{settings.source} has no column {column}; its columns are {', '.join(schema.names)}")
+    return {c: schema[c].dataType.simpleString() for c in settings.carried_columns}
+
+
+def _load(
+    spark: SparkSession,
+    corpus: Corpus,
+    settings: InputSettings,
+    reader: DataFrameReader,
+    schema: StructType,
+    partitions: Sequence[Partition],
+) -> DataFrame:
+    """Exactly the files that were found: one that has come since is the next run's."""
+    assert corpus.fs is not None
+    columns = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
+    paths = [as_pattern(corpus.fs, f.path) for p in partitions for f in p.files]
+    frame = reader.schema(schema).load(paths) if paths else spark.createDataFrame([], schema)
+    if not corpus.layout.columns:
+        frame = with_groups(spark, corpus.fs, frame, partitions)
+    if settings.where is not None:
+        frame = with_condition(frame, settings.where)
+    return frame.select(*[F.col(quoted(c)) for c in columns])
+
+
+def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partitions: Sequence[Partition]) -> DataFrame:
+    """The rows of some groups' files with the column that names the group."""
+    if len(partitions) == 1:
+        return frame.withColumn(GROUP, F.lit(partitions[0].values[0]))
+    path_of: Any = spark._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
+    rows = [(path_of(as_uri(fs, f.path)).toUri().toString(), p.values[0]) for p in partitions for f in p.files]
+    groups = spark.createDataFrame(rows, f"{_PATH} string, {GROUP} string")
+    return frame.withColumn(_PATH, F.col("_metadata.file_path")).join(F.broadcast(groups), _PATH, "left")
+
+
+def _footer_reader(spark: SparkSession, fs: FileSystem, kind: str, reader: DataFrameReader) -> Callable[[str], Footer]:
+    """How to learn what one file holds; of JSON and CSV without types, which Spark settles over all files."""
+    if kind == "parquet" and isinstance(fs, LocalFileSystem):
+        return footers.local_footer
+    if kind == "parquet" and isinstance(fs, HadoopFileSystem):
+        return lambda path: _footer_over_hadoop(spark, path)
+
+    def over_spark(path: str) -> Footer:
+        try:
+            return Footer(dict.fromkeys(reader.load(as_pattern(fs, path)).columns, ""))
+        except Exception as error:
+            first_line = next(iter(str(error).splitlines()), "")
+            raise InputError(
+                f"{path} can't be read as {kind} ({first_line[:160]}): restore it or move it away"
+            ) from None
+
+    return over_spark
+
+
+def _footer_over_hadoop(spark: SparkSession, path: str) -> Footer:
+    """The footer by Parquet's own reader in the driver's JVM: no Spark job for it."""
+    jvm: Any = spark._jvm
+    try:
+        parquet = jvm.org.apache.parquet.hadoop
+        file = parquet.util.HadoopInputFile.fromPath(
+            jvm.org.apache.hadoop.fs.Path(path), spark._jsc.hadoopConfiguration()
+        )
+        opened = parquet.ParquetFileReader.open(file)
+        try:
+            schema = opened.getFooter().getFileMetaData().getSchema()
+            columns = {c.getName(): c.toString().partition(" ")[2] for c in schema.getFields()}
+            return Footer(columns, int(opened.getRecordCount()))
+        finally:
+            opened.close()
+    except Exception as error:
+        if getattr(error, "java_exception", None) is None:
+            raise
+        first_line = next(iter(str(error.java_exception.getMessage()).splitlines()), "")  # type: ignore[attr-defined]
+        raise InputError(f"{path} can't be read as Parquet ({first_line[:160]}): restore it or move it away") from None
+
+
+def with_condition(frame: DataFrame, condition: str) -> DataFrame:
+    """The rows that fulfil input.where."""
+    try:
+        return frame.where(condition)
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        raise SettingsError(
+            f"input.where {condition!r} is no condition on the corpus's columns ({first_line[:160]})"
+        ) from None
+
+
+def _one_of(conditions: Sequence[Column]) -> Column:
+    """One of many conditions, as a tree of little depth: a chain of thousands overflows the JVM's stack."""
+    if len(conditions) <= 1:
+        return conditions[0] if conditions else F.lit(False)
+    half = len(conditions) // 2
+    return _one_of(conditions[:half]) | _one_of(conditions[half:])
+
+
+def any_of(columns: Sequence[str], chosen: Sequence[Values]) -> Column:
+    """Rows of the chosen partitions; conditions on partition columns alone, so that Spark lists no other files."""
+    if len(columns) == 1:
+        column = F.col(quoted(columns[0])).cast("string")
+        known = [v[0] for v in chosen if v[0] is not None]
+        condition = column.isin(known) if known else F.lit(False)
+        return condition | column.isNull() if len(known) < len(chosen) else condition
+    equal = [
+        [F.col(quoted(c)).cast("string").eqNullSafe(F.lit(v)) for c, v in zip(columns, values, strict=True)]
+        for values in chosen
+    ]
+    return _one_of([reduce(and_, conditions) for conditions in equal])

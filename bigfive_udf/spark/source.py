@@ -1,0 +1,31 @@
+"""The corpus wherever it is: files under input.path, or the table input.table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import SparkSession
+
+from bigfive_udf.settings.score import InputSettings
+from bigfive_udf.spark.catalog import examine_table, find_table
+from bigfive_udf.spark.corpus import Corpus, find_files
+from bigfive_udf.spark.reading import Readable, examine_files
+from bigfive_udf.tables.partitions import Partition
+
+
+def find(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
+    """The corpus and its partitions, no row read; `groups` are those of files that the ledger knows."""
+    return find_table(spark, settings) if settings.table is not None else find_files(spark, settings, groups)
+
+
+def examine(
+    spark: SparkSession,
+    corpus: Corpus,
+    settings: InputSettings,
+    partitions: Sequence[Partition],
+    table_columns: Mapping[str, str] | None,
+    strict: bool,
+) -> Readable:
+    """What the partitions of a run hold, and which of them are fit to be scored: see reading.py."""
+    look = examine_table if corpus.fs is None else examine_files
+    return look(spark, corpus, settings, partitions, table_columns, strict)

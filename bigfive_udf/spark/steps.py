@@ -1,0 +1,313 @@
+"""Carrying out a plan step by step: each is scored, counted, checked and committed before the next one begins."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from bigfive_udf.errors import BigFiveError, InputError
+from bigfive_udf.model.scorer import Effort
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.corpus import Corpus
+from bigfive_udf.spark.failures import spark_failures
+from bigfive_udf.spark.planning import Scoring
+from bigfive_udf.spark.reading import Readable, with_groups
+from bigfive_udf.spark.scoring import relabelled, scores_of, staged_counts, staged_keys, why_not, write_staged
+from bigfive_udf.spark.storage import as_pattern, as_uri
+from bigfive_udf.spark.tally import Tally
+from bigfive_udf.spark.udf import SparkModel
+from bigfive_udf.tables.commit import Commit, Committer
+from bigfive_udf.tables.filesystem import FileInfo
+from bigfive_udf.tables.fingerprint import Recipe, fingerprint
+from bigfive_udf.tables.ledger import COMMITTED, Entry, Ledger, removed
+from bigfive_udf.tables.partitions import Layout, Partition, Values, partition_name, relative_path
+from bigfive_udf.tables.plan import Task
+from bigfive_udf.tables.score_table import ScoreTable, staged_files
+
+# Documents a second and core, before anything was measured: the first step of a new table is cut by it.
+_ASSUMED_RATE = 50.0
+_COUNTS = ("documents", "scored", "empty", "failed", "truncated", "n_tokens", "n_windows")
+
+
+@dataclass
+class Outcome:
+    """What became of the partitions of a run."""
+
+    committed: dict[str, Entry] = field(default_factory=dict)
+    relabelled: dict[str, Entry] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """why, by partition"""
+    documents_in: int = 0
+    """rows of the partitions that were to be scored and could be read"""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    tally: Tally | None = None
+    """what the workers did, where there were any"""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A step that is written and not yet committed: what was counted, and the files, by the values of a partition."""
+
+    commit: str
+    directory: str
+    counts: Mapping[Values, Mapping[str, int]]
+    files: Mapping[Values, tuple[FileInfo, ...]]
+
+
+@dataclass
+class Steps:
+    """The steps of one run on one table."""
+
+    spark: SparkSession
+    settings: ScoreSettings
+    run: Run
+    scoring: Scoring
+    corpus: Corpus
+    table: ScoreTable
+    ledger: Ledger
+    committer: Committer
+    outcome: Outcome = field(default_factory=Outcome)
+    number: int = 0
+    """of the last step"""
+
+    @property
+    def layout(self) -> Layout:
+        return self.corpus.layout
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.scoring.recipe
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        readable: Readable,
+        rows: Mapping[Values, int],
+        model: SparkModel,
+        rate: float | None,
+    ) -> None:
+        """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known."""
+        every = self.settings.commit_every
+        rate = rate or _ASSUMED_RATE * self.spark.sparkContext.defaultParallelism
+        self.outcome.documents_in = sum(rows[task.partition.values] for task in tasks)
+        at = 0
+        while at < len(tasks):
+            step, documents = [tasks[at]], rows[tasks[at].partition.values]
+            for task in tasks[at + 1 : at + every.partitions]:
+                documents += rows[task.partition.values]
+                if documents > rate * every.minutes * 60:
+                    break
+                step.append(task)
+            at += len(step)
+            started, before = time.monotonic(), len(self.outcome.committed)
+            self._score_step(step, readable, rows, model)
+            done = list(self.outcome.committed.values())[before:]
+            if scored := sum(e.documents for e in done):
+                rate = scored / (time.monotonic() - started)
+
+    def _score_step(
+        self, step: Sequence[Task], readable: Readable, rows: Mapping[Values, int], model: SparkModel
+    ) -> None:
+        partitions = [task.partition for task in step]
+        documents = sum(rows[p.values] for p in partitions)
+        effort, started = _effort(model), time.monotonic()
+
+        def scores() -> DataFrame:
+            frame = readable.frame(partitions)
+            labels = self.recipe.thresholds
+            return scores_of(frame, model, self.settings, labels, self.layout.keys, documents, self.run)
+
+        try:
+            with self._staged(scores if documents else None) as staged:
+                seconds = time.monotonic() - started
+                tokens = sum(c["n_tokens"] for c in staged.counts.values())
+                entries = []
+                for task in step:
+                    values = task.partition.values
+                    found = staged.counts.get(values, {})
+                    if reason := why_not(task.name, rows[values], found, self.settings.max_failed_share):
+                        self.fail(task.name, reason)
+                        self._drop(staged, values)
+                        continue
+                    share = found.get("n_tokens", 0) / tokens if tokens else 0.0
+                    entry = self._entry(task, staged, values)
+                    spent = round(seconds * share, 3)
+                    precision = model.placement.precision
+                    entries.append(replace(entry, seconds=spent, columns=dict(readable.columns), precision=precision))
+                self._commit(staged, entries)
+        except InputError as error:
+            if len(step) == 1:
+                self.fail(step[0].name, f"{step[0].name}: {error}")
+                return
+            # One file that can't be read fails the whole Spark job: let each partition answer for itself.
+            self.run.log("step failed, its partitions are tried one by one", reason=str(error))
+            for task in step:
+                self._score_step([task], readable, rows, model)
+            return
+        self.outcome.committed |= {e.partition: e for e in entries}
+        self._tell("scored", staged, entries, started, _since(effort, _effort(model)))
+
+    def relabel(self, tasks: Sequence[Task]) -> None:
+        """Compute labels again from the stored probabilities and commit them; the model is not needed."""
+        limit = self.settings.commit_every.partitions
+        by_columns: dict[str, list[Task]] = {}
+        for task in tasks:
+            assert task.entry is not None
+            by_columns.setdefault(str(task.entry.columns), []).append(task)
+        for some in by_columns.values():
+            for at in range(0, len(some), limit):
+                self._relabel_step(some[at : at + limit])
+
+    def _relabel_step(self, step: Sequence[Task]) -> None:
+        old = {task.name: task.entry for task in step if task.entry is not None}
+        carried = list(old[step[0].name].columns)
+        started = time.monotonic()
+
+        def labels() -> DataFrame:
+            rows = self._stored(step)
+            return relabelled(rows, self.scoring.artifact, self.recipe.thresholds, carried, self.layout.keys, self.run)
+
+        documents = sum(e.documents for e in old.values())
+        with self._staged(labels if documents else None) as staged:
+            entries = []
+            for task in step:
+                values, was = task.partition.values, old[task.name]
+                if reason := why_not(task.name, was.documents, staged.counts.get(values, {}), 1.0):
+                    self.fail(task.name, reason)
+                    self._drop(staged, values)
+                    continue
+                new = self._entry(task, staged, values)
+                kept = {f: getattr(was, f) for f in ("columns", "precision", "seconds", "input_files", "input_bytes")}
+                entries.append(replace(new, **kept))
+            self._commit(staged, entries)
+        self.outcome.relabelled |= {e.partition: e for e in entries}
+        self._tell("relabelled", staged, entries, started)
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Take partitions out of the table that are no longer in the input."""
+        if not entries:
+            return
+        started = time.monotonic()
+        with self._staged(None) as staged:
+            about = self._about(staged)
+            gone = [removed(e, **about) for e in entries]
+            self._commit(staged, gone)
+        self.outcome.removed += [e.partition for e in gone]
+        self._tell("removed", staged, gone, started)
+
+    @contextlib.contextmanager
+    def _staged(self, make: Callable[[], DataFrame] | None) -> Iterator[Staged]:
+        """Write the rows of a step to staging. Whatever goes wrong before the commit, nothing is left of the step."""
+        self.number += 1
+        commit = f"{self.run.run_id}-{self.number:04d}"
+        keys, fs = self.layout.keys, self.table.fs
+        in_files = self.table.keeps_keys_in_files
+        staging = self.table.staging(commit)
+        try:
+            counts: dict[Values, dict[str, int]] = {}
+            if make is not None:
+                with spark_failures():
+                    write_staged(make(), keys, as_uri(fs, staging), self.settings.output, in_files)
+                    counts = staged_counts(self.spark, as_pattern(fs, staging), staged_keys(keys, in_files))
+            yield Staged(commit, staging, counts, staged_files(fs, staging))
+        except BaseException:  # Ctrl-C too
+            if not self.committer.begun(commit):
+                with contextlib.suppress(BigFiveError, OSError):
+                    self.table.abandon(commit)
+            raise
+
+    def _stored(self, step: Sequence[Task]) -> DataFrame:
+        """What the table holds of some partitions, with the columns that tell the partition."""
+        fs = self.table.fs
+        holders = [
+            Partition(task.partition.values, tuple(FileInfo(p, 0, 0.0) for p in self.table.paths(task.entry)))
+            for task in step
+            if task.entry is not None
+        ]
+        paths = [as_pattern(fs, f.path) for p in holders for f in p.files]
+        rows = self.spark.read.option("basePath", as_uri(fs, self.table.path)).parquet(*paths)
+        return with_groups(self.spark, fs, rows, holders) if not self.layout.columns else rows
+
+    def _drop(self, staged: Staged, values: Values) -> None:
+        """A partition that is not committed leaves no rows behind."""
+        keys = staged_keys(self.layout.keys, self.table.keeps_keys_in_files)
+        self.table.fs.delete(f"{staged.directory}/{partition_name(keys, values)}")
+
+    def _entry(self, task: Task, staged: Staged, key: Values) -> Entry:
+        p, counts = task.partition, staged.counts.get(key, {})
+        entry = Entry(
+            partition=task.name,
+            values=dict(zip(self.layout.keys, p.values, strict=True)),
+            state=COMMITTED,
+            **self._about(staged),
+            fingerprint=fingerprint(task.input, self.recipe),
+            input=task.input,
+            input_files=len(p.files),
+            input_bytes=p.size,
+            group=() if self.layout.columns else tuple(relative_path(f.path, self.corpus.root) for f in p.files),
+            model_id=self.recipe.model_id,
+            settings=self.recipe.settings,
+            thresholds=self.recipe.thresholds,
+            files=self.table.table_files(staged.commit, task.name, staged.files.get(key, ())),
+        )
+        found: dict[str, Any] = {name: counts.get(name, 0) for name in _COUNTS}
+        return replace(entry, **found)
+
+    def _about(self, staged: Staged) -> dict[str, Any]:
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        return {
+            "sequence": self.ledger.sequence + 1,
+            "commit": staged.commit,
+            "run_id": self.run.run_id,
+            "committed_at": now,
+        }
+
+    def _commit(self, staged: Staged, entries: Sequence[Entry]) -> None:
+        if entries:
+            self.committer.commit(Commit(staged.commit, staged.directory, tuple(entries)))
+        else:
+            self.table.abandon(staged.commit)
+
+    def fail(self, name: str, reason: str) -> None:
+        """Let a partition fail; the others go on."""
+        self.outcome.failed[name] = reason
+        self.run.log("partition failed", partition=name, reason=reason)
+
+    def _tell(
+        self, what: str, staged: Staged, entries: Sequence[Entry], started: float, effort: Effort | None = None
+    ) -> None:
+        seconds = round(time.monotonic() - started, 3)
+        about = {
+            "step": staged.commit,
+            "what": what,
+            "partitions": len(entries),
+            "documents": sum(e.documents for e in entries),
+            "seconds": seconds,
+        }
+        if effort is not None:
+            padding = 1 - effort.tokens / effort.padded_tokens if effort.padded_tokens else 0.0
+            about |= {
+                "padding_share": round(padding, 4),
+                "worker_seconds": {
+                    "tokenize": round(effort.tokenize_seconds, 3),
+                    "model": round(effort.model_seconds, 3),
+                },
+            }
+        self.outcome.steps.append(about)
+        self.run.log("committed", **about, names=[e.partition for e in entries])
+
+
+def _effort(model: SparkModel) -> Effort:
+    return Effort(**asdict(model.tally.value.effort))
+
+
+def _since(before: Effort, now: Effort) -> Effort:
+    return Effort(**{name: value - getattr(before, name) for name, value in asdict(now).items()})

@@ -1,0 +1,25 @@
+"""What an error of the file system is to a user."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bigfive_udf.errors import OutputError
+
+_CURES = {
+    errno.EXDEV: "it must be on one file system with the directory that it lies in: choose one below the mount point",
+    errno.ENOSPC: "free space on its disk",
+}
+
+
+@contextmanager
+def as_output_error(path: str) -> Iterator[None]:
+    """Turn an OSError of the block into the OutputError that it is for the job."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        cure = _CURES.get(error.errno or 0, "check the path, its permissions and the free space")
+        raise OutputError(f"{path} can't be written ({reason}): {cure}") from error

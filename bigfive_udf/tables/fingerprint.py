@@ -1,0 +1,48 @@
+"""What a partition's scores depend on, in parts, so that a plan can say not only that something changed but what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bigfive_udf.tables.filesystem import FileInfo
+from bigfive_udf.tables.partitions import Partition, relative_path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a run writes for a text, whatever partition it lies in.
+
+    `settings` are those that change scores, and no others: a thread count is none of them. `columns` are the carried
+    columns in their order, `thresholds` those of the labels, by trait.
+    """
+
+    model_id: str
+    settings: Mapping[str, Any]
+    columns: tuple[str, ...]
+    thresholds: Mapping[str, float | None]
+
+
+def input_digest(partition: Partition, root: str) -> str:
+    """A digest of the partition's files: path below `root`, size, and the content's tag or else the modification time.
+
+    So a corpus that is moved as a whole, times kept, stays the same, and a file whose content is replaced without a
+    change of size and time is not noticed.
+    """
+    return _digest([partition.version, *_lines(partition.files, root)])
+
+
+def fingerprint(digest: str, recipe: Recipe) -> str:
+    """One digest of all that the scores of a partition depend on; thresholds are not among it, nor kept columns."""
+    return _digest([digest, recipe.model_id, json.dumps(recipe.settings, sort_keys=True)])
+
+
+def _lines(files: Iterable[FileInfo], root: str) -> list[str]:
+    return sorted(f"{relative_path(f.path, root)}\n{f.size}\n{f.etag or f.modified!r}" for f in files)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]

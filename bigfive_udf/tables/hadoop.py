@@ -1,0 +1,242 @@
+"""The seam of filesystem.py for hdfs, s3a, gs, abfss and whatever else the cluster's Hadoop knows, over the JVM."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from bigfive_udf.tables.filesystem import FileInfo
+
+# A listing comes as one string: a call over py4j for every file would take minutes for what Hadoop lists in seconds.
+_STATUS = re.compile(
+    r"FileStatus\{path=(?P<path>.*?); isDirectory=(?:true|false); length=(?P<size>\d+); "
+    r".*?modification_time=(?P<modified>\d+); .*?\}(?:\[eTag='(?P<etag>[^']*)'[^\]]*\])?(?=, \S*FileStatus\{|\]$)",
+    re.DOTALL,
+)
+_RENEW_SECONDS = 20.0
+# A lock that was not renewed for so long is that of a dead run.
+_LEASE_SECONDS = 300.0
+_TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
+
+
+class HadoopFileSystem:
+    """What any Hadoop file system offers.
+
+    `jvm` is the session's py4j view, `configuration` its Hadoop configuration.
+    """
+
+    def __init__(self, jvm: Any, configuration: Any) -> None:
+        self._jvm = jvm
+        self._configuration = configuration
+
+    def _at(self, path: str) -> tuple[Any, Any]:
+        location = self._jvm.org.apache.hadoop.fs.Path(path)
+        return location.getFileSystem(self._configuration), location
+
+    def expand(self, path: str) -> list[str]:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            if fs.exists(location):
+                return [location.toString()]
+            return sorted(s.getPath().toString() for s in fs.globStatus(location) or [])
+
+    def files(self, root: str) -> Iterator[FileInfo]:
+        with _as_os_error(root):
+            fs, location = self._at(root)
+            entries = fs.listFiles(location, True)
+            listing = self._jvm.org.apache.hadoop.util.functional.RemoteIterators.toList(entries).toString()
+        for found in _STATUS.finditer(listing):
+            yield FileInfo(found["path"], int(found["size"]), int(found["modified"]) / 1000, found["etag"] or "")
+
+    def exists(self, path: str) -> bool:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            return bool(fs.exists(location))
+
+    def names(self, directory: str) -> list[str]:
+        with _as_os_error(directory):
+            fs, location = self._at(directory)
+            return sorted(s.getPath().getName() for s in fs.listStatus(location)) if fs.exists(location) else []
+
+    def make_directory(self, path: str) -> None:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            if not fs.mkdirs(location):
+                raise OSError(errno.EIO, "the directory was not made", path)
+
+    def read(self, path: str) -> str:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            stream = fs.open(location)
+            try:
+                return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream)).decode()
+            finally:
+                stream.close()
+
+    def put(self, path: str, content: str) -> None:
+        data = bytearray(content.encode())
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            _, aside = self._at(f"{path}.{secrets.token_hex(4)}.tmp")
+            try:
+                stream = fs.create(aside, True)
+                try:
+                    stream.write(data)
+                finally:
+                    stream.close()
+                self._replace(aside, location)
+            finally:
+                fs.delete(aside, False)
+
+    def _replace(self, source: Any, target: Any) -> None:
+        hadoop = self._jvm.org.apache.hadoop.fs
+        overwrite = self._jvm.java.lang.reflect.Array.newInstance(
+            self._jvm.java.lang.Class.forName("org.apache.hadoop.fs.Options$Rename"), 1
+        )
+        overwrite[0] = getattr(hadoop, "Options$Rename").OVERWRITE
+        hadoop.FileContext.getFileContext(target.toUri(), self._configuration).rename(source, target, overwrite)
+
+    def swap_in(self, new: str, target: str) -> None:
+        with _as_os_error(target):
+            fs, there = self._at(target)
+            _, here = self._at(new)
+            _, old = self._at(new + ".old")
+            if not fs.exists(there):
+                fs.mkdirs(there.getParent())
+                _rename(fs, here, there)
+                return
+            _rename(fs, there, old)
+            try:
+                _rename(fs, here, there)
+            except BaseException:  # Ctrl-C too
+                _rename(fs, old, there)
+                raise
+            _rename(fs, old, here)
+
+    def delete(self, path: str) -> None:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            fs.delete(location, True)
+
+    def move(self, source: str, target: str) -> None:
+        with _as_os_error(target):
+            fs, there = self._at(target)
+            _, here = self._at(source)
+            fs.mkdirs(there.getParent())
+            if fs.getFileStatus(here).isFile():
+                self._replace(here, there)
+            else:
+                _rename(fs, here, there)
+
+    def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
+        """A lease: a file that only one can create, renewed while it is held, taken over once it is long unrenewed.
+
+        Ages are told by the store's own clock. Where creating a file is not exclusive (S3 without conditional writes),
+        two runs that start within a moment of each other may both think that they hold it.
+        """
+        token = f"{content.rstrip()}\n{secrets.token_hex(8)}\n"
+        if not self._create(path, token):
+            age = self._age(path)
+            if age is None or age < _LEASE_SECONDS:
+                return None
+            dead = f"{path}.{secrets.token_hex(4)}.dead"
+            try:
+                self.move(path, dead)  # of two that find it dead, one gets it
+                self.delete(dead)
+            except OSError:
+                return None
+            if not self._create(path, token):
+                return None
+        return self._leased(path, token)
+
+    def _create(self, path: str, content: str) -> bool:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            fs.mkdirs(location.getParent())
+            try:
+                stream = fs.create(location, False)
+            except Exception as error:
+                java = getattr(error, "java_exception", None)
+                if java is not None and java.getClass().getSimpleName() in _TAKEN:
+                    return False
+                raise
+            try:
+                stream.write(bytearray(content.encode()))
+            finally:
+                stream.close()
+            return True
+
+    def _age(self, path: str) -> float | None:
+        """Seconds since the file was written, by the clock of the store; None where it is gone."""
+        probe = f"{path}.{secrets.token_hex(4)}.now"
+        try:
+            with _as_os_error(path):
+                fs, location = self._at(path)
+                _, now = self._at(probe)
+                fs.create(now, True).close()
+                try:
+                    millis = (
+                        fs.getFileStatus(now).getModificationTime() - fs.getFileStatus(location).getModificationTime()
+                    )
+                    return float(millis) / 1000
+                finally:
+                    fs.delete(now, False)
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def _leased(self, path: str, token: str) -> Iterator[Callable[[], bool]]:
+        ended = threading.Event()
+        renewed = [time.monotonic()]
+
+        def ours() -> bool:
+            try:
+                return self.read(path) == token and time.monotonic() - renewed[0] < _LEASE_SECONDS
+            except OSError:
+                return False
+
+        def renew() -> None:
+            while not ended.wait(_RENEW_SECONDS):
+                with contextlib.suppress(OSError):
+                    if not ours():
+                        return
+                    self.put(path, token)
+                    renewed[0] = time.monotonic()
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield ours
+        finally:
+            ended.set()
+            thread.join()
+            if ours():
+                self.delete(path)
+
+
+def _rename(fs: Any, source: Any, destination: Any) -> None:
+    if not fs.rename(source, destination):
+        raise OSError(errno.EIO, f"{source.toString()} could not be renamed", destination.toString())
+
+
+@contextlib.contextmanager
+def _as_os_error(path: str) -> Iterator[None]:
+    """Java's exceptions, by their class's last name, as an OSError on `path`."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        java = getattr(error, "java_exception", None)
+        if java is None:
+            raise
+        kind, message = java.getClass().getSimpleName(), java.getMessage() or ""
+        code = {"FileNotFoundException": errno.ENOENT, "AccessControlException": errno.EACCES}.get(kind, errno.EIO)
+        raise OSError(code, f"{kind}: {message.splitlines()[0] if message else ''}", path) from None

@@ -1,0 +1,464 @@
+"""A score table as an Iceberg table: Spark writes the files, pyiceberg commits them, readers see whole snapshots.
+
+<output>/data/<commit>/…/part-….parquet     the rows of a step, from the beginning where they will stay
+<output>/metadata/                          what the snapshots consist of
+<output>.job/catalog.db                     the SQLite catalog, where output.catalog names no other
+<output>.job/staging/<commit>               marks a step that is not committed yet
+<output>.job/unswept                        marks that files may lie in the table that no snapshot has
+
+Readers open it as load_catalog("bigfive", **output.catalog).load_table(output.table).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bigfive_udf.errors import OutputError, RefusedError, SettingsError
+from bigfive_udf.tables.commit import Commit
+from bigfive_udf.tables.failures import as_output_error
+from bigfive_udf.tables.filesystem import FileInfo, FileSystem, local_path
+from bigfive_udf.tables.ledger import COMMITTED, Entry
+from bigfive_udf.tables.partitions import is_hidden, relative_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.io import FileIO
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot
+
+CATALOG = "bigfive"
+"""What pyiceberg calls the catalog; SQL catalogs keep tables apart by it."""
+COMMIT = "bigfive.commit"
+"""The property of a snapshot that says which step of which run it is."""
+
+_PROPERTIES = {
+    "format-version": "2",
+    # For merge_append to do what it is called for.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "2",
+    # A conflict is for us to judge: pyiceberg would append files once more that another run has just committed.
+    "commit.retry.num-retries": "0",
+    # The sweep is ours: it knows how long readers may hold on to an old state.
+    "write.metadata.delete-after-commit.enabled": "false",
+}
+_FILES_AT_ONCE = 8
+# A reader opens them all: once there are so many, an append takes them up in a few large ones.
+_MOST_MANIFESTS = 100
+# Whose exceptions mean that the catalog, or its server, has failed.
+_CATALOG_MODULES = set(["sqlalchemy", "sqlite3", "psycopg2", "requests", "urllib3", "botocore", "google", "thrift", "pyiceberg"])
+_WRONG_SETTINGS = {"NoSuchPropertyException", "NotInstalledError", "ArgumentError", "NoSuchModuleError"}
+_SECRET = re.compile(r"(secret|token|password|credential|key)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class IcebergTable:
+    """The table at `path`, on the file system `fs`, known as `identifier` (namespace.table) in a catalog.
+
+    `catalog` are the properties of any pyiceberg catalog; none: SQLite beside the table. `columns` are the partition
+    columns, which are in the files and divide the table by their values.
+    """
+
+    fs: FileSystem
+    path: str
+    catalog: Mapping[str, str]
+    identifier: str
+    columns: tuple[str, ...]
+    kind = "iceberg"
+    keeps_keys_in_files = True
+
+    @property
+    def job_path(self) -> str:
+        return self.path.rstrip("/") + ".job"
+
+    @property
+    def _root(self) -> str:
+        return self.path.rstrip("/")
+
+    @property
+    def _location(self) -> str:
+        return self._root if local_path(self._root) is None else f"file://{self._root}"
+
+    @property
+    def _unswept(self) -> str:
+        return f"{self.job_path}/unswept"
+
+    def staging(self, commit: str) -> str:
+        self._properties()  # what is wrong with them is said before anything is scored
+        with as_output_error(self.job_path):
+            self.fs.put(f"{self.job_path}/staging/{commit}", "")
+        return f"{self._root}/data/{commit}"
+
+    def abandon(self, commit: str) -> None:
+        directory = f"{self._root}/data/{commit}"
+        with as_output_error(directory):
+            if self.fs.exists(directory):
+                # A run that died at the very end of a commit leaves its mark: the rows are the table's, and stay.
+                with self._table() as table:
+                    self._keep_only(directory, self._live(table, table.snapshots()) if table else ())
+            self.fs.delete(f"{self.job_path}/staging/{commit}")
+
+    def unfinished(self) -> list[str]:
+        with as_output_error(self.job_path):
+            return self.fs.names(f"{self.job_path}/staging")
+
+    def table_files(self, commit: str, name: str, staged: Sequence[FileInfo]) -> tuple[tuple[str, int], ...]:
+        return tuple((relative_path(f.path, self._root), f.size) for f in staged)
+
+    def paths(self, entry: Entry) -> list[str]:
+        return [f"{self._root}/{name}" for name, _ in entry.files]
+
+    def publish(self, commit: Commit, previous: Mapping[str, Entry]) -> None:
+        with self._catalog() as catalog:
+            from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError, ValidationException
+
+            conflict = (CommitFailedException, TableAlreadyExistsError, ValidationException)
+            unswept = self.fs.exists(self._unswept)
+            try:
+                unswept |= self._commit(catalog, commit, previous)
+            except conflict:
+                unswept = True
+                try:
+                    self._commit(catalog, commit, previous)
+                except conflict as error:
+                    raise OutputError(
+                        f"{self.identifier} in output.catalog was changed by others during the commit "
+                        f"({self._reason(error)}): let only this job write it, and run again"
+                    ) from error
+            if unswept and (table := self._load(catalog)):
+                self._sweep(table, None)
+            self.fs.delete(self._unswept)
+
+    def _commit(self, catalog: Catalog, commit: Commit, previous: Mapping[str, Entry]) -> bool:
+        """Take the files of the partitions' previous entries out and their new ones in, in one snapshot, once.
+
+        Whether files have come into the table that no snapshot has.
+        """
+        from pyiceberg.io import load_file_io
+
+        table = self._load(catalog)
+        added = {name: (e, size) for e in commit.entries if e.state == COMMITTED for name, size in e.files}
+        known = (previous[e.partition] for e in commit.entries if e.partition in previous)
+        replaced = {name for e in known for name, _ in e.files} - added.keys()
+        live: dict[str, DataFile] = {}
+        if table:
+            # Most steps only add, and have not been here before: then there is nothing to look up.
+            commits = {s.summary.get(COMMIT) for s in table.snapshots() if s.summary}
+            live = self._live(table, [table.current_snapshot()]) if replaced or commit.commit in commits else {}
+        gone = [live[name] for name in sorted(replaced) if name in live]
+        new = {name: added[name] for name in added if name not in live}
+        if not gone and not new:
+            return False
+        current = table.current_snapshot() if table else None
+        crowded = bool(table and current and not gone and len(current.manifests(table.io)) >= _MOST_MANIFESTS)
+        self.fs.put(self._unswept, commit.commit)
+        footers = self._footers(table.io if table else load_file_io(catalog.properties, self._location), new)
+        with self._transaction(catalog, table, [f.schema.to_arrow_schema() for f in footers.values()]) as transaction:
+            metadata = transaction.table_metadata
+            snapshot = transaction.update_snapshot(snapshot_properties={COMMIT: commit.commit})
+            change = snapshot.overwrite if gone else snapshot.merge_append if crowded else snapshot.fast_append
+            with change() as files:
+                for file in gone:
+                    files.delete_data_file(file)
+                for file in self._data_files(metadata, new, footers):
+                    files.append_data_file(file)
+        return crowded  # pyiceberg leaves the manifest of the new files that it has merged with the others
+
+    def _footers(self, io: FileIO, new: Mapping[str, tuple[Entry, int]]) -> dict[str, pq.FileMetaData]:
+        import pyarrow.parquet as pq
+
+        def footer(name: str) -> pq.FileMetaData:
+            file = io.new_input(f"{self._location}/{name}")
+            try:
+                whole = len(file) == new[name][1]
+            except FileNotFoundError:
+                whole = False
+            if not whole:
+                raise OutputError(
+                    f"{self._root}/{name} is not what was to be committed: move {self.job_path}/commit.json away, and "
+                    "run again"
+                )
+            with file.open() as stream:
+                return pq.read_metadata(stream)
+
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            return dict(zip(new, pool.map(footer, new), strict=True))
+
+    def _transaction(self, catalog: Catalog, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
+        """Changes to the table, which is made or gets further columns where the new files need it."""
+        import pyarrow as pa
+        from pyiceberg.exceptions import ResolveError, ValidationError
+
+        # Any column may be null: a later file may lack it.
+        schema = pa.schema([f.with_nullable(True) for f in pa.unify_schemas(schemas)]) if schemas else None
+        if table is None:
+            catalog.create_namespace_if_not_exists(self.identifier.rpartition(".")[0])
+            created = catalog.create_table_transaction(
+                self.identifier, schema, location=self._location, properties=_PROPERTIES
+            )
+            if self.columns:
+                with created.update_spec() as spec:
+                    for column in self.columns:
+                        spec.add_identity(column)
+            # Spark's files have no field ids, their columns are found by name.
+            names = created.table_metadata.schema().name_mapping.model_dump_json()
+            created.set_properties({"schema.name-mapping.default": names})
+            return created
+        transaction = table.transaction()
+        if schema is not None and not _holds(table, schema):
+            try:
+                with transaction.update_schema() as update:
+                    update.union_by_name(schema)
+            except (ResolveError, ValidationError, ValueError) as error:
+                raise OutputError(
+                    f"{self.identifier} can't take the new rows ({self._reason(error)}): a column keeps its type; move "
+                    f"{self.job_path}/commit.json away, and choose another output.path or other kept columns"
+                ) from error
+        return transaction
+
+    def _data_files(
+        self, metadata: TableMetadata, new: Mapping[str, tuple[Entry, int]], footers: Mapping[str, pq.FileMetaData]
+    ) -> Iterator[DataFile]:
+        from pyiceberg.io.pyarrow import (
+            compute_statistics_plan,
+            data_file_statistics_from_parquet_metadata,
+            parquet_path_to_id_mapping,
+        )
+        from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+        from pyiceberg.partitioning import PartitionSpec
+        from pyiceberg.typedef import Record
+        from pyiceberg.types import StringType
+
+        schema, spec = metadata.schema(), metadata.spec()
+        plan, ids = compute_statistics_plan(schema, metadata.properties), parquet_path_to_id_mapping(schema)
+        for name, (entry, size) in new.items():
+            statistics = data_file_statistics_from_parquet_metadata(footers[name], plan, ids)
+            # Strings to the letter, as we know them: pyiceberg takes one that a file keeps no statistics of, for being
+            # long, for null. Values of other types are exact in the statistics, and have their type there.
+            values = [
+                entry.values[f.name]
+                if isinstance(schema.find_type(f.source_id), StringType)
+                else statistics.partition(PartitionSpec(f), schema)[0]
+                for f in spec.fields
+            ]
+            yield DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=f"{self._location}/{name}",
+                file_format=FileFormat.PARQUET,
+                partition=Record(*values),
+                file_size_in_bytes=size,
+                sort_order_id=None,
+                spec_id=spec.spec_id,
+                equality_ids=None,
+                key_metadata=None,
+                **statistics.to_serialized_dict(),
+            )
+
+    def discard(self, commit: Commit) -> None:
+        directory = f"{self._root}/data/{commit.commit}"
+        with as_output_error(directory):
+            self._keep_only(directory, {name for e in commit.entries for name, _ in e.files})
+            self.fs.delete(f"{self.job_path}/staging/{commit.commit}")
+
+    def damaged(self, entries: Mapping[str, Entry]) -> frozenset[str]:
+        with self._table() as table:
+            committed = self._live(table, [table.current_snapshot()]) if table else {}
+            data = f"{self._root}/data"
+            files = self.fs.files(data) if self.fs.exists(data) else ()
+            stored = {relative_path(f.path, self._root): f.size for f in files}
+        expected = {file: name for name, e in entries.items() for file in e.files}
+        if foreign := committed.keys() - {name for name, _ in expected}:
+            raise OutputError(
+                f"{self._root}/{min(foreign)} was committed by no run of this job: delete its rows from "
+                f"{self.identifier}, a table holds nothing else"
+            )
+        return frozenset(
+            partition
+            for (name, size), partition in expected.items()
+            if stored.get(name) != size or name not in committed or committed[name].file_size_in_bytes != size
+        )
+
+    def clean(self, before: datetime) -> None:
+        """Expire the snapshots that were replaced before that time, and delete what no other snapshot has.
+
+        Readers of what was current at that time, or later, lose nothing.
+        """
+        with self._table() as table:
+            if table is None:
+                return
+            snapshots = sorted((s.timestamp_ms, s.snapshot_id) for s in table.snapshots())
+            old = _replaced([ms for ms, _ in snapshots], before)
+            # Never what a branch or a tag points to: the current one, and what somebody wants to keep.
+            if {i for _, i in snapshots[:old]} - {ref.snapshot_id for ref in table.refs().values()}:
+                self.fs.put(self._unswept, "")
+                recent = datetime.fromtimestamp(snapshots[old][0] / 1000, timezone.utc)
+                table.maintenance.expire_snapshots().older_than(recent).commit()
+            elif not self.fs.exists(self._unswept):
+                return
+            self._sweep(table, before)
+            self.fs.delete(self._unswept)
+
+    def _sweep(self, table: Table, before: datetime | None) -> None:
+        """Delete every file below the table that neither a snapshot nor a step under way has.
+
+        Descriptions of the table that were replaced before that time go too: a reader that has just asked the catalog
+        where it is may be about to read one.
+        """
+        metadata, snapshots = table.metadata, table.snapshots()
+        versions = [(entry.metadata_file, entry.timestamp_ms) for entry in metadata.metadata_log]
+        versions.append((table.metadata_location, metadata.last_updated_ms))
+        manifests = (m for s in snapshots for m in s.manifests(table.io))
+        old = _replaced([ms for _, ms in versions], before) if before else 0
+        needed = {file for file, _ in versions[old:]}
+        needed |= {s.manifest_list for s in snapshots} | {m.manifest_path for m in manifests}
+        needed |= {s.statistics_path for s in (*metadata.statistics, *metadata.partition_statistics)}
+        self._keep_only(f"{self._root}/metadata", {self._name(uri) for uri in needed})
+        under_way = {f"data/{commit}" for commit in self.unfinished()}
+        self._keep_only(f"{self._root}/data", self._live(table, snapshots).keys() | under_way)
+
+    def _keep_only(self, directory: str, names: Collection[str]) -> None:
+        """Delete what lies in `directory` but these files and directories, named below the table's root."""
+        if not self.fs.exists(directory):
+            return
+        kept = {f"{self._root}/{name}" for name in names}
+        above = {path[:i] for path in kept for i, c in enumerate(path) if c == "/"}
+        if directory not in above:
+            self.fs.delete(directory)
+            return
+        dead = {f"{directory}/{name}" for name in self.fs.names(directory) if is_hidden(name)}
+        for file in self.fs.files(directory):
+            path = file.path
+            if path in kept or any(a in kept for a in _parents(path, directory)):
+                continue
+            # The whole directory, where nothing in it is kept: fewer requests, and none stays behind empty.
+            dead.add(next((a for a in _parents(path, directory) if a not in above), path))
+        for path in sorted(dead):
+            self.fs.delete(path)
+
+    def _live(self, table: Table, snapshots: Iterable[Snapshot | None]) -> dict[str, DataFile]:
+        """The files that the snapshots have, by their name below the table."""
+        manifests = {m.manifest_path: m for s in snapshots if s for m in s.manifests(table.io)}
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            read = pool.map(lambda m: m.fetch_manifest_entry(table.io, discard_deleted=True), manifests.values())
+            return {self._name(e.data_file.file_path): e.data_file for entries in read for e in entries}
+
+    def _name(self, uri: str) -> str:
+        return relative_path(local_path(uri) or uri, self._root)
+
+    def _load(self, catalog: Catalog) -> Table | None:
+        from pyiceberg.exceptions import NoSuchTableError
+
+        try:
+            table = catalog.load_table(self.identifier)
+        except NoSuchTableError:
+            return None
+        if (local_path(table.location()) or table.location().rstrip("/")) != self._root:
+            raise SettingsError(
+                f"output.table {self.identifier} of output.catalog lies in {table.location()}, output.path is "
+                f"{self.path}: choose another output.table, or set output.path to it"
+            )
+        columns = [f.name for f in table.spec().fields]
+        if columns != list(self.columns):
+            raise RefusedError(
+                f"output.table {self.identifier} is partitioned by {', '.join(columns) or 'nothing'}, the corpus by "
+                f"{', '.join(self.columns) or 'nothing'}: choose another output.path and output.table"
+            )
+        return table
+
+    @contextmanager
+    def _table(self) -> Iterator[Table | None]:
+        """The table, None where there is none yet; nothing is written for that."""
+        self._properties()
+        if not self.catalog and not self.fs.exists(f"{self.job_path}/catalog.db"):
+            with as_output_error(self.path):
+                yield None
+            return
+        with self._catalog() as catalog:
+            yield self._load(catalog)
+
+    @contextmanager
+    def _catalog(self) -> Iterator[Catalog]:
+        """The catalog, connected anew each time: hours may pass between two commits."""
+        properties = self._properties()
+        from pyiceberg.catalog import load_catalog
+
+        with as_output_error(self.path):
+            if not self.catalog:
+                self.fs.make_directory(self.job_path)
+            try:
+                catalog = load_catalog(CATALOG, **properties)
+            except Exception as error:
+                wrong = isinstance(error, (ValueError, ImportError)) or type(error).__name__ in _WRONG_SETTINGS
+                raise (SettingsError if wrong else OutputError)(self._unusable(error)) from error
+            try:
+                yield catalog
+            except Exception as error:
+                if type(error).__module__.partition(".")[0] in _CATALOG_MODULES:
+                    raise OutputError(self._unusable(error)) from error
+                raise
+            finally:
+                catalog.close()
+
+    def _properties(self) -> dict[str, str]:
+        try:
+            import pyiceberg.catalog  # noqa: F401
+            from sqlalchemy import URL
+        except ImportError:
+            raise SettingsError(
+                "output.format iceberg needs pyiceberg, which is not installed: pip install 'bigfive-udf[iceberg]'"
+            ) from None
+        if local_path(self.path) is None and not self.catalog:
+            raise SettingsError(
+                f"output.catalog is empty, and output.path {self.path} is not a local directory, where SQLite could be "
+                "the catalog: set it to the properties of a pyiceberg catalog"
+            )
+        if set("?#") & set(self.path):
+            raise SettingsError(f"output.path {self.path} holds ? or #, which no URI may: choose another output.path")
+        if self.catalog:
+            return dict(self.catalog)
+        # Many readers on a slow disk may keep a commit waiting for longer than SQLite's 5 seconds.
+        uri = URL.create("sqlite", database=f"{self.job_path}/catalog.db", query={"timeout": "60"})
+        return {"type": "sql", "uri": uri.render_as_string(), "warehouse": self._location}
+
+    def _unusable(self, error: Exception) -> str:
+        which = "output.catalog" if self.catalog else f"output.catalog, which is {self.job_path}/catalog.db,"
+        return f"{which} can't be used ({self._reason(error)}): check its settings, and that its server can be reached"
+
+    def _reason(self, error: Exception) -> str:
+        """The first line of an error, without what nobody may see."""
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        for key, value in self.catalog.items():
+            for secret in (urlsplit(value).password, value if "@" in value or _SECRET.search(key) else None):
+                reason = reason.replace(secret, "***") if secret else reason
+        return reason
+
+
+def _holds(table: Table, schema: pa.Schema) -> bool:
+    """Whether the table has these columns; to ask is cheap, a change makes pyiceberg copy all metadata many times."""
+    from pyiceberg.io.pyarrow import pyarrow_to_schema
+
+    try:
+        fields = pyarrow_to_schema(schema, table.name_mapping()).fields
+    except ValueError:  # a name that it does not know
+        return False
+    return all(field in table.schema().fields for field in fields)
+
+
+def _parents(path: str, directory: str) -> list[str]:
+    """The directories above `path` and below `directory`, outermost first."""
+    return [path[:i] for i, c in enumerate(path) if c == "/" and i > len(directory)]
+
+
+def _replaced(moments: Sequence[int], before: datetime) -> int:
+    """How many of states in order, which became current at these milliseconds, had a successor before that time."""
+    return sum(ms < before.timestamp() * 1000 for ms in moments[1:])

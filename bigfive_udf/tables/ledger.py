@@ -1,0 +1,135 @@
+"""The ledger: what has been scored, one small entry for every committed partition, written last.
+
+<output>.job/ledger/00000007-<commit>.jsonl: the entries of one commit, a JSON object a line. An entry with a higher
+`sequence` replaces one of the same partition. Files are written whole and never changed; when there are many, one new
+file takes up what still counts and the older ones go. So a ledger of 10,000 partitions is read in a few requests, and
+a commit costs one, whatever the size of the table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from bigfive_udf.errors import OutputError
+from bigfive_udf.tables.filesystem import FileSystem
+
+COMMITTED, REMOVED = "committed", "removed"
+_MOST_FILES = 32
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one partition of the table: what it was made from and how, and what it holds."""
+
+    partition: str
+    values: Mapping[str, str | None]
+    state: str
+    sequence: int
+    commit: str
+    run_id: str
+    committed_at: str
+    fingerprint: str = ""
+    input: str = ""
+    """digest of the input files"""
+    input_files: int = 0
+    input_bytes: int = 0
+    group: tuple[str, ...] = ()
+    """the input files, relative to the corpus, where the partition is a group of files"""
+    model_id: str = ""
+    precision: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """the settings that change scores"""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """the carried columns and their Spark types"""
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    documents: int = 0
+    scored: int = 0
+    empty: int = 0
+    failed: int = 0
+    truncated: int = 0
+    n_tokens: int = 0
+    n_windows: int = 0
+    seconds: float = 0.0
+    """the partition's share of the seconds that its step took"""
+    files: tuple[tuple[str, int], ...] = ()
+    """the files of the table: name below the partition, size in bytes"""
+
+    def line(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def parse(cls, line: str) -> Entry:
+        content = json.loads(line)
+        content["group"] = tuple(content["group"])
+        content["files"] = tuple((name, int(size)) for name, size in content["files"])
+        return cls(**content)
+
+
+class Ledger:
+    """The entries of a table, as they are on storage; `directory` is <output>.job/ledger."""
+
+    def __init__(self, fs: FileSystem, directory: str) -> None:
+        self._fs = fs
+        self._directory = directory
+        self._entries: dict[str, Entry] = {}
+        self._files = [n for n in fs.names(directory) if n.endswith(".jsonl")]
+        self.sequence = max((int(name.split("-")[0]) for name in self._files), default=0)
+        for name in self._files:
+            self._take(self._read(name))
+
+    @property
+    def committed(self) -> dict[str, Entry]:
+        """The partitions that the table has, by name, in order."""
+        return {name: e for name, e in sorted(self._entries.items()) if e.state == COMMITTED}
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The files of every group that there ever was, removed ones without files."""
+        return {name: e.group if e.state == COMMITTED else () for name, e in self._entries.items()}
+
+    def append(self, commit: str, entries: Iterable[Entry]) -> None:
+        """Write the entries of one commit; the same again changes nothing."""
+        found = list(entries)
+        name = f"{found[0].sequence:08d}-{commit}.jsonl"
+        self._fs.put(f"{self._directory}/{name}", "".join(e.line() + "\n" for e in found))
+        self._take(found)
+        if name not in self._files:
+            self._files.append(name)
+        self.sequence = max(self.sequence, found[0].sequence)
+
+    def compact(self) -> None:
+        """Take up all entries in one file, where there are many files."""
+        if len(self._files) <= _MOST_FILES:
+            return
+        old = sorted(self._files)
+        self.sequence += 1
+        name = f"{self.sequence:08d}-all.jsonl"
+        # Removed ones too: the number of a group is never given twice.
+        content = "".join(e.line() + "\n" for _, e in sorted(self._entries.items()))
+        self._fs.put(f"{self._directory}/{name}", content)
+        self._files = [name]
+        for file in old:
+            self._fs.delete(f"{self._directory}/{file}")
+
+    def _take(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            known = self._entries.get(entry.partition)
+            if known is None or entry.sequence >= known.sequence:
+                self._entries[entry.partition] = entry
+
+    def _read(self, name: str) -> list[Entry]:
+        try:
+            return [Entry.parse(line) for line in self._fs.read(f"{self._directory}/{name}").splitlines()]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{self._directory}/{name} is damaged ({error}): restore it from a backup, or move it and the "
+                "partitions that it names away and run again"
+            ) from None
+
+
+def removed(entry: Entry, **changes: Any) -> Entry:
+    """The entry of a partition that is no longer in the table."""
+    return replace(entry, state=REMOVED, files=(), **changes)

@@ -1,0 +1,112 @@
+"""Opening a table to write to it: held by one run, and mended where a dead run has left something half done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.score import OutputSettings
+from bigfive_udf.tables.commit import Commit, Committer
+from bigfive_udf.tables.failures import as_output_error
+from bigfive_udf.tables.filesystem import FileSystem
+from bigfive_udf.tables.iceberg_table import IcebergTable
+from bigfive_udf.tables.ledger import Ledger
+from bigfive_udf.tables.lock import only_writer
+from bigfive_udf.tables.parquet_table import ParquetTable
+from bigfive_udf.tables.score_table import ScoreTable, check_columns, check_kind, claim, described
+
+
+@dataclass
+class OpenTable:
+    """The place of a table, what its ledger says, and how to change it; `ours` tells whether it is still held."""
+
+    fs: FileSystem
+    path: str
+    output: OutputSettings
+    ledger: Ledger
+    there: tuple[str, tuple[str, ...]] | None
+    """the kind and the partition columns, None where there is no table yet"""
+    ours: Callable[[], bool] = field(default=lambda: False)
+    mended: list[str] = field(default_factory=list)
+    """what a dead run had left, in words"""
+
+    @property
+    def job_path(self) -> str:
+        return f"{self.path.rstrip('/')}.job"
+
+    def shaped(self, columns: Sequence[str]) -> ScoreTable:
+        """The table with the corpus's partition columns.
+
+        Raises:
+            RefusedError: it has others.
+        """
+        if self.there is not None:
+            check_columns(self.path, self.there, columns)
+        return make_table(self.fs, self.path, self.output, columns)
+
+    def damaged(self, table: ScoreTable) -> frozenset[str]:
+        """The partitions that do not hold what the ledger says."""
+        return table.damaged(self.ledger.committed) if self.there is not None else frozenset()
+
+    def committer(self, table: ScoreTable) -> Committer:
+        if self.there is None:
+            claim(table, table.columns)
+            self.there = (table.kind, tuple(table.columns))
+        return Committer(self.fs, self.job_path, table, self.ledger, self.ours)
+
+    def put(self, name: str, content: str) -> None:
+        """Keep a small file beside the table, such as a run's record."""
+        with as_output_error(self.job_path):
+            self.fs.put(f"{self.job_path}/{name}", content)
+
+
+def make_table(fs: FileSystem, path: str, output: OutputSettings, columns: Sequence[str]) -> ScoreTable:
+    """The table of the kind that the settings name."""
+    if output.format == "iceberg":
+        return IcebergTable(fs, path, output.catalog, output.table or "bigfive.scores", tuple(columns))
+    return ParquetTable(fs, path, tuple(columns))
+
+
+def look_at(fs: FileSystem, path: str, output: OutputSettings) -> OpenTable:
+    """The table as it is, for a plan that is not carried out: nothing is held, mended or written."""
+    there = described(fs, path)
+    if there is not None:
+        check_kind(path, there, output.format)
+    return OpenTable(fs, path, output, _ledger(fs, path), there)
+
+
+@contextmanager
+def open_to_write(fs: FileSystem, path: str, output: OutputSettings, run: Run) -> Iterator[OpenTable]:
+    """Hold the table while the block runs, and finish or undo first what a dead run has left.
+
+    Raises:
+        TableLockedError: another run holds it.
+        OutputError: it can't be written, or holds files of somebody else.
+        RefusedError: it is of another kind.
+    """
+    there = described(fs, path)
+    if there is not None:
+        check_kind(path, there, output.format)
+    with only_writer(fs, f"{path.rstrip('/')}.job/lock", path, run) as ours:
+        there = described(fs, path)
+        opened = OpenTable(fs, path, output, _ledger(fs, path), there, ours)
+        if there is not None:
+            table = make_table(fs, path, output, there[1])
+            if (finished := opened.committer(table).recover()) is not None:
+                opened.mended.append(f"finished {_names(finished)}, which a run that died had begun to commit")
+            for commit in table.unfinished():
+                table.abandon(commit)
+                opened.mended.append(f"threw away step {commit}, which a run that died had not committed")
+        yield opened
+
+
+def _ledger(fs: FileSystem, path: str) -> Ledger:
+    with as_output_error(path):
+        return Ledger(fs, f"{path.rstrip('/')}.job/ledger")
+
+
+def _names(commit: Commit) -> str:
+    names = [e.partition for e in commit.entries]
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)} partitions)"

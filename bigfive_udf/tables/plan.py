@@ -1,0 +1,203 @@
+"""What a run has to do: the corpus's partitions against the ledger's entries. Pure: nothing is read or written here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bigfive_udf.errors import RefusedError
+from bigfive_udf.tables.fingerprint import Recipe
+from bigfive_udf.tables.ledger import Entry
+from bigfive_udf.tables.partitions import Partition
+
+Policy = Literal["refuse", "rescore", "only_new"]
+
+NEW, INPUT, SETTINGS, MODEL, COLUMNS, FORCED, DAMAGED = (
+    "new", "input changed", "settings changed", "another model", "other columns", "asked for", "damaged in the table"
+)  # fmt: skip
+THRESHOLDS = "other thresholds"
+
+# Scored again although the table has them and nobody said so: what a restore or a copy of the corpus would cause.
+_UNASKED = (INPUT, SETTINGS)
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What the settings and flags say about scoring again what is scored."""
+
+    on_model_change: Policy = "refuse"
+    on_schema_change: Policy = "refuse"
+    max_rescored_share: float = 0.2
+    rescore: bool = False
+    prune: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One partition of a plan, and why it is there; `entry` is what the ledger has of it."""
+
+    name: str
+    partition: Partition
+    input: str
+    why: str
+    entry: Entry | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, and what it leaves as it is."""
+
+    score: tuple[Task, ...] = ()
+    relabel: tuple[Task, ...] = ()
+    """only the labels are computed again, from the stored probabilities"""
+    remove: tuple[Entry, ...] = ()
+    """gone from the input, and to be removed from the table"""
+    gone: tuple[str, ...] = ()
+    """gone from the input, and kept in the table"""
+    up_to_date: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """left as they are although something else would score them otherwise, and what that is"""
+    later: int = 0
+    """partitions that a limit leaves for another run"""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.score or self.relabel or self.remove)
+
+    def reasons(self) -> dict[str, int]:
+        """How many partitions are scored for which reason."""
+        return dict(Counter(task.why for task in self.score))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The corpus as it was found: for each partition its name and the digest of its input."""
+
+    partitions: Mapping[str, tuple[Partition, str]]
+    selected: frozenset[str]
+    """those that the command line's conditions allow"""
+    gone_selected: frozenset[str]
+    """partitions of the ledger alone that the same conditions allow"""
+    waiting: frozenset[str] = frozenset()
+    """partitions that are there, but not ready to be scored"""
+
+
+def make_plan(
+    found: Found,
+    entries: Mapping[str, Entry],
+    recipe: Recipe,
+    policies: Policies,
+    damaged: frozenset[str] = frozenset(),
+) -> Plan:
+    """Decide for every partition. `entries` are the committed ones, `damaged` those that the table holds otherwise.
+
+    Raises:
+        RefusedError: it would mix models or schemas, or score more of the table again than allowed.
+    """
+    score: list[Task] = []
+    relabel: list[Task] = []
+    current: list[str] = []
+    kept: dict[str, str] = {}
+    for name, (partition, digest) in found.partitions.items():
+        entry = entries.get(name)
+        if name not in found.selected:
+            continue
+        why, relabelled = _why(entry, digest, recipe, name in damaged)
+        task = Task(name, partition, digest, why or FORCED, entry)
+        if policies.rescore:
+            score.append(task)
+        elif why in (MODEL, COLUMNS):
+            policy = policies.on_model_change if why == MODEL else policies.on_schema_change
+            if policy == "rescore":
+                score.append(task)
+            else:
+                kept[name] = why
+        elif why:
+            score.append(task)
+        elif relabelled:
+            relabel.append(Task(name, partition, digest, THRESHOLDS, entry))
+        else:
+            current.append(name)
+    gone = [name for name in entries if name not in found.partitions and name not in found.waiting]
+    pruned = [name for name in gone if policies.prune and name in found.gone_selected]
+    later = 0
+    if policies.limit is not None:
+        later = max(0, len(score) + len(relabel) - policies.limit)
+        score = score[: policies.limit]
+        relabel = relabel[: policies.limit - len(score)]
+    plan = Plan(
+        tuple(score),
+        tuple(relabel),
+        tuple(entries[name] for name in pruned),
+        tuple(name for name in gone if name not in set(pruned)),
+        tuple(current),
+        kept,
+        later,
+    )
+    scored = {task.name for task in score}
+    left = [entries[name] for name in found.partitions if name in entries and name not in scored]
+    if policies.on_model_change == "refuse" and (others := [e for e in left if e.model_id != recipe.model_id]):
+        had, now = f"scores of model {others[-1].model_id}", f"model.path is {recipe.model_id}"
+        raise _mixture("on_model_change", others, entries, had, now)
+    if policies.on_schema_change == "refuse" and (others := [e for e in left if tuple(e.columns) != recipe.columns]):
+        had, now = f"columns {', '.join(others[-1].columns)}", f"the settings carry {', '.join(recipe.columns)}"
+        raise _mixture("on_schema_change", others, entries, had, now)
+    _refuse_surprise(plan, entries, recipe, policies)
+    return plan
+
+
+def _why(entry: Entry | None, digest: str, recipe: Recipe, damaged: bool) -> tuple[str, bool]:
+    """Why a partition is to be scored, empty where it is not, and whether its labels are to be computed again."""
+    if entry is None:
+        return NEW, False
+    if damaged:
+        return DAMAGED, False
+    if entry.input != digest:
+        return INPUT, False
+    # An old model's partition is first of all that: under only_new it also keeps its settings and its columns.
+    if entry.model_id != recipe.model_id:
+        return MODEL, False
+    if dict(entry.settings) != dict(recipe.settings):
+        return SETTINGS, False
+    if tuple(entry.columns) != recipe.columns:
+        return COLUMNS, False
+    return "", dict(entry.thresholds) != dict(recipe.thresholds)
+
+
+def _mixture(key: str, others: Sequence[Entry], entries: Mapping[str, Entry], had: str, now: str) -> RefusedError:
+    documents, total = sum(e.documents for e in others), sum(e.documents for e in entries.values())
+    return RefusedError(
+        f"{_partitions(len(others))} of the table ({documents:,} of {total:,} documents) have {had}, {now}: "
+        f"set {key} to rescore (score them again) or only_new (they stay as they are), or choose another output.path"
+    )
+
+
+def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: Recipe, policies: Policies) -> None:
+    """Refuse to score again more of the table than allowed, where nobody asked for it."""
+    again = [task for task in plan.score if task.why in _UNASKED and task.entry is not None]
+    documents = sum(task.entry.documents for task in again if task.entry)
+    total = sum(e.documents for e in entries.values())
+    if policies.rescore or documents <= policies.max_rescored_share * total:
+        return
+    reasons = ", ".join(f"{_partitions(n)}: {why}" for why, n in Counter(task.why for task in again).items())
+    settings = {change for task in again if task.entry for change in changed_settings(task.entry, recipe)}
+    detail = f": {', '.join(sorted(settings))}" if settings else ""
+    raise RefusedError(
+        f"{documents:,} of the table's {total:,} documents would be scored again ({reasons}{detail}), more than "
+        f"plan.max_rescored_share {policies.max_rescored_share:g} allows: give --rescore if that is meant, else find "
+        "out what touched them"
+    )
+
+
+def changed_settings(entry: Entry, recipe: Recipe) -> list[str]:
+    """Which settings are not those that the entry was scored with, old and new."""
+    keys = sorted({*entry.settings, *recipe.settings})
+    pairs = [(key, entry.settings.get(key), recipe.settings.get(key)) for key in keys]
+    return [f"{key} {old!r} -> {new!r}" for key, old, new in pairs if old != new]
+
+
+def _partitions(n: int) -> str:
+    return f"{n:,} partition{'' if n == 1 else 's'}"

@@ -1,0 +1,58 @@
+"""What runs leave behind beside the table: a record and a log each, until they are old enough to go."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.score import RetentionSettings
+from bigfive_udf.tables.failures import as_output_error
+from bigfive_udf.tables.opening import OpenTable
+from bigfive_udf.tables.score_table import ScoreTable, time_of
+
+
+def keep_records(run: Run, table: OpenTable) -> None:
+    """Write the run's record and log beside the table from now on, and say of a run that died that it did.
+
+    Raises:
+        OutputError: they can't be written.
+    """
+    fs, marker = table.fs, f"{table.job_path}/running"
+    with as_output_error(table.job_path):
+        if fs.exists(marker) and (dead := fs.read(marker).strip()) != run.run_id:
+            path = f"{table.job_path}/runs/{dead}.json"
+            if fs.exists(path) and (record := json.loads(fs.read(path))).get("exit_code") is None:
+                message = f"ended without a word: killed, or its machine was lost (noticed by run {run.run_id})"
+                fs.put(path, json.dumps(record | {"message": message}, indent=2) + "\n")
+        fs.put(marker, run.run_id + "\n")
+    table.put(f"runs/{run.run_id}.json", run.record(None, "running", None))
+
+    def keep(record: str) -> None:
+        table.put(f"runs/{run.run_id}.json", record)
+        with as_output_error(table.job_path):
+            if fs.exists(marker) and fs.read(marker).strip() == run.run_id:
+                fs.delete(marker)
+
+    run.keep_record = keep
+    run.keep_log = lambda text: table.put(f"runs/{run.run_id}.log", text)
+    for line in table.mended:
+        run.log("mended", what=line)
+
+
+def clean(table: OpenTable, written: ScoreTable, retention: RetentionSettings) -> None:
+    """Remove for good what was replaced, and records, once they are old enough; and shorten the ledger's list of files.
+
+    Raises:
+        OutputError: they can't be removed.
+    """
+    now = datetime.now(timezone.utc)
+    days = retention.snapshot_days if written.kind == "iceberg" else retention.trash_days
+    if table.there is not None:
+        written.clean(now - timedelta(days=days))
+    with as_output_error(table.job_path):
+        table.ledger.compact()
+        for name in table.fs.names(f"{table.job_path}/runs"):
+            began = time_of(name)
+            if began is not None and began < now - timedelta(days=retention.record_days):
+                table.fs.delete(f"{table.job_path}/runs/{name}")
