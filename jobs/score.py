@@ -19,7 +19,15 @@ from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.planning import planned, scoring_of
 from bigfive_udf.spark.session import job_session
 from bigfive_udf.spark.storage import locate
-from bigfive_udf.spark.summary import estimate_lines, model_lines, plan_lines, plan_of, summary_lines, summary_of
+from bigfive_udf.spark.summary import (
+    estimate_lines,
+    failure_line,
+    model_lines,
+    plan_lines,
+    plan_of,
+    summary_lines,
+    summary_of,
+)
 from bigfive_udf.tables.opening import look_at, open_to_write
 from bigfive_udf.tables.partitions import Selection
 from bigfive_udf.tables.records import clean, keep_records
@@ -67,8 +75,7 @@ def score(args: Namespace, run: Run) -> str:
         return "nothing to do: the table is up to date"
     print(*summary_lines(run.result, path), sep="\n")
     if done.failed:
-        reasons = "; ".join(done.failed.values())
-        raise PartitionsFailedError(f"{len(done.failed)} of {len(work.plan.score)} partitions failed: {reasons}")
+        raise PartitionsFailedError(failure_line(done.failed, len(work.plan.score)))
     return ""
 
 

@@ -96,8 +96,11 @@ def value_at(settings: Any, key: str) -> Any:
         ("model.presicion", "did you mean precision?"),
         ("text.windows_overlap", "did you mean window_overlap?"),
         ("labels.zzz", "the keys there are thresholds, require_evidence"),
-        ("zzz", "the keys there are input, output, model, labels, text, batching, on_model_change, on_schema_change, plan, "
-            "commit_every, retention, max_failed_share"),
+        (
+            "zzz",
+            "the keys there are input, output, model, labels, text, batching, on_model_change, on_schema_change, "
+            "plan, commit_every, retention, max_failed_share",
+        ),
     ],
 )
 def test_an_unknown_key_is_named_with_the_key_that_was_meant(config, plain, key, cure):

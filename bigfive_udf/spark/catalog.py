@@ -13,10 +13,10 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from bigfive_udf.errors import InputError, RefusedError, SettingsError
+from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
-from bigfive_udf.spark.reading import Readable, any_of, with_condition
+from bigfive_udf.spark.reading import Readable, any_of, other_type, with_condition
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables.filesystem import FileInfo
@@ -56,21 +56,10 @@ def examine_table(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> Readable:
-    """The same for a table as `reading.examine` does for files: the catalog answers for its columns.
-
-    Raises:
-        RefusedError: a carried column has another type than the score table has, and `strict` forbids that.
-    """
+    """The same for a table as `reading.examine_files` does for files: the catalog answers for its columns."""
     frame, _ = _opened(spark, settings)
     check_text_column(frame, settings.text_column)
     columns = {c: frame.schema[c].dataType.simpleString() for c in settings.carried_columns}
-    if strict and table_columns is not None and list(columns) == list(table_columns):
-        for name, kind in columns.items():
-            if kind != table_columns[name]:
-                raise RefusedError(
-                    f"column {name} is {kind} in the input and {table_columns[name]} in the table: write it in the "
-                    "old type, set on_schema_change to only_new, or choose another output.path"
-                )
 
     def load(some: Sequence[Partition]) -> DataFrame:
         keys = corpus.layout.columns
@@ -80,6 +69,9 @@ def examine_table(
         wanted = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
         return rows.select(*[F.col(quoted(c)) for c in wanted])
 
+    if strict and (other := other_type(columns, table_columns)) is not None:
+        unfit = {p.values: f"{settings.table} has {other}" for p in partitions}
+        return Readable(Layout(corpus.layout.columns, ()), columns, unfit, load)
     return Readable(Layout(corpus.layout.columns, tuple(partitions)), columns, {}, load)
 
 

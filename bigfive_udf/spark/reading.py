@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from bigfive_udf.errors import InputError, RefusedError, SettingsError
+from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import spark_failures
@@ -47,6 +47,8 @@ class Readable:
 
     def counted(self) -> tuple[Readable, dict[Values, int]]:
         """The rows of every partition; one whose rows can't be read is no longer fit."""
+        if not self.layout.partitions:
+            return self, {}
         try:
             return self, self._count(self.layout.partitions)
         except InputError:
@@ -58,8 +60,6 @@ class Readable:
                 rows |= self._count([partition])
             except InputError as error:
                 unfit[partition.values] = str(error)
-        if not rows:
-            raise InputError(next(iter(unfit.values())))
         fit = tuple(p for p in self.layout.partitions if p.values in rows)
         return replace(self, layout=replace(self.layout, partitions=fit), unfit=unfit), rows
 
@@ -85,11 +85,10 @@ def examine_files(
     """Look at the files of the partitions that a run is to score; no row is read yet.
 
     Every file must have the needed columns, all of a run's in one type: that of `table_columns`, the columns that the
-    table carries by now, where there are any. A partition that does not comply is unfit.
+    table carries by now, where there are any and `strict` asks for it. A partition that does not comply is unfit.
 
     Raises:
-        InputError: no partition at all is fit.
-        RefusedError: the fit ones have a carried column in another type than the table, and `strict` forbids that.
+        InputError: no partition at all is fit, and the table has none either.
         SettingsError: input.where is no condition on the corpus's columns.
     """
     assert corpus.fs is not None
@@ -110,7 +109,7 @@ def examine_files(
             types[partition.values] = tuple(found.items())
         except InputError as error:
             unfit[partition.values] = str(error)
-    if unfit and len(unfit) == len(partitions) and (len(unfit) > 1 or table_columns is None):
+    if unfit and len(unfit) == len(partitions) and table_columns is None:  # then it is the settings that are wrong
         raise InputError(next(iter(unfit.values())))
 
     sample = {types[p.values]: p.files[0].path for p in reversed(partitions) if p.values in types and p.files}
@@ -119,13 +118,17 @@ def examine_files(
     carried = {t: _carried(settings, schema) for t, schema in by_type.items()}
     chosen = _chosen_types(types, carried, table_columns, strict)
     for partition in partitions:
-        if partition.values in types and partition.files and (other := types[partition.values]) != chosen:
-            unfit[partition.values] = _difference(partition, dict(other), dict(chosen or ()), sample[chosen or other])
+        if partition.files and (other := types.get(partition.values, chosen)) not in (chosen, None):
+            unlike = (
+                f"{_difference(dict(other), dict(chosen or ()))} in {sample[chosen or other]}: write both in one type"
+            )
+            reason = other_type(carried[other], table_columns) or unlike
+            unfit[partition.values] = f"{partition.files[0].path} has {reason}"
     schema = by_type[chosen] if chosen is not None else StructType()
     known: dict[Values, int] = {}
     for partition in partitions:
         rows = [f.rows for path in partition.files if isinstance(f := footer_of[path.path], Footer)]
-        if partition.values not in unfit and settings.where is None and None not in rows:
+        if partition.values not in unfit and (not rows or (settings.where is None and None not in rows)):
             known[partition.values] = sum(n for n in rows if n is not None)
 
     def load(some: Sequence[Partition]) -> DataFrame:
@@ -145,29 +148,28 @@ def _chosen_types(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> tuple[tuple[str, str], ...] | None:
-    """The types that a run reads: the table's, else the most frequent; None where there is no file."""
+    """The types that a run reads: the table's, else the most frequent; None where no file has them."""
     frequent = [t for t, _ in Counter(types.values()).most_common() if t in carried]
-    if not frequent:
+    fitting = [t for t in frequent if other_type(carried[t], table_columns) is None]
+    return next(iter(fitting if strict or fitting else frequent), None)
+
+
+def other_type(columns: Mapping[str, str], table_columns: Mapping[str, str] | None) -> str | None:
+    """How the types of carried columns differ from those in the table; None where they do not, or there are others."""
+    if table_columns is None or list(table_columns) != list(columns):
         return None
-    if table_columns is None or list(table_columns) != list(carried[frequent[0]]):
-        return frequent[0]
-    as_table = [t for t in frequent if dict(carried[t]) == dict(table_columns)]
-    if not as_table and strict:
-        now = carried[frequent[0]]
-        name = next(c for c in now if now[c] != table_columns[c])
-        raise RefusedError(
-            f"column {name} is {now[name]} in the input and {table_columns[name]} in the table: write it in the "
-            "old type, set on_schema_change to only_new, or choose another output.path"
-        )
-    return (as_table or frequent)[0]
+    for name, kind in columns.items():
+        if kind != table_columns[name]:
+            return (
+                f"column {name} as {kind}, the table has it as {table_columns[name]}: write it in that type, or set "
+                "on_schema_change to only_new"
+            )
+    return None
 
 
-def _difference(partition: Partition, other: Mapping[str, str], chosen: Mapping[str, str], sample: str) -> str:
+def _difference(other: Mapping[str, str], chosen: Mapping[str, str]) -> str:
     name = next(c for c in other if other[c] != chosen.get(c))
-    return (
-        f"{partition.files[0].path} has column {name} as {other[name]}, {sample} as {chosen.get(name)}: "
-        "write both in one type"
-    )
+    return f"column {name} as {other[name]}, it is {chosen.get(name)}"
 
 
 def _reader(spark: SparkSession, corpus: Corpus, settings: InputSettings) -> DataFrameReader:
@@ -232,9 +234,16 @@ def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partition
     if len(partitions) == 1:
         return frame.withColumn(GROUP, F.lit(partitions[0].values[0]))
     path_of: Any = spark._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
-    rows = [(path_of(as_uri(fs, f.path)).toUri().toString(), p.values[0]) for p in partitions for f in p.files]
+    # Escaped as Spark escapes it; the slashes after the scheme are one or three.
+    slashes = "^([^:/]+):/+"
+    rows = [
+        (re.sub(slashes, r"\1:", path_of(as_uri(fs, f.path)).toUri().toString()), p.values[0])
+        for p in partitions
+        for f in p.files
+    ]
     groups = spark.createDataFrame(rows, f"{_PATH} string, {GROUP} string")
-    return frame.withColumn(_PATH, F.col("_metadata.file_path")).join(F.broadcast(groups), _PATH, "left")
+    path = F.regexp_replace(F.col("_metadata.file_path"), slashes, "$1:")
+    return frame.withColumn(_PATH, path).join(F.broadcast(groups), _PATH, "left")
 
 
 def _footer_reader(spark: SparkSession, fs: FileSystem, kind: str, reader: DataFrameReader) -> Callable[[str], Footer]:

@@ -16,6 +16,7 @@ from bigfive_udf.tables.partitions import Partition
 from bigfive_udf.traits import STATUSES, TRAITS
 
 _SHOWN_PARTITIONS = 12
+_SHOWN_FAILURES = 5
 
 
 def plan_lines(planned: Planned, output: str) -> list[str]:
@@ -168,6 +169,13 @@ def summary_lines(summary: Mapping[str, Any], output: str) -> list[str]:
     if removed := summary["removed_partitions"]:
         lines.append(f"removed: {_some(removed)}")
     return [*lines, f"  table: {output}"]
+
+
+def failure_line(failed: Mapping[str, str], of: int) -> str:
+    """Which partitions failed and why; of many the first few, the run record has them all."""
+    shown = list(failed.values())[:_SHOWN_FAILURES]
+    more = f"; and {len(failed) - len(shown):,} more, see the run record" if len(failed) > len(shown) else ""
+    return f"{len(failed):,} of {of:,} partitions failed: {'; '.join(shown)}{more}"
 
 
 def _rows(planned: Planned, partition: Partition) -> str:

@@ -111,7 +111,7 @@ class LocalFileSystem:
 
     def put(self, path: str, content: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        aside = f"{path}.{os.getpid()}.tmp"
+        aside = f"{path}.tmp"  # always this one, so that the next run writes over what a killed one has left
         try:
             with open(aside, "w", encoding="utf-8") as file:
                 file.write(content)

@@ -84,7 +84,7 @@ class HadoopFileSystem:
         data = bytearray(content.encode())
         with _as_os_error(path):
             fs, location = self._at(path)
-            _, aside = self._at(f"{path}.{secrets.token_hex(4)}.tmp")
+            _, aside = self._at(f"{path}.tmp")
             try:
                 stream = fs.create(aside, True)
                 try:

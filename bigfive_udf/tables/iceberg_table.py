@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from bigfive_udf.errors import OutputError, RefusedError, SettingsError
 from bigfive_udf.tables.commit import Commit
@@ -56,7 +56,7 @@ _FILES_AT_ONCE = 8
 # A reader opens them all: once there are so many, an append takes them up in a few large ones.
 _MOST_MANIFESTS = 100
 # Whose exceptions mean that the catalog, or its server, has failed.
-_CATALOG_MODULES = set(["sqlalchemy", "sqlite3", "psycopg2", "requests", "urllib3", "botocore", "google", "thrift", "pyiceberg"])
+_CATALOG_MODULES = {"sqlalchemy", "requests", "urllib3", "botocore", "google", "thrift", "pyiceberg"}
 _WRONG_SETTINGS = {"NoSuchPropertyException", "NotInstalledError", "ArgumentError", "NoSuchModuleError"}
 _SECRET = re.compile(r"(secret|token|password|credential|key)", re.IGNORECASE)
 
@@ -438,8 +438,9 @@ class IcebergTable:
         """The first line of an error, without what nobody may see."""
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         for key, value in self.catalog.items():
-            for secret in (urlsplit(value).password, value if "@" in value or _SECRET.search(key) else None):
-                reason = reason.replace(secret, "***") if secret else reason
+            password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
+            for secret in filter(None, (password, unquote(password), value if _SECRET.search(key) else "")):
+                reason = reason.replace(secret, "***")
         return reason
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,9 +34,10 @@ def only_writer(fs: FileSystem, path: str, table: str, run: Run) -> Iterator[Cal
 
 
 def _holder(fs: FileSystem, path: str) -> str:
-    try:
-        about = json.loads(fs.read(path).splitlines()[0])
-        since = about["since"].split(".")[0]
-        return f"run {about['run_id']}, process {about['pid']} on {about['host']}, since {since} UTC"
-    except (OSError, ValueError, KeyError, IndexError):
-        return "which has only just begun"
+    for _ in range(10):
+        time.sleep(0.2)  # it takes the lock first, and writes its name over that of the run before
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            about = json.loads(fs.read(path).splitlines()[0])
+            since = about["since"].split(".")[0]
+            return f"run {about['run_id']}, process {about['pid']} on {about['host']}, since {since} UTC"
+    return "which has only just begun"

@@ -1,0 +1,404 @@
+"""Night after night: what is new or changed is scored, and nothing else; what can't be, fails alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
+from bigfive_udf.tables.filesystem import LocalFileSystem
+from bigfive_udf.tables.ledger import Ledger
+from cluster import submit
+from corpora import write_corpus
+
+DAYS = [f"2026-01-{day:02d}" for day in range(5, 17)]
+
+
+@pytest.fixture
+def nightly(tmp_path: Path, basics: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a job on a corpus of twelve days, any share of which may be scored again."""
+    corpus = write_corpus(tmp_path / "days", days=12, rows=6)
+    return basics | {"input.path": str(corpus), "plan.max_rescored_share": 1.0}
+
+
+def rows_of(settings: dict[str, Any]) -> pa.Table:
+    path = settings["output.path"]
+    return duckdb.sql(f"""SELECT * FROM read_parquet('{path}/**/*.parquet', hive_partitioning=true,
+        hive_types_autocast=false, union_by_name=true) ORDER BY doc_id""").to_arrow_table()
+
+
+def runs_by_day(settings: dict[str, Any]) -> dict[str, str]:
+    """The run that wrote each day; a day of two runs fails the test."""
+    pairs = {(r["dt"], r["run_id"]) for r in rows_of(settings).select(["dt", "run_id"]).to_pylist()}
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+def files_of(directory: str | Path) -> dict[str, tuple[int, int, int]]:
+    """Every file with its inode, size and time: what a rerun must leave alone."""
+    found = {}
+    for path in sorted(Path(directory).rglob("*")):
+        status = path.stat()
+        found[str(path.relative_to(directory))] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def part(settings: dict[str, Any], day: str, name: str = "part-0.parquet") -> Path:
+    return Path(settings["input.path"]) / f"dt={day}" / name
+
+
+def append(file: Path, like: Path, first: int, rows: int = 2) -> None:
+    table = pq.read_table(like, partitioning=None).slice(0, rows)
+    ids = pa.array([f"new-{first + i}" for i in range(rows)])
+    pq.write_table(table.set_column(0, "doc_id", ids), file)
+
+
+def ledger_of(settings: dict[str, Any]) -> Ledger:
+    return Ledger(LocalFileSystem(), f"{settings['output.path']}.job/ledger")
+
+
+# --- what is scored again, and what is not ---
+
+
+def test_a_rerun_with_nothing_new_changes_no_file_and_starts_no_spark_job(score, nightly, spark):
+    score(nightly)
+    before = files_of(nightly["output.path"])
+    tracker = spark.sparkContext.statusTracker()
+    jobs = set(tracker.getJobIdsForGroup(None))
+    run = score(nightly)
+    assert set(tracker.getJobIdsForGroup(None)) == jobs
+    assert files_of(nightly["output.path"]) == before
+    assert run.result["plan"]["up_to_date"] == 12
+    assert "precision" not in run.result, "the model was not even placed"
+    record = json.loads(Path(f"{nightly['output.path']}.job/runs/{run.run_id}.json").read_text())
+    assert record["run_id"] == run.run_id
+
+
+def test_a_touched_an_added_and_a_removed_file_each_rescore_their_partition_alone(score, nightly):
+    append(part(nightly, DAYS[3], "part-1.parquet"), part(nightly, DAYS[3]), 0)
+    first = score(nightly).run_id
+    os.utime(part(nightly, DAYS[1]), (1.7e9, 1.7e9))
+    append(part(nightly, DAYS[2], "part-9.parquet"), part(nightly, DAYS[2]), 10)
+    part(nightly, DAYS[3], "part-1.parquet").unlink()
+    second = score(nightly).run_id
+    runs = runs_by_day(nightly)
+    assert {day for day in DAYS if runs[day] == second} == {DAYS[1], DAYS[2], DAYS[3]}
+    assert {day for day in DAYS if runs[day] == first} == {*DAYS} - {DAYS[1], DAYS[2], DAYS[3]}
+    assert len(rows_of(nightly)) == 12 * 6 + 2
+
+
+def test_settings_that_change_no_score_rescore_nothing(score, nightly):
+    score(nightly)
+    before = files_of(nightly["output.path"])
+    for change in (
+        {"batching.max_batch_tokens": 64},
+        {"commit_every.partitions": 1},
+        {"output.target_file_mb": 1},
+        {"model.device": "cpu"},
+        {"max_failed_share": 0.5},
+    ):
+        score(nightly | change)
+    assert files_of(nightly["output.path"]) == before
+
+
+def test_a_copied_corpus_with_its_times_rescores_nothing_and_one_without_is_refused(score, nightly, tmp_path):
+    score(nightly)
+    before = files_of(nightly["output.path"])
+    shutil.copytree(nightly["input.path"], tmp_path / "moved")  # copytree keeps times
+    score(nightly | {"input.path": str(tmp_path / "moved")})
+    for day in DAYS:
+        os.utime(part(nightly, day), (1.8e9, 1.8e9))
+    strict = nightly | {"plan.max_rescored_share": 0.2}
+    with pytest.raises(RefusedError, match=r"72 of the table's 72 documents .* \(12 partitions: input changed\)"):
+        score(strict)
+    assert files_of(nightly["output.path"]) == before
+    score(strict, "--rescore")
+    assert files_of(nightly["output.path"]) != before
+
+
+def test_other_thresholds_recompute_labels_from_the_stored_probabilities(score, nightly, capsys, checkpoint, tmp_path):
+    score(nightly)
+    before = rows_of(nightly)
+    capsys.readouterr()
+    run = score(nightly | {"labels.thresholds": {"O": 0.0, "E": 1.0}})
+    after, printed = rows_of(nightly), capsys.readouterr().out
+    assert "the model is not loaded for that" in printed
+    assert "model_loads" not in run.result
+    assert set(after["label_openness"].to_pylist()) == {True}
+    assert set(after["label_extraversion"].to_pylist()) == {False}
+    same = [c for c in after.column_names if not c.startswith("label_") and c not in ("run_id", "scored_at")]
+    assert after.select(same).equals(before.select(same))
+    assert score(nightly | {"labels.thresholds": {"O": 0.0, "E": 1.0}}).result["plan"]["up_to_date"] == 12
+
+
+def test_a_partition_that_became_empty_is_empty_in_the_table_and_one_that_is_gone_stays_until_it_is_pruned(
+    score, nightly, capsys
+):
+    score(nightly)
+    part(nightly, DAYS[0]).unlink()
+    shutil.rmtree(part(nightly, DAYS[1]).parent)
+    capsys.readouterr()
+    score(nightly)
+    assert f"1 in the table and gone from the input: dt={DAYS[1]} (--prune removes them)" in capsys.readouterr().out
+    assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[0]}
+    assert sorted(os.listdir(f"{nightly['output.path']}/dt={DAYS[0]}")) == ["_SUCCESS"]
+    run = score(nightly, "--prune")
+    assert run.result["removed_partitions"] == [f"dt={DAYS[1]}"]
+    assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[0], DAYS[1]}
+    assert not Path(nightly["output.path"], f"dt={DAYS[1]}").exists()
+    assert set(ledger_of(nightly).committed) == {f"dt={d}" for d in DAYS} - {f"dt={DAYS[1]}"}
+
+
+def test_pruning_keeps_to_the_partitions_that_are_asked_for(score, nightly):
+    score(nightly)
+    for day in DAYS[:3]:
+        shutil.rmtree(part(nightly, day).parent)
+    with pytest.raises(InputError, match=f"--partition dt={DAYS[1]} is not in the input"):
+        score(nightly, "--partition", f"dt={DAYS[1]}")
+    score(nightly, "--prune", "--partition", f"dt={DAYS[1]}")
+    assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[1]}
+
+
+def test_only_partitions_that_hold_the_ready_file_are_seen(score, nightly, capsys):
+    for day in DAYS[:3]:
+        part(nightly, day, "_READY").write_text("")
+    ready = nightly | {"input.ready_file": "_READY"}
+    score(ready)
+    assert set(runs_by_day(nightly)) == {*DAYS[:3]}
+    with pytest.raises(InputError, match="does not hold the ready file yet"):
+        score(ready, "--partition", f"dt={DAYS[5]}")
+    part(nightly, DAYS[0], "_READY").unlink()
+    append(part(nightly, DAYS[0], "half-written.parquet"), part(nightly, DAYS[0]), 0)
+    capsys.readouterr()
+    score(ready, "--prune")
+    assert "10 not ready" in capsys.readouterr().out
+    assert set(runs_by_day(nightly)) == {*DAYS[:3]}, "what is being written anew upstream is neither scored nor removed"
+
+
+def test_a_damaged_table_is_mended(score, nightly):
+    score(nightly)
+    whole = rows_of(nightly)
+    for file in Path(nightly["output.path"], f"dt={DAYS[4]}").glob("*.parquet"):
+        file.unlink()
+    run = score(nightly | {"plan.max_rescored_share": 0.0})
+    assert [(p["partition"], p["why"]) for p in run.result["plan"]["score"]] == [
+        (f"dt={DAYS[4]}", "damaged in the table")
+    ]
+    assert rows_of(nightly)["doc_id"].equals(whole["doc_id"])
+
+
+# --- models and schemas ---
+
+
+def test_another_model_is_refused_and_told_what_it_would_cost(score, nightly, checkpoint):
+    score(nightly)
+    before = files_of(nightly["output.path"])
+    other = nightly | {"model.path": str(checkpoint(seed=7))}
+    part(nightly, "2026-02-01").parent.mkdir()
+    append(part(nightly, "2026-02-01"), part(nightly, DAYS[0]), 50)
+    with pytest.raises(RefusedError, match=r"12 partitions of the table \(72 of 72 documents\).*on_model_change"):
+        score(other)
+    assert files_of(nightly["output.path"]) == before
+    score(other | {"on_model_change": "only_new"})
+    models = {(r["dt"], r["model_id"]) for r in rows_of(nightly).select(["dt", "model_id"]).to_pylist()}
+    assert len(models) == 13
+    assert len({model for _, model in models}) == 2
+    score(other | {"on_model_change": "rescore"})
+    assert len(set(rows_of(nightly)["model_id"].to_pylist())) == 1
+
+
+def test_another_kept_column_is_refused_rescored_or_new_ones_only(score, nightly):
+    score(nightly)
+    wider = nightly | {"input.author_column": "author"}
+    with pytest.raises(RefusedError, match="columns doc_id, the settings carry doc_id, author: set on_schema_change"):
+        score(wider)
+    part(nightly, "2026-02-01").parent.mkdir()
+    append(part(nightly, "2026-02-01"), part(nightly, DAYS[0]), 50)
+    score(wider | {"on_schema_change": "only_new"})
+    assert {r["dt"] for r in rows_of(nightly).to_pylist() if r["author"] is not None} == {"2026-02-01"}
+    score(wider | {"on_schema_change": "rescore"})
+    assert None not in rows_of(nightly)["author"].to_pylist()
+
+
+# --- what can't be scored fails alone ---
+
+
+def test_partitions_of_another_schema_fail_and_the_others_are_committed(score, nightly):
+    score(nightly, "--until", f"dt={DAYS[2]}")
+    before = rows_of(nightly)
+    renamed = pq.read_table(part(nightly, DAYS[5]), partitioning=None).rename_columns(["doc_id", "author", "body"])
+    pq.write_table(renamed, part(nightly, DAYS[5]))
+    numbers = pq.read_table(part(nightly, DAYS[7]), partitioning=None)
+    pq.write_table(numbers.set_column(0, "doc_id", pa.array(range(6))), part(nightly, DAYS[7]))
+    with pytest.raises(PartitionsFailedError) as failed:
+        score(nightly)
+    message = str(failed.value)
+    assert message.startswith("2 of 9 partitions failed: ")
+    assert f"{part(nightly, DAYS[5])} has no column text" in message
+    assert f"{part(nightly, DAYS[7])} has column doc_id as bigint, the table has it as string" in message
+    after = rows_of(nightly)
+    assert set(after["dt"].to_pylist()) == {*DAYS} - {DAYS[5], DAYS[7]}
+    earlier = after.filter(pa.compute.is_in(after["dt"], pa.array(DAYS[:3])))
+    assert earlier.equals(before), "what the table had is as it was"
+    with pytest.raises(PartitionsFailedError, match="2 of 2 partitions failed"):
+        score(nightly)
+
+
+def test_an_id_of_another_type_in_every_new_partition_needs_a_word(score, nightly):
+    score(nightly, "--until", f"dt={DAYS[5]}")
+    for day in DAYS[6:]:
+        table = pq.read_table(part(nightly, day), partitioning=None)
+        pq.write_table(table.set_column(0, "doc_id", pa.array(range(6))), part(nightly, day))
+    with pytest.raises(PartitionsFailedError, match=r"6 of 6 partitions failed.*set on_schema_change to only_new"):
+        score(nightly)
+    assert set(runs_by_day(nightly)) == {*DAYS[:6]}
+    score(nightly | {"on_schema_change": "only_new"})
+    assert len(pq.read_table(f"{nightly['output.path']}/dt={DAYS[7]}", partitioning=None)) == 6
+
+
+def test_a_corrupt_and_a_truncated_file_fail_their_partitions_and_are_mended_by_a_rerun(score, nightly):
+    whole = {day: part(nightly, day).read_bytes() for day in (DAYS[2], DAYS[8])}
+    content = bytearray(whole[DAYS[2]])
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    content[4:-footer] = os.urandom(len(content) - footer - 4)
+    part(nightly, DAYS[2]).write_bytes(content)
+    part(nightly, DAYS[8]).write_bytes(whole[DAYS[8]][:-100])
+    with pytest.raises(PartitionsFailedError) as failed:
+        score(nightly)
+    for day in (DAYS[2], DAYS[8]):
+        assert str(part(nightly, day)) in str(failed.value)
+    assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[2], DAYS[8]}
+    assert not list(Path(f"{nightly['output.path']}.job/staging").iterdir())
+    for day, good in whole.items():
+        part(nightly, day).write_bytes(good)
+    run = score(nightly)
+    assert {p["partition"] for p in run.result["plan"]["score"]} == {f"dt={DAYS[2]}", f"dt={DAYS[8]}"}
+    assert set(runs_by_day(nightly)) == {*DAYS}
+
+
+def test_a_read_only_output_is_told_and_left_alone(score, nightly, tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("only root can mount a disk")
+    try:
+        settings = nightly | {"output.path": str(place / "scores")}
+        score(settings, "--limit", "2")
+        before = rows_of(settings)
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        with pytest.raises(OutputError, match=r"Read-only file system.*check the path"):
+            score(settings)
+        assert rows_of(settings).equals(before)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+# --- groups of files ---
+
+
+def test_a_corpus_without_partition_columns_is_scored_group_by_group(score, basics, tmp_path, monkeypatch):
+    from bigfive_udf.spark import corpus as corpora
+
+    limited = corpora.grouped
+    monkeypatch.setattr(corpora, "grouped", lambda files, root, known: limited(files, root, known, max_files=2))
+    flat = tmp_path / "flat dir"
+    flat.mkdir()
+    for i in range(5):
+        table = pa.table({"doc_id": [10 * i, 10 * i + 1], "text": [f"one text {i}", None]})
+        pq.write_table(table, flat / f"a%20b {i}é.parquet")
+    settings = basics | {"input.path": str(flat), "plan.max_rescored_share": 1.0}
+    first = score(settings).run_id
+    names = {f"group-{n:06d}.parquet" for n in (1, 2, 3)}
+    assert {p.name for p in Path(settings["output.path"]).glob("*.parquet")} == names
+    os.utime(flat / "a%20b 2é.parquet", (1.7e9, 1.7e9))
+    pq.write_table(pa.table({"doc_id": [99], "text": ["new"]}), flat / "0.parquet")
+    second = score(settings).run_id
+    table = duckdb.sql(f"SELECT doc_id, run_id FROM '{settings['output.path']}/*.parquet'").fetchall()
+    assert sorted(i for i, _ in table) == sorted([10 * i + j for i in range(5) for j in (0, 1)] + [99])
+    assert {i for i, run in table if run == second} == {20, 21, 30, 31, 99}
+    assert {run for _, run in table} == {first, second}
+
+
+# --- what a run tells ---
+
+
+def test_a_dry_run_estimates_from_a_calibration_and_then_from_the_ledger(score, nightly, capsys):
+    score(nightly, "--dry-run")
+    printed = capsys.readouterr().out
+    assert "12 partitions by dt to score, 72 documents" in printed
+    assert "scored on one core, times 2 cores" in printed
+    assert not Path(nightly["output.path"] + ".job").exists()
+    score(nightly, "--limit", "3")
+    capsys.readouterr()
+    score(nightly, "--dry-run", "--since", f"dt={DAYS[6]}")
+    printed = capsys.readouterr().out
+    assert "6 partitions by dt to score, 36 documents" in printed
+    assert "by the ledger's last 3 partitions" in printed
+    assert "tokens" in printed
+    assert "hours" in printed
+
+
+def test_steps_are_committed_one_by_one(score, nightly):
+    run = score(nightly | {"commit_every.partitions": 5})
+    assert [s["partitions"] for s in run.result["steps"]] == [5, 5, 2]
+    assert len({e.commit for e in ledger_of(nightly).committed.values()}) == 3
+    log = Path(f"{nightly['output.path']}.job/runs/{run.run_id}.log").read_text().splitlines()
+    events = [json.loads(line) for line in log]
+    assert [e["event"] for e in events] == ["committed"] * 3
+    assert {e["run_id"] for e in events} == {run.run_id}
+
+
+def test_a_slow_corpus_is_committed_by_the_clock(score, nightly):
+    run = score(nightly | {"commit_every.minutes": 0.0001})
+    assert len(run.result["steps"]) == 12
+
+
+def test_runs_and_ledger_are_tables_for_sql(score, nightly):
+    score(nightly)
+    job = f"{nightly['output.path']}.job"
+    documents = duckdb.sql(f"SELECT sum(documents) FROM read_json('{job}/ledger/*.jsonl')").fetchall()
+    assert documents == [(72,)]
+    assert duckdb.sql(f"SELECT job FROM read_json('{job}/runs/*.json')").fetchall() == [("score",)]
+
+
+def test_flags_and_settings_that_make_no_sense(score, nightly):
+    for change, words in (
+        ({"output.table": "db.scores"}, "only output.format iceberg has a catalog"),
+        ({"output.format": "iceberg", "output.table": "scores"}, "write it as namespace.table"),
+        ({"on_model_change": "maybe"}, "on_model_change 'maybe'"),
+        ({"commit_every": 5}, "commit_every 5: must be a section"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            score(nightly | change)
+
+
+def test_a_run_leaves_its_record_and_a_killed_one_is_noticed(nightly, tmp_path):
+    """As a user runs it; the killed run is one whose record says that it was never ended."""
+    done = submit(nightly, directory=tmp_path)
+    assert done.code == 0, done.err
+    job = Path(f"{nightly['output.path']}.job")
+    record = json.loads((job / "runs" / f"{done.result['run_id']}.json").read_text())
+    assert record["exit_code"] == 0
+    assert record["documents_out"] == 72
+    assert record["settings"]["commit_every"] == {"partitions": 100, "minutes": 10.0}
+    assert record["partitions"][f"dt={DAYS[0]}"]["scored"] == 6
+    assert not (job / "running").exists()
+
+    dead = "20260101T000000Z-dead00"
+    (job / "runs" / f"{dead}.json").write_text(json.dumps({"run_id": dead, "exit_code": None, "message": "running"}))
+    (job / "running").write_text(dead + "\n")
+    again = submit(nightly, directory=tmp_path)
+    assert again.code == 0
+    assert "nothing to do: the table is up to date" in again.out
+    record = json.loads((job / "runs" / f"{dead}.json").read_text())
+    assert record["exit_code"] is None
+    assert record["message"].startswith("ended without a word")
