@@ -109,7 +109,8 @@ def planned(
     staying = [e for name, e in entries.items() if tuple(e.columns) == scoring.recipe.columns and name not in replaced]
     table_columns = max(staying, key=lambda e: e.sequence).columns if staying else None
     partitions = [task.partition for task in plan.score]
-    strict = settings.on_schema_change == "refuse"
+    # Iceberg keeps a column's type for good, whatever the settings say.
+    strict = settings.on_schema_change == "refuse" or settings.output.format == "iceberg"
     readable = examine(spark, corpus, settings.input, partitions, table_columns, strict)
     readable, rows = readable.counted()
     return Planned(scoring, corpus, table, entries, plan, readable, rows)

@@ -3,7 +3,7 @@
     1. <output>.job/commit.json says what is about to happen: which staged partitions, and their ledger entries
     2. the table publishes them, so that every reader finds the old rows of a partition or the new ones
     3. the ledger gets its entries
-    4. commit.json goes, and what was replaced goes to the trash
+    4. what was replaced goes to the trash, and commit.json goes
 
 A run that dies before 1 has changed nothing, and its staging is thrown away. One that dies later is finished by the
 next run from commit.json, before that run does anything else: publishing and entering once more changes nothing.
@@ -108,5 +108,5 @@ class Committer:
         self._table.publish(commit, self._ledger.committed)
         with as_output_error(self._journal):
             self._ledger.append(commit.commit, commit.entries)
-            self._fs.delete(self._journal)
             self._table.discard(commit)
+            self._fs.delete(self._journal)

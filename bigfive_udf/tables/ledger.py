@@ -58,7 +58,7 @@ class Entry:
     """the files of the table: name below the partition, size in bytes"""
 
     def line(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(asdict(self))  # the columns keep their order
 
     @classmethod
     def parse(cls, line: str) -> Entry:

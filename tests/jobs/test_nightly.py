@@ -227,6 +227,7 @@ def test_another_kept_column_is_refused_rescored_or_new_ones_only(score, nightly
     assert {r["dt"] for r in rows_of(nightly).to_pylist() if r["author"] is not None} == {"2026-02-01"}
     score(wider | {"on_schema_change": "rescore"})
     assert None not in rows_of(nightly)["author"].to_pylist()
+    assert score(wider).result["plan"]["up_to_date"] == 13
 
 
 # --- what can't be scored fails alone ---

@@ -1,4 +1,4 @@
-"""A process that dies anywhere in a commit: real processes, a real SIGKILL before every change that it makes to disk."""
+"""A process that dies anywhere in a commit: real processes, a real SIGKILL before every change they make to disk."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_an_entry_is_read_as_it_was_written(tmp_path):
         partition="dt=é\u2028 %25",
         values={"dt": "é\u2028 %", "hour": None},
         settings={"text.max_windows": None, "input.where": "a = 'b'"},
-        columns={"doc_id": "string"},
+        columns={"id": "string", "author": "string", "b": "int", "a": "int"},
         thresholds={"openness": None, "extraversion": 0.5},
         documents=3,
         seconds=0.25,
@@ -37,7 +37,9 @@ def test_an_entry_is_read_as_it_was_written(tmp_path):
         group=("a.parquet", "b c.parquet"),
     )
     opened(tmp_path).append("run-0001", [entry])
-    assert opened(tmp_path).committed == {entry.partition: entry}
+    found = opened(tmp_path).committed
+    assert found == {entry.partition: entry}
+    assert list(found[entry.partition].columns) == ["id", "author", "b", "a"]
 
 
 @settings(deadline=None, max_examples=50)
