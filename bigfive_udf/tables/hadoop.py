@@ -50,10 +50,15 @@ class HadoopFileSystem:
     def files(self, root: str) -> Iterator[FileInfo]:
         with _as_os_error(root):
             fs, location = self._at(root)
-            entries = fs.listFiles(location, True)
-            listing = self._jvm.org.apache.hadoop.util.functional.RemoteIterators.toList(entries).toString()
-        for found in _STATUS.finditer(listing):
-            yield FileInfo(found["path"], int(found["size"]), int(found["modified"]) / 1000, found["etag"] or "")
+            listed = self._jvm.org.apache.hadoop.util.functional.RemoteIterators.toList(fs.listFiles(location, True))
+            found = list(_STATUS.finditer(listed.toString()))
+            # Some wrappers, viewfs among them, print no path: then each file is asked.
+            if len(found) != listed.size() or any(":/" not in m["path"] for m in found):
+                for s in listed:
+                    yield FileInfo(s.getPath().toString(), s.getLen(), s.getModificationTime() / 1000)
+                return
+        for m in found:
+            yield FileInfo(m["path"], int(m["size"]), int(m["modified"]) / 1000, m["etag"] or "")
 
     def exists(self, path: str) -> bool:
         with _as_os_error(path):
@@ -142,19 +147,31 @@ class HadoopFileSystem:
         two runs that start within a moment of each other may both think that they hold it.
         """
         token = f"{content.rstrip()}\n{secrets.token_hex(8)}\n"
-        if not self._create(path, token):
-            age = self._age(path)
-            if age is None or age < _LEASE_SECONDS:
-                return None
-            dead = f"{path}.{secrets.token_hex(4)}.dead"
-            try:
-                self.move(path, dead)  # of two that find it dead, one gets it
-                self.delete(dead)
-            except OSError:
-                return None
-            if not self._create(path, token):
-                return None
-        return self._leased(path, token)
+        if self._create(path, token) or self._took_over(path, token):
+            return self._leased(path, token)
+        return None
+
+    def _took_over(self, path: str, token: str) -> bool:
+        """Whether the lock was that of a dead run and is now ours."""
+        if not self._is_dead(path):
+            return False
+        # Whoever makes this file looks once more and takes the lock; all others leave it alone.
+        marker = f"{path}.takeover"
+        if not self._create(marker, token):
+            if self._is_dead(marker):
+                self.delete(marker)
+            return False
+        try:
+            if not self._is_dead(path):
+                return False
+            self.put(path, token)
+            return True
+        finally:
+            self.delete(marker)
+
+    def _is_dead(self, path: str) -> bool:
+        age = self._age(path)
+        return age is not None and age >= _LEASE_SECONDS
 
     def _create(self, path: str, content: str) -> bool:
         with _as_os_error(path):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bigfive_udf.tables import filesystem
+from bigfive_udf.tables import filesystem, hadoop
 from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, local_path
 from bigfive_udf.tables.hadoop import HadoopFileSystem
 
@@ -363,3 +363,119 @@ def test_a_reader_always_finds_one_whole_version_while_versions_are_swapped(tmp_
 )
 def test_a_local_uri_has_a_plain_path_and_no_other_has(uri, expected):
     assert local_path(uri) == expected
+
+
+# --- names, moves, locks ---
+
+
+def test_names_are_those_of_the_directory_and_none_where_it_is_missing(store):
+    store.make(b="x", a="y")
+    assert store.fs.names(store.root) == ["a", "b"]
+    assert [n for n in store.fs.names(store.at("a")) if not n.startswith(".")] == ["a", "b"]
+    assert store.fs.names(store.at("missing")) == []
+
+
+def test_a_file_is_moved_over_another_and_a_directory_to_a_new_place(store):
+    store.make(new="x", old="y")
+    store.fs.move(store.at("new/a"), store.at("old/a"))
+    store.fs.move(store.at("old"), store.at("deep/down/old"))
+    assert store.tree() == {"deep/down/old/a": "x", "deep/down/old/b": "y", "new/b": "x"}
+
+
+def test_a_move_of_what_is_not_there_is_an_os_error(store):
+    with pytest.raises(OSError):
+        store.fs.move(store.at("missing"), store.at("target"))
+
+
+def test_a_lock_is_held_by_one_and_free_again_afterwards(store):
+    held = store.fs.hold(store.at("job/lock"), "first\n")
+    assert held is not None
+    with held as ours:
+        assert ours()
+        assert store.fs.hold(store.at("job/lock"), "second\n") is None
+        assert store.fs.read(store.at("job/lock")).startswith("first\n")
+    again = store.fs.hold(store.at("job/lock"), "third\n")
+    assert again is not None
+    with again:
+        assert store.fs.read(store.at("job/lock")).startswith("third\n")
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
+    program = """
+import sys, time
+from bigfive_udf.tables.filesystem import LocalFileSystem
+with LocalFileSystem().hold(sys.argv[1], "me\\n"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    path = str(tmp_path / "lock")
+    holder = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert LocalFileSystem().hold(path, "other\n") is None
+    holder.kill()
+    holder.wait()
+    held = LocalFileSystem().hold(path, "other\n")
+    assert held is not None
+    with held:
+        assert Path(path).read_text() == "other\n"
+
+
+@pytest.fixture
+def lease(spark, tmp_path, monkeypatch) -> tuple[HadoopFileSystem, str]:
+    """A lease that is that of a dead run after eight seconds, renewed four times a second."""
+    monkeypatch.setattr(hadoop, "_LEASE_SECONDS", 8.0)
+    monkeypatch.setattr(hadoop, "_RENEW_SECONDS", 0.25)
+    return HadoopFileSystem(spark._jvm, spark._jsc.hadoopConfiguration()), f"file:{tmp_path}/lock"
+
+
+def test_a_lease_is_renewed_for_as_long_as_it_is_held(lease):
+    fs, path = lease
+    held = fs.hold(path, "first\n")
+    assert held is not None
+    with held as ours:
+        deadline = time.monotonic() + 12
+        while time.monotonic() < deadline:
+            assert fs.hold(path, "second\n") is None
+            time.sleep(0.5)
+        assert ours()
+    assert not fs.exists(path)
+
+
+def test_the_lease_of_a_dead_run_is_taken_over_and_a_run_that_slept_through_it_knows(lease):
+    fs, path = lease
+    held = fs.hold(path, "sleeper\n")
+    assert held is not None
+    with held as ours:
+        # As a machine that stands still: nothing is renewed, and the file grows old.
+        fs.put(path, "stolen")
+        local = path.removeprefix("file:")
+        os.utime(local, (time.time() - 60, time.time() - 60))
+        assert not ours()
+        other = fs.hold(path, "other\n")
+        assert other is not None
+        with other as theirs:
+            assert theirs()
+            assert not ours()
+        assert not fs.exists(path)
+
+
+def test_a_lease_that_another_took_over_since_it_was_found_dead_is_left_to_that_one(lease, monkeypatch):
+    fs, path = lease
+    fs.put(path, "dead")
+    os.utime(path.removeprefix("file:"), (time.time() - 60, time.time() - 60))
+    taken = []
+    is_dead = fs._is_dead
+
+    def found_dead_and_then_somebody_was_faster(asked: str) -> bool:
+        found = is_dead(asked)
+        if not taken:
+            taken.append(None)
+            taken[0] = HadoopFileSystem(fs._jvm, fs._configuration).hold(path, "faster\n")
+        return found
+
+    monkeypatch.setattr(fs, "_is_dead", found_dead_and_then_somebody_was_faster)
+    assert fs.hold(path, "slower\n") is None
+    with taken[0] as ours:
+        assert ours()
+    assert fs.names(path.rpartition("/")[0]) == []
