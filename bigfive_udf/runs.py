@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,8 +49,20 @@ class Run:
             "exit_code": exit_code,
             "message": message,
             "version": __version__,
+            "versions": _versions(),
             "started": self.started.isoformat(),
             "finished": finished.isoformat(),
             "seconds": round((finished - self.started).total_seconds(), 3),
         }
         return json.dumps(about | self.result | ({"trace": trace} if trace else {}), indent=2, default=str) + "\n"
+
+
+def _versions() -> dict[str, str]:
+    """What the run's figures depend on beside this program."""
+    found = {"python": platform.python_version()}
+    for package in ("pyspark", "torch", "transformers", "tokenizers", "pyarrow", "pandas", "pyiceberg"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -75,6 +75,7 @@ def progress_line(done: int, total: int, seconds: float) -> str:
     if done == 0:
         return f"starting: {total:,} documents to score, {duration(seconds)} so far"
     rate = done / seconds
+    done = min(done, total)  # what Spark or a failed step did twice counts for the rate alone
     left = duration(max(0.0, (total - done) / rate))
     return f"scored {done:,} of {total:,} documents ({100 * done // max(1, total)} %), {rate:,.0f}/s, about {left} left"
 
