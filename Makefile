@@ -45,8 +45,16 @@ demo: $(READY)  ## build the default model, make a corpus, score it, show the re
 	@$(BIN)/python -m bigfive_udf.demo.show --table demo/scores --corpus demo/corpus --authors demo/authors.parquet
 
 .PHONY: test
-test: $(READY)  ## run every test
-	@$(ACTIVE) $(BIN)/python -m pytest
+test: $(READY)  ## run the tests, all but those marked slow
+	@$(ACTIVE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: test-slow
+test-slow: $(READY)  ## run the slow tests: build the default model as demo does, and see how good it is
+	@$(ACTIVE) $(BIN)/python -m pytest -m slow
+
+.PHONY: chaos
+chaos: $(READY)  ## kill real nights at many points, and prove that nothing is lost, doubled or half-written
+	@$(ACTIVE) $(BIN)/python -m pytest -s -m chaos tests/chaos
 
 .PHONY: lint
 lint: $(READY)  ## check format, style and types

@@ -20,6 +20,7 @@ extras = {
         *iceberg,
         "psycopg2-binary>=2.9",
         "pytest>=8",
+        "pytest-xdist>=3.7",
         "hypothesis>=6",
         "ruff>=0.8",
         "mypy>=1.13",

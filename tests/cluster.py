@@ -24,8 +24,11 @@ SCORE = REPOSITORY / "jobs" / "score.py"
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
-    """The environment of a user who has activated the virtual environment, and has set nothing else."""
-    keep = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "JAVA_HOME", "TMPDIR")}
+    """The environment of a user who has activated the virtual environment, and has set nothing else.
+
+    But for the threads of a training, which `conftest` limits: tests run side by side.
+    """
+    keep = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "JAVA_HOME", "TMPDIR", "OMP_NUM_THREADS")}
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
     return keep | {"PATH": path, "SPARK_LOCAL_IP": "127.0.0.1"} | changes
 

@@ -15,12 +15,36 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parent))
 import models
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
 
-# The models are tiny: a second thread gains them nothing, and waits for its core where that is busy.
+# The models are tiny: a second thread gains them nothing, and waits for its core where that is busy. The same goes for
+# the processes that tests start, since tests run side by side.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+
+
+# The files that take longest, first: where files are shared out among processes, the short ones fill what is left.
+LONGEST = (
+    "demo/test_default_model.py",
+    "jobs/test_train.py",
+    "jobs/test_score.py",
+    "jobs/test_cluster.py",
+    "jobs/test_evaluate.py",
+    "spark",
+    "test_readme.py",
+    "model/test_memory.py",
+    "demo",
+    "training/test_metrics.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((i for i, part in enumerate(LONGEST) if item.path.is_relative_to(TESTS / part)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

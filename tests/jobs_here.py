@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
+import os
+import runpy
 import subprocess
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from bigfive_udf.runs import Run
 from cluster import REPOSITORY, Finished, clean_environment
 
+_PREPARED = multiprocessing.get_context("forkserver")
+_PREPARED.set_forkserver_preload(["bigfive_udf.training.procedure", "bigfive_udf.training.publish"])
 _BODIES = {"score": "score", "train": "train_model", "evaluate": "evaluate", "import_model": "import_model"}
 
 
@@ -50,3 +56,17 @@ def run_alone(job: str, settings: dict[str, Any], *flags: str, directory: Path, 
     )  # fmt: skip
     content = json.loads(result.read_text()) if result.exists() else {}
     return Finished(done.returncode, done.stdout, done.stderr, content)
+
+
+def start_prepared(job: str, settings: dict[str, Any], directory: Path) -> BaseProcess:
+    """Start the job in a process that is forked from one which has done the imports, the most of a short job's time."""
+    process = _PREPARED.Process(target=_as_command, args=(command_of(job, settings)[1:], str(directory)))
+    process.start()
+    return process
+
+
+def _as_command(command: list[str], directory: str) -> None:
+    os.chdir(directory)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")

@@ -28,6 +28,9 @@ from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _PATH = "__bigfive_path"
 
+Types = tuple[tuple[str, str], ...]
+"""The needed columns of a file and their types, as the file stores them."""
+
 
 @dataclass(frozen=True)
 class Readable:
@@ -92,30 +95,17 @@ def examine_files(
         SettingsError: input.where is no condition on the corpus's columns.
     """
     assert corpus.fs is not None
-    files = [f.path for p in partitions for f in p.files]
     reader = _reader(spark, corpus, settings)
-    footer_of = footers.read_footers(files, _footer_reader(spark, corpus.fs, settings.format, reader))
-    needed = [*settings.carried_columns, settings.text_column]
-    if settings.where is not None:  # a column that only the condition names must not silently be null either
-        names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
-        needed += sorted(n for n in names - set(needed) if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
-    in_files = [c for c in needed if c not in corpus.directory_columns]
-
-    unfit: dict[Values, str] = {}
-    types: dict[Values, tuple[tuple[str, str], ...]] = {}
-    for partition in partitions:
-        try:
-            found = footers.check_columns({f.path: footer_of[f.path] for f in partition.files}, in_files)
-            types[partition.values] = tuple(found.items())
-        except InputError as error:
-            unfit[partition.values] = str(error)
-    if unfit and len(unfit) == len(partitions) and table_columns is None:  # then it is the settings that are wrong
+    paths = [f.path for p in partitions for f in p.files]
+    footer_of = footers.read_footers(paths, _footer_reader(spark, corpus.fs, settings.format, reader))
+    types, unfit = _checked_files(corpus, settings, partitions, footer_of)
+    if unfit and not types and table_columns is None:  # then it is the settings that are wrong
         raise InputError(next(iter(unfit.values())))
 
     sample = {types[p.values]: p.files[0].path for p in reversed(partitions) if p.values in types and p.files}
-    fit_files = [f.path for p in partitions if p.values in types for f in p.files]
-    by_type = {t: _schema(reader, corpus, path, settings, fit_files) for t, path in sample.items()}
-    carried = {t: _carried(settings, schema) for t, schema in by_type.items()}
+    fit_paths = [f.path for p in partitions if p.values in types for f in p.files]
+    schemas = {t: _schema(reader, corpus, path, settings, fit_paths) for t, path in sample.items()}
+    carried = {t: _carried(settings, schema) for t, schema in schemas.items()}
     chosen = _chosen_types(types, carried, table_columns, strict)
     for partition in partitions:
         if partition.files and (other := types.get(partition.values, chosen)) not in (chosen, None):
@@ -124,30 +114,62 @@ def examine_files(
             )
             reason = other_type(carried[other], table_columns) or unlike
             unfit[partition.values] = f"{partition.files[0].path} has {reason}"
-    schema = by_type[chosen] if chosen is not None else StructType()
-    known: dict[Values, int] = {}
-    for partition in partitions:
-        rows = [f.rows for path in partition.files if isinstance(f := footer_of[path.path], Footer)]
-        if partition.values not in unfit and (not rows or (settings.where is None and None not in rows)):
-            known[partition.values] = sum(n for n in rows if n is not None)
+
+    schema = schemas[chosen] if chosen is not None else StructType()
 
     def load(some: Sequence[Partition]) -> DataFrame:
         return _load(spark, corpus, settings, reader, schema, some)
 
     fit = tuple(p for p in partitions if p.values not in unfit)
     columns = carried[chosen] if chosen is not None else dict(table_columns or {})
-    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, known)
+    rows = _known_rows(settings, fit, footer_of)
+    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, rows)
     if chosen is not None:
         check_text_column(readable.frame(fit[:1]), settings.text_column)
     return readable
 
 
+def _checked_files(
+    corpus: Corpus,
+    settings: InputSettings,
+    partitions: Sequence[Partition],
+    footer_of: Mapping[str, Footer | InputError],
+) -> tuple[dict[Values, Types], dict[Values, str]]:
+    """The types of the needed columns in every partition whose files have them alike, and why the others do not."""
+    needed = [*settings.carried_columns, settings.text_column]
+    if settings.where is not None:  # a column that only the condition names must not silently be null either
+        names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
+        needed += sorted(n for n in names - set(needed) if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
+    in_files = [c for c in needed if c not in corpus.directory_columns]
+    types: dict[Values, Types] = {}
+    unfit: dict[Values, str] = {}
+    for partition in partitions:
+        try:
+            found = footers.check_columns({f.path: footer_of[f.path] for f in partition.files}, in_files)
+            types[partition.values] = tuple(found.items())
+        except InputError as error:
+            unfit[partition.values] = str(error)
+    return types, unfit
+
+
+def _known_rows(
+    settings: InputSettings, partitions: Sequence[Partition], footer_of: Mapping[str, Footer | InputError]
+) -> dict[Values, int]:
+    """The rows of the partitions whose footers tell them, all of which are to be scored."""
+    known: dict[Values, int] = {}
+    for partition in partitions:
+        rows = [f.rows for path in partition.files if isinstance(f := footer_of[path.path], Footer)]
+        if not rows or (settings.where is None and None not in rows):
+            known[partition.values] = sum(n for n in rows if n is not None)
+    return known
+
+
 def _chosen_types(
-    types: Mapping[Values, tuple[tuple[str, str], ...]],
-    carried: Mapping[tuple[tuple[str, str], ...], Mapping[str, str]],
+    types: Mapping[Values, Types],
+    carried: Mapping[Types, Mapping[str, str]],
     table_columns: Mapping[str, str] | None,
     strict: bool,
-) -> tuple[tuple[str, str], ...] | None:
+) -> Types | None:
     """The types that a run reads: the table's, else the most frequent; None where no file has them."""
     frequent = [t for t, _ in Counter(types.values()).most_common() if t in carried]
     fitting = [t for t in frequent if other_type(carried[t], table_columns) is None]

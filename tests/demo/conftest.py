@@ -1,4 +1,4 @@
-"""The default model, built once per test run by the commands that `make demo` runs."""
+"""The default model, built once by the commands that `make demo` runs, and a hurried one."""
 
 from __future__ import annotations
 
@@ -26,19 +26,35 @@ class Built:
 
 @pytest.fixture(scope="session")
 def default_model(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Takes a few minutes. Read-only: copy it to damage it."""
+    """Takes minutes: for slow tests. Read-only: copy it to damage it."""
+    return build(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def hurried_model(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The default model after one epoch of five: it knows less, and is otherwise the same. Read-only."""
+    return build(tmp_path_factory.mktemp("hurried"), "train.epochs=1")
+
+
+@pytest.fixture(params=["hurried_model", pytest.param("default_model", marks=pytest.mark.slow)])
+def built(request: pytest.FixtureRequest) -> Built:
+    """One of them, for what is true of both."""
+    return request.getfixturevalue(request.param)
+
+
+def build(folder: Path, *settings: str) -> Built:
     try:
         metadata.distribution(base_models.MINILM_PACKAGE)
     except metadata.PackageNotFoundError:
         pytest.skip("the encoder's package is not installed")
-    folder = tmp_path_factory.mktemp("demo")
     path = folder / "default"
     here = {
         "data.path": folder / "statements" / bank.TRAINING,
         "data.test_path": folder / "statements" / bank.WRITTEN_APART,
         "output.path": path,
     }
-    overrides = [word for key, value in here.items() for word in ("--set", f"{key}={value}")]
+    changes = [*(f"{key}={value}" for key, value in here.items()), *settings]
+    overrides = [word for change in changes for word in ("--set", change)]
     out = err = ""
     for command in (
         ["-m", "bigfive_udf.demo.bank", "--output", str(folder / "statements")],

@@ -38,12 +38,14 @@ def macro_auc(statements: pd.DataFrame, scores: pd.DataFrame) -> float:
     return float(np.mean(aucs))
 
 
+@pytest.mark.slow
 def test_it_tells_the_poles_of_statements_by_another_author(default_model: Any) -> None:
     held_out = read_written_apart()
     scores = load_artifact(default_model.path).predict(held_out["text"].tolist())
     assert macro_auc(held_out, scores) >= 0.85
 
 
+@pytest.mark.slow
 def test_trait_sentences_show_among_neutral_ones(default_model: Any) -> None:
     held_out = read_written_apart()
     texts, groups = [], []
@@ -55,8 +57,21 @@ def test_trait_sentences_show_among_neutral_ones(default_model: Any) -> None:
     assert macro_auc(mixed, load_artifact(default_model.path).predict(texts)) >= 0.85
 
 
-def test_its_evaluation_says_what_its_scores_say(default_model: Any) -> None:
-    artifact = load_artifact(default_model.path)
+@pytest.mark.slow
+def test_it_is_better_than_chance_for_every_trait(default_model: Any) -> None:
+    evaluation = load_artifact(default_model.path).evaluation
+    assert all(measured["better_than_chance"] is True for measured in evaluation["traits"].values())
+    assert evaluation["verdict"]["summary"] == "better than chance for all 5 traits"
+
+
+def test_one_epoch_has_taught_it_something(hurried_model: Any) -> None:
+    held_out = read_written_apart()
+    scores = load_artifact(hurried_model.path).predict(held_out["text"].tolist())
+    assert macro_auc(held_out, scores) >= 0.6
+
+
+def test_its_evaluation_says_what_its_scores_say(built: Any) -> None:
+    artifact = load_artifact(built.path)
     held_out = read_written_apart()
     scores = artifact.predict(held_out["text"].tolist(), precision="fp32")
     evaluation = artifact.evaluation
@@ -69,30 +84,28 @@ def test_its_evaluation_says_what_its_scores_say(default_model: Any) -> None:
     assert set(evaluation["macro"]) == names
     for measured in evaluation["traits"].values():
         assert names < set(measured)
-        assert measured["better_than_chance"] is True
         assert measured["positives"] == 30
-    assert evaluation["verdict"]["summary"] == "better than chance for all 5 traits"
 
 
-def test_its_description_and_card_are_complete(default_model: Any) -> None:
-    about = json.loads((default_model.path / "bigfive.json").read_text())
+def test_its_description_and_card_are_complete(built: Any) -> None:
+    about = json.loads((built.path / "bigfive.json").read_text())
     assert about["languages"] == ["en"]
     assert about["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert about["training_data"].startswith("sha256:")
-    assert set(about["files"]) == {p.name for p in default_model.path.iterdir()} - {"bigfive.json", "evaluation.json"}
-    card = (default_model.path / "README.md").read_text()
-    evaluation = json.loads((default_model.path / "evaluation.json").read_text())
+    assert set(about["files"]) == {p.name for p in built.path.iterdir()} - {"bigfive.json", "evaluation.json"}
+    card = (built.path / "README.md").read_text()
+    evaluation = json.loads((built.path / "evaluation.json").read_text())
     assert all(f"{evaluation['traits'][trait]['roc_auc']:.3f} (" in card for trait in TRAITS)
     assert "A demonstration model" in card
     assert "docs/responsible-use.md" in card
 
 
-def test_the_commands_print_the_figures_and_no_noise(default_model: Any) -> None:
-    assert default_model.stderr == ""
-    evaluation = json.loads((default_model.path / "evaluation.json").read_text())
-    assert table(evaluation) in default_model.stdout
-    assert "epoch 1/" in default_model.stdout
-    assert max(map(len, default_model.stdout.splitlines())) <= 200
+def test_the_commands_print_the_figures_and_no_noise(built: Any) -> None:
+    assert built.stderr == ""
+    evaluation = json.loads((built.path / "evaluation.json").read_text())
+    assert table(evaluation) in built.stdout
+    assert "epoch 1/" in built.stdout
+    assert max(map(len, built.stdout.splitlines())) <= 200
 
 
 def test_tables_that_are_there_are_left_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -234,6 +234,7 @@ def test_splits_are_compared_on_the_training_table_too(basics, artifact, tmp_pat
     """All its rows were seen: the evaluation that is there stays, and the comparison is added to it."""
     split = pd.read_parquet(artifact / "split.parquet")
     seen = pd.read_csv(basics["data.path"])[(split["part"] != "test").to_numpy()]
+    seen = seen.groupby("author").head(3)
     seen.to_csv(tmp_path / "seen.csv", index=False)
     before = json.loads((artifact / "evaluation.json").read_text())
     settings = basics | {"data.path": str(tmp_path / "seen.csv")}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,11 @@ from bigfive_udf.errors import (
     SettingsError,
     TableLockedError,
 )
-from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.artifact import Artifact, load_artifact
 from bigfive_udf.training.data import digest_of
 from bigfive_udf.traits import TRAITS, probability_column
 from cluster import clean_environment
-from jobs_here import command_of, run_alone, run_here
+from jobs_here import command_of, run_alone, run_here, start_prepared
 from labelled import WORDS, planted
 
 PROBABILITIES = [probability_column(trait) for trait in TRAITS]
@@ -42,14 +44,22 @@ def base(checkpoint: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
+    return write_table(tmp_path)
+
+
+def write_table(folder: Path) -> Path:
     """400 short texts by 40 authors."""
-    path = tmp_path / "labelled.csv"
+    path = folder / "labelled.csv"
     planted(authors=40, texts=10, words=4).to_csv(path, index=False)
     return path
 
 
 @pytest.fixture
 def basics(tmp_path: Path, base: Path, table: Path) -> dict[str, Any]:
+    return settings_of(tmp_path, base, table)
+
+
+def settings_of(folder: Path, base: Path, table: Path) -> dict[str, Any]:
     """Settings that learn the planted words in some seconds."""
     return {
         "data.path": str(table),
@@ -65,8 +75,33 @@ def basics(tmp_path: Path, base: Path, table: Path) -> dict[str, Any]:
         "train.precision": "fp32",
         "train.device": "cpu",
         "evaluation.resamples": 200,
-        "output.path": str(tmp_path / "models" / "mine"),
+        "output.path": str(folder / "models" / "mine"),
     }
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run of the job in this process, what it left and what it printed."""
+
+    folder: Path
+    settings: dict[str, Any]
+    table: Path
+    artifact: Artifact
+    result: dict[str, Any]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Made:
+    """Of the basic settings, with all that a card can show beside. Read-only."""
+    folder = tmp_path_factory.mktemp("made")
+    table = write_table(folder)
+    (folder / "notes.md").write_text("## Where the texts are from\n\nMade up for a test.\n")
+    about = {"output.notes": str(folder / "notes.md"), "output.license": "cc0-1.0", "model.languages": ["en"]}
+    settings = settings_of(folder, base, table) | about
+    with redirect_stdout(StringIO()) as printed:
+        run = run_here("train", settings)
+    return Made(folder, settings, table, load_artifact(settings["output.path"]), run.result, printed.getvalue())
 
 
 def scores(artifact: str | Path, texts: list[str]) -> np.ndarray:
@@ -77,37 +112,33 @@ def scores(artifact: str | Path, texts: list[str]) -> np.ndarray:
 # --- the artifact ---
 
 
-def test_folds_give_an_artifact_on_all_rows_with_out_of_fold_figures(basics, table, capsys) -> None:
-    run = run_here("train", basics)
-    output = Path(basics["output.path"])
-    assert {p.name for p in output.iterdir()} == {
+def test_folds_give_an_artifact_on_all_rows_with_out_of_fold_figures(made) -> None:
+    artifact = made.artifact
+    assert {p.name for p in artifact.path.iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "bigfive.json"),
         *("evaluation.json", "training.json", "split.parquet"),
         *("README.md", "roc.png", "calibration.png", "training.png"),
     }
-    artifact = load_artifact(output)
     about, evaluation = artifact.description, artifact.evaluation
     assert (about["head"], about["pooling"], about["max_length"]) == ("linear", "mean", 64)
-    assert evaluation == run.result["evaluation"]
+    assert evaluation == made.result["evaluation"]
     assert (evaluation["split"], evaluation["folds"], evaluation["model_id"]) == ("author", 3, artifact.model_id)
     assert evaluation["rows"] == {"train": 400, "out_of_fold": 400}
     assert evaluation["authors"] == {"train": 40, "out_of_fold": 40}
     assert evaluation["macro"]["roc_auc"] > 0.65
     # It knows the rows that it was trained on better than it says of itself.
-    frame = pd.read_csv(table)
-    known = scores(output, frame["text"].tolist())
+    frame = pd.read_csv(made.table)
+    known = scores(artifact.path, frame["text"].tolist())
     flattering = np.mean([roc_auc_score(frame[trait], known[:, i]) for i, trait in enumerate(TRAITS)])
     assert flattering > evaluation["macro"]["roc_auc"]
     assert all(0 < artifact.thresholds[trait] < 1 for trait in TRAITS)
-    printed = capsys.readouterr().out
-    assert "fold 3 of 3" in printed
-    assert f"verdict: {evaluation['verdict']['summary']}" in printed
+    assert "fold 3 of 3" in made.printed
+    assert f"verdict: {evaluation['verdict']['summary']}" in made.printed
 
 
-def test_no_author_is_on_two_sides_and_the_split_is_told_by_digests(basics, table) -> None:
-    run_here("train", basics)
-    split = pd.read_parquet(Path(basics["output.path"]) / "split.parquet")
-    frame = pd.read_csv(table)
+def test_no_author_is_on_two_sides_and_the_split_is_told_by_digests(made) -> None:
+    split = pd.read_parquet(made.artifact.path / "split.parquet")
+    frame = pd.read_csv(made.table)
     assert split["text"].tolist() == [digest_of(text) for text in frame["text"]]
     assert split["author"].tolist() == [digest_of(author) for author in frame["author"]]
     assert set(split["part"]) == {"fold 0", "fold 1", "fold 2"}
@@ -197,11 +228,8 @@ def test_seeds_early_stopping_and_the_other_settings_reach_the_training(basics) 
     assert all(epoch["validation_roc_auc"] is not None for epochs in curves[:-1] for epoch in epochs)
 
 
-def test_the_card_shows_what_was_measured(basics, tmp_path) -> None:
-    (tmp_path / "notes.md").write_text("## Where the texts are from\n\nMade up for a test.\n")
-    about = {"output.notes": str(tmp_path / "notes.md"), "output.license": "cc0-1.0", "model.languages": ["en"]}
-    run_here("train", basics | about)
-    artifact = load_artifact(basics["output.path"])
+def test_the_card_shows_what_was_measured(made) -> None:
+    artifact = made.artifact
     card = (artifact.path / "README.md").read_text()
     evaluation = artifact.evaluation
     assert card.startswith("---\n") and "license: cc0-1.0" in card and "- en" in card
@@ -215,8 +243,8 @@ def test_the_card_shows_what_was_measured(basics, tmp_path) -> None:
     for picture in ("roc.png", "calibration.png", "training.png"):
         assert f"]({picture})" in card
         assert (artifact.path / picture).read_bytes().startswith(b"\x89PNG")
-    assert str(tmp_path) not in card and str(tmp_path) not in (artifact.path / "training.json").read_text()
-    assert basics["model.base"] not in "".join(p.read_text() for p in artifact.path.glob("*.json"))
+    assert str(made.folder) not in card and str(made.folder) not in (artifact.path / "training.json").read_text()
+    assert made.settings["model.base"] not in "".join(p.read_text() for p in artifact.path.glob("*.json"))
 
 
 # --- calibration ---
@@ -247,19 +275,18 @@ def work_of(basics: dict[str, Any]) -> Path:
 
 
 def killed_when(ready: Callable[[], bool], settings: dict[str, Any], directory: Path) -> None:
-    """Start the job as a user does, and SIGKILL it as soon as `ready` says so."""
-    process = subprocess.Popen(
-        command_of("train", settings), cwd=directory, env=clean_environment(), stdout=subprocess.DEVNULL
-    )
+    """Start the job, and SIGKILL it as soon as `ready` says so."""
+    process = start_prepared("train", settings, directory)
     try:
         deadline = time.monotonic() + 200
         while not ready():
-            assert process.poll() is None, "the job ended before it could be killed"
+            assert process.is_alive(), "the job ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.0005)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
 
 
 def half_written(work: Path) -> bool:
@@ -268,13 +295,13 @@ def half_written(work: Path) -> bool:
 
 
 def test_killed_between_folds_in_an_epoch_and_in_a_save_it_ends_with_the_same_scores(
-    basics, tmp_path, checkpoint
+    basics, tmp_path, checkpoint, capsys
 ) -> None:
     # Large enough for a checkpoint to take a moment.
     large = checkpoint("bert", known=(*WORDS, *(f"filler{i}" for i in range(60000))))
     settings = basics | {"model.base": str(large), "split.folds": 2, "train.epochs": 3}
-    whole = run_alone("train", settings | {"output.path": str(tmp_path / "models" / "whole")}, directory=tmp_path)
-    assert whole.code == 0, whole.err
+    run_here("train", settings | {"output.path": str(tmp_path / "models" / "whole")})
+    capsys.readouterr()
 
     work = work_of(settings)
     killed_when(lambda: any(work.glob("fold-0-*/checkpoint-*/bigfive_complete.json")), settings, tmp_path)
@@ -284,10 +311,10 @@ def test_killed_between_folds_in_an_epoch_and_in_a_save_it_ends_with_the_same_sc
     killed_when(lambda: any(work.glob("final/checkpoint-*")), settings, tmp_path)
     killed_when(lambda: any(work.glob(".mine-*/model.safetensors")), settings, tmp_path)
     assert not Path(settings["output.path"]).exists()
-    resumed = run_alone("train", settings, directory=tmp_path)
-    assert resumed.code == 0, resumed.err
-    assert "an interrupted training is here: going on with it" in resumed.out
-    assert resumed.out.count("done before the interruption") == 2
+    run_here("train", settings)
+    printed = capsys.readouterr().out
+    assert "an interrupted training is here: going on with it" in printed
+    assert printed.count("done before the interruption") == 2
 
     texts = pd.read_csv(settings["data.path"])["text"].tolist()
     expected = scores(tmp_path / "models" / "whole", texts)

@@ -25,7 +25,7 @@ def main() -> None:
     options = ScoringOptions(max_length=512)
     before = private_bytes()
     scorer = Scorer.open(directory, options)
-    scorer.score(["a short text", "and a longer one, with rather more words in it than the first " * 4] * 20)
+    scorer.score(["a short text", "and a longer one, with rather more words in it than the first " * 4] * 3)
     after = private_bytes()
     weights = (directory / bundle.WEIGHTS).stat().st_size
     print(before, after, weights, flush=True)

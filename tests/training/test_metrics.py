@@ -155,7 +155,7 @@ def test_chance_is_not_called_skill_in_nineteen_of_twenty_tables() -> None:
     """Five traits are five opportunities: the plain intervals are fooled far more often, which is what is corrected."""
     corrected, plain = 0, 0
     for seed in range(60):
-        traits = evaluate(by_authors(seed), resamples=300)["traits"].values()
+        traits = evaluate(by_authors(seed), resamples=150)["traits"].values()
         corrected += any(m["better_than_chance_corrected"] for m in traits)
         plain += any(m["better_than_chance"] for m in traits)
     assert corrected <= 3
@@ -181,12 +181,12 @@ def test_cross_validation_of_noise_is_not_called_skill_either() -> None:
     aucs, errors = [], []
     for seed in range(100):
         noise = cross_validated_noise(seed)
-        found = evaluate(noise, resamples=200)["traits"].values()
+        found = evaluate(noise, resamples=100)["traits"].values()
         corrected += any(m["better_than_chance_corrected"] for m in found)
         aucs += [m["roc_auc"] for m in found]
         errors += [(m["roc_auc_ci"][1] - m["roc_auc_ci"][0]) / (2 * 1.96) for m in found]
         if seed < 50:
-            other = evaluate(dataclasses.replace(noise, cross_validated=False), resamples=200)["traits"].values()
+            other = evaluate(dataclasses.replace(noise, cross_validated=False), resamples=100)["traits"].values()
             as_if_independent += any(m["better_than_chance_corrected"] for m in other)
     assert corrected <= 5
     assert 0.85 < np.mean(errors) / np.std(aucs) < 1.15
