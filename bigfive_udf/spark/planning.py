@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from bigfive_udf.errors import InputError
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.model.scorer import ScoringOptions
 from bigfive_udf.settings.score import ScoreSettings
@@ -113,4 +114,6 @@ def planned(
     strict = settings.on_schema_change == "refuse" or settings.output.format == "iceberg"
     readable = examine(spark, corpus, settings.input, partitions, table_columns, strict)
     readable, rows = readable.counted()
+    if readable.unfit and not rows and table_columns is None:
+        raise InputError(next(iter(readable.unfit.values())))
     return Planned(scoring, corpus, table, entries, plan, readable, rows)
