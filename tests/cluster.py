@@ -26,9 +26,10 @@ SCORE = REPOSITORY / "jobs" / "score.py"
 def clean_environment(**changes: str) -> dict[str, str]:
     """The environment of a user who has activated the virtual environment, and has set nothing else.
 
-    But for the threads of a training, which `conftest` limits: tests run side by side.
+    But for the threads of a training and what the JVM spends on itself, which `conftest` limits: tests run side by side.
     """
-    keep = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "JAVA_HOME", "TMPDIR", "OMP_NUM_THREADS")}
+    names = ("HOME", "LANG", "JAVA_HOME", "TMPDIR", "OMP_NUM_THREADS", "SPARK_SUBMIT_OPTS")
+    keep = {k: v for k, v in os.environ.items() if k in names}
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
     return keep | {"PATH": path, "SPARK_LOCAL_IP": "127.0.0.1"} | changes
 

@@ -21,6 +21,8 @@ TESTS = Path(__file__).resolve().parent
 # the processes that tests start, since tests run side by side.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# A JVM that lives for seconds: compile quickly, and collect garbage without threads of its own.
+os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
@@ -29,6 +31,9 @@ transformers.utils.logging.disable_progress_bar()
 LONGEST = (
     "demo/test_default_model.py",
     "jobs/test_train.py",
+    "chaos",
+    "jobs/test_nightly.py",
+    "tables/test_iceberg_table.py",
     "jobs/test_score.py",
     "jobs/test_cluster.py",
     "jobs/test_evaluate.py",

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from bigfive_udf.errors import BigFiveError, InputError
+from bigfive_udf.errors import BigFiveError, InputError, OutputError
 from bigfive_udf.model.scorer import Effort
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
@@ -162,9 +162,14 @@ class Steps:
         for task in tasks:
             assert task.entry is not None
             by_columns.setdefault(str(task.entry.columns), []).append(task)
-        for some in by_columns.values():
-            for at in range(0, len(some), limit):
-                self._relabel_step(some[at : at + limit])
+        try:
+            for some in by_columns.values():
+                for at in range(0, len(some), limit):
+                    self._relabel_step(some[at : at + limit])
+        except InputError as error:  # here the input is the table
+            raise OutputError(
+                f"labels can't be computed from the table ({error}): score it again with --rescore"
+            ) from None
 
     def _relabel_step(self, step: Sequence[Task]) -> None:
         old = {task.name: task.entry for task in step if task.entry is not None}

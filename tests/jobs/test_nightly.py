@@ -140,6 +140,20 @@ def test_other_thresholds_recompute_labels_from_the_stored_probabilities(score, 
     assert score(nightly | {"labels.thresholds": {"O": 0.0, "E": 1.0}}).result["plan"]["up_to_date"] == 12
 
 
+def test_a_table_whose_rows_cannot_be_read_is_not_relabelled(score, nightly):
+    score(nightly)
+    (file,) = Path(nightly["output.path"], f"dt={DAYS[3]}").glob("*.parquet")
+    (file.parent / f".{file.name}.crc").unlink()
+    content = bytearray(file.read_bytes())
+    content[4:-2000] = os.urandom(len(content) - 2004)
+    file.write_bytes(content)
+    with pytest.raises(OutputError, match=r"labels can't be computed from the table.*--rescore"):
+        score(nightly | {"labels.thresholds": {"O": 0.0}})
+    assert not Path(f"{nightly['output.path']}.job/commit.json").exists()
+    score(nightly | {"labels.thresholds": {"O": 0.0}}, "--rescore")
+    assert set(rows_of(nightly)["label_openness"].to_pylist()) == {True}
+
+
 def test_a_partition_that_became_empty_is_empty_in_the_table_and_one_that_is_gone_stays_until_it_is_pruned(
     score, nightly, capsys
 ):
