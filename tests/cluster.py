@@ -26,7 +26,7 @@ SCORE = REPOSITORY / "jobs" / "score.py"
 def clean_environment(**changes: str) -> dict[str, str]:
     """The environment of a user who has activated the virtual environment, and has set nothing else.
 
-    But for the threads of a training and what the JVM spends on itself, which `conftest` limits: tests run side by side.
+    But for what `conftest` limits, since tests run side by side: threads of a training, and the JVM's care of itself.
     """
     names = ("HOME", "LANG", "JAVA_HOME", "TMPDIR", "OMP_NUM_THREADS", "SPARK_SUBMIT_OPTS")
     keep = {k: v for k, v in os.environ.items() if k in names}
