@@ -238,7 +238,9 @@ class Steps:
             if task.entry is not None
         ]
         paths = [as_pattern(fs, f.path) for p in holders for f in p.files]
-        rows = self.spark.read.option("basePath", as_uri(fs, self.table.path)).parquet(*paths)
+        # Files that hold the partition columns themselves lie in directories of their commits, which tell nothing.
+        how = {"recursiveFileLookup": "true"} if self.table.keeps_keys_in_files else {}
+        rows = self.spark.read.options(basePath=as_uri(fs, self.table.path), **how).parquet(*paths)
         return with_groups(self.spark, fs, rows, holders) if not self.layout.columns else rows
 
     def _drop(self, staged: Staged, values: Values) -> None:

@@ -71,7 +71,8 @@ def test_a_rerun_with_nothing_new_makes_no_snapshot(score, iceberg):
 
 
 def test_other_thresholds_recompute_labels(score, iceberg):
-    score(iceberg)
+    score(iceberg, "--limit", "2")
+    score(iceberg)  # so that the files lie in the directories of two commits
     before = rows_of(iceberg)
     run = score(iceberg | {"labels.thresholds": {"O": 0.0}})
     after = rows_of(iceberg)
@@ -92,6 +93,9 @@ def test_a_corpus_without_partition_columns(score, iceberg, tmp_path):
     os.utime(flat / "a.parquet", (1.7e9, 1.7e9))
     score(settings)
     assert rows_of(settings)["doc_id"].to_pylist() == [1, 2, 3]
+    score(settings | {"labels.thresholds": {"O": 0.0}})
+    assert rows_of(settings)["doc_id"].to_pylist() == [1, 2, 3]
+    assert rows_of(settings)["label_openness"].to_pylist() == [True, None, True]
 
 
 def test_a_further_kept_column_is_null_in_what_was_scored_before(score, iceberg, tmp_path):
