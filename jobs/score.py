@@ -17,7 +17,7 @@ from bigfive_udf.spark.estimate import rates_of
 from bigfive_udf.spark.execution import carry_out
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.planning import planned, scoring_of
-from bigfive_udf.spark.session import job_session
+from bigfive_udf.spark.session import about_session, job_session
 from bigfive_udf.spark.storage import locate
 from bigfive_udf.spark.summary import (
     estimate_lines,
@@ -53,6 +53,7 @@ def score(args: Namespace, run: Run) -> str:
     run.result |= {"settings": settings.model_dump(), **scoring.about()}
 
     spark = job_session("bigfive score", verbose=args.verbose)
+    run.result["spark"] = about_session(spark)
     fs, path = locate(spark, settings.output.path)
     if settings.input.path is not None:
         keep_apart(path, locate(spark, settings.input.path)[1])

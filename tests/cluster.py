@@ -111,6 +111,14 @@ def standalone_cluster(directory: Path, workers: int = 2) -> Iterator[str]:
             process.wait(timeout=30)
 
 
+def tasks_by_worker(directory: Path) -> list[int]:
+    """How many tasks the executors of each worker began, by their own logs."""
+    return [
+        sum(log.read_text(errors="replace").count("Running task ") for log in worker.glob("app-*/*/stderr"))
+        for worker in sorted(directory.glob("worker-*"))
+    ]
+
+
 def _wait_for_workers(ui_port: int, workers: int) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:

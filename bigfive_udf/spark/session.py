@@ -38,8 +38,10 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
             f"SPARK_REMOTE {os.environ['SPARK_REMOTE']}: Spark Connect is not supported; unset it and use --master"
         )
     builder: Any = SparkSession.builder.appName(name)
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
 
+    # Before there is a JVM, a SparkConf is empty, whatever spark-submit was told, and --master would be overruled.
+    SparkContext._ensure_initialized()
     given = SparkConf()
     if _is_local(given.get("spark.master", "local[*]") or ""):
         # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
@@ -56,6 +58,11 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
     session = builder.getOrCreate()
     require_classic(session)
     return session
+
+
+def about_session(spark: SparkSession) -> dict[str, str]:
+    """Where a job ran, for its record: the master, and the application's id, by which the cluster's logs are found."""
+    return {"master": spark.sparkContext.master or "", "application_id": spark.sparkContext.applicationId or ""}
 
 
 def stop() -> None:

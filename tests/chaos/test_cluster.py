@@ -17,7 +17,7 @@ import pytest
 
 from chaos.figures import Figures
 from chaos.tables import Seen, check_whole, same_rows
-from cluster import standalone_cluster, submit
+from cluster import standalone_cluster, submit, tasks_by_worker
 from models import TRAINING_TEXT
 
 pytestmark = pytest.mark.chaos
@@ -162,6 +162,7 @@ def test_a_run_survives_the_death_of(
             striking.join()
     assert blow.killed, "the run was over before anything could be killed"
     assert done.code == 0, done.out + done.err
+    assert sum(tasks_by_worker(tmp_path)) > 0
     check_whole(seen)
     same_rows(seen.rows().select(undisturbed.schema.names), undisturbed)
     evaluated = done.result["documents_evaluated"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.traits import TRAITS
-from cluster import REPOSITORY, standalone_cluster, submit
+from cluster import REPOSITORY, standalone_cluster, submit, tasks_by_worker
 from corpora import write_corpus
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
@@ -32,7 +32,9 @@ def test_a_cluster_gives_the_same_table_as_one_machine(big_corpus, checkpoint, t
     with standalone_cluster(tmp_path) as master:
         there = submit(basics | {"output.path": str(tmp_path / "cluster")}, directory=tmp_path, master=master)
     assert there.code == 0, there.err
-    assert there.result["workers"] == 2, "both executors worked"
+    assert there.result["spark"]["master"] == master
+    assert min(tasks_by_worker(tmp_path)) > 0, "both executors worked"
+    assert there.result["workers"] == 2
     assert there.result["model_loads"] == 2
     tables = [pq.read_table(tmp_path / name).sort_by("doc_id") for name in ("local", "cluster")]
     one, two = tables
@@ -87,4 +89,5 @@ def test_what_make_dist_makes_runs_on_a_cluster(big_corpus, checkpoint, tmp_path
         )
     assert done.code == 0, done.err
     assert done.result["documents_out"] == 2800
+    assert min(tasks_by_worker(tmp_path)) > 0
     assert done.result["workers"] == 2
