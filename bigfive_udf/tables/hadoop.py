@@ -23,6 +23,8 @@ _STATUS = re.compile(
 _RENEW_SECONDS = 20.0
 # A lock that was not renewed for so long is that of a dead run.
 _LEASE_SECONDS = 300.0
+# Where a rename is no single change: it copies the object and then deletes it.
+_OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 _TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
 
 
@@ -86,21 +88,35 @@ class HadoopFileSystem:
                 stream.close()
 
     def put(self, path: str, content: str) -> None:
-        data = bytearray(content.encode())
         with _as_os_error(path):
             fs, location = self._at(path)
+            if _is_object_store(fs):
+                # Such an object is there whole once its stream is closed; to rename it would be to delete and to copy.
+                self._overwrite(path, content)
+                return
             _, aside = self._at(f"{path}.tmp")
             try:
-                stream = fs.create(aside, True)
-                try:
-                    stream.write(data)
-                finally:
-                    stream.close()
-                self._replace(aside, location)
+                self._overwrite(f"{path}.tmp", content)
+                self._replace(fs, aside, location)
             finally:
                 fs.delete(aside, False)
 
-    def _replace(self, source: Any, target: Any) -> None:
+    def _overwrite(self, path: str, content: str) -> None:
+        """Never leaves the name without a file, but may show an empty or a short one for a moment."""
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            stream = fs.create(location, True)
+            try:
+                stream.write(bytearray(content.encode()))
+            finally:
+                stream.close()
+
+    def _replace(self, fs: Any, source: Any, target: Any) -> None:
+        if _is_object_store(fs):
+            # A connector need not be set up for FileContext, which could do no better there.
+            fs.delete(target, False)
+            _rename(fs, source, target)
+            return
         hadoop = self._jvm.org.apache.hadoop.fs
         overwrite = self._jvm.java.lang.reflect.Array.newInstance(
             self._jvm.java.lang.Class.forName("org.apache.hadoop.fs.Options$Rename"), 1
@@ -136,7 +152,7 @@ class HadoopFileSystem:
             _, here = self._at(source)
             fs.mkdirs(there.getParent())
             if fs.getFileStatus(here).isFile():
-                self._replace(here, there)
+                self._replace(fs, here, there)
             else:
                 _rename(fs, here, there)
 
@@ -164,7 +180,7 @@ class HadoopFileSystem:
         try:
             if not self._is_dead(path):
                 return False
-            self.put(path, token)
+            self._overwrite(path, token)
             return True
         finally:
             self.delete(marker)
@@ -212,19 +228,22 @@ class HadoopFileSystem:
     def _leased(self, path: str, token: str) -> Iterator[Callable[[], bool]]:
         ended = threading.Event()
         renewed = [time.monotonic()]
+        # Renewing rewrites the file in place: replacing it would, on some stores, leave a moment without a lock.
+        one_at_a_time = threading.RLock()
 
         def ours() -> bool:
-            try:
-                return self.read(path) == token and time.monotonic() - renewed[0] < _LEASE_SECONDS
-            except OSError:
-                return False
+            with one_at_a_time:
+                try:
+                    return self.read(path) == token and time.monotonic() - renewed[0] < _LEASE_SECONDS
+                except OSError:
+                    return False
 
         def renew() -> None:
             while not ended.wait(_RENEW_SECONDS):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError), one_at_a_time:
                     if not ours():
                         return
-                    self.put(path, token)
+                    self._overwrite(path, token)
                     renewed[0] = time.monotonic()
 
         thread = threading.Thread(target=renew, daemon=True)
@@ -236,6 +255,10 @@ class HadoopFileSystem:
             thread.join()
             if ours():
                 self.delete(path)
+
+
+def _is_object_store(fs: Any) -> bool:
+    return fs.getUri().getScheme() in _OBJECT_STORES
 
 
 def _rename(fs: Any, source: Any, destination: Any) -> None:

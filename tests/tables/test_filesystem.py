@@ -442,6 +442,28 @@ def test_a_lease_is_renewed_for_as_long_as_it_is_held(lease):
     assert not fs.exists(path)
 
 
+def test_a_lease_is_never_without_its_file_while_it_is_renewed(lease, monkeypatch):
+    fs, path = lease
+    monkeypatch.setattr(hadoop, "_RENEW_SECONDS", 0.0)
+    held = fs.hold(path, "first\n")
+    assert held is not None
+    local = path.removeprefix("file:")
+    with held as ours:
+        was = os.stat(local).st_mtime_ns
+        absent = renewed = 0
+        deadline = time.monotonic() + 60
+        while renewed < 200 and time.monotonic() < deadline:
+            try:
+                now = os.stat(local).st_mtime_ns
+            except FileNotFoundError:
+                absent += 1
+                continue
+            renewed += now != was
+            was = now
+        assert (absent, renewed) == (0, 200)
+        assert ours()
+
+
 def test_the_lease_of_a_dead_run_is_taken_over_and_a_run_that_slept_through_it_knows(lease):
     fs, path = lease
     held = fs.hold(path, "sleeper\n")
