@@ -16,6 +16,7 @@ REPEATS ?= 3
 
 BIN := .venv/bin
 READY := .venv/.ready
+CLASSES := .venv/spark.jsa
 # Spark's scripts take the python and the Spark that stand first on the PATH.
 ACTIVE := PATH="$(CURDIR)/$(BIN):$$PATH" PYSPARK_PYTHON="$(CURDIR)/$(BIN)/python"
 
@@ -44,16 +45,20 @@ demo: $(READY)  ## build the default model, make a corpus, score it, show the re
 	@echo
 	@$(BIN)/python -m bigfive_udf.demo.show --table demo/scores --corpus demo/corpus --authors demo/authors.parquet
 
+# Many tests start JVMs, which takes most of their time.
+$(CLASSES): $(READY) scripts/class_archive.sh scripts/class_archive.py
+	@$(ACTIVE) scripts/class_archive.sh $@
+
 .PHONY: test
-test: $(READY)  ## run the tests, all but those marked slow
+test: $(CLASSES)  ## run the tests, all but those marked slow
 	@$(ACTIVE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-slow
-test-slow: $(READY)  ## run the slow tests: build the default model as demo does, and see how good it is
+test-slow: $(CLASSES)  ## run the slow tests: build the default model as demo does, and see how good it is
 	@$(ACTIVE) $(BIN)/python -m pytest -m slow
 
 .PHONY: chaos
-chaos: $(READY)  ## kill real nights at many points, and prove that nothing is lost, doubled or half-written
+chaos: $(CLASSES)  ## kill real nights at many points, and prove that nothing is lost, doubled or half-written
 	@$(ACTIVE) $(BIN)/python -m pytest -s -m chaos tests/chaos
 
 .PHONY: lint
