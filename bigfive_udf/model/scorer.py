@@ -40,6 +40,8 @@ class ScoringOptions:
 class Effort:
     """What scoring took, to be added up over batches, workers and tasks."""
 
+    repeats: int = 0
+    """texts that were the same as one beside them and took its scores"""
     tokens: int = 0
     """tokens that the model was given, special tokens counted"""
     padded_tokens: int = 0
@@ -77,6 +79,11 @@ class Scores:
         columns["n_tokens"] = pd.Series(self.n_tokens, dtype="Int32").mask(self.n_tokens < 0)
         columns |= {name: getattr(self, name) for name in ("n_windows", "truncated", "status", "status_reason")}
         return pd.DataFrame(columns, columns=[f.name for f in UDF_FIELDS], copy=False)
+
+    def at(self, rows: np.ndarray) -> Scores:
+        """The entries at the given places, which may repeat; the effort stays that of the whole."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "effort"}
+        return Scores(**arrays, effort=self.effort)
 
 
 @dataclass
@@ -123,7 +130,20 @@ class Scorer:
         return cls(forward, tokenizer, about["pad_token_id"], where, options, about["silent"])
 
     def score(self, texts: Sequence[str | None]) -> Scores:
-        """Score texts: None, white space and texts without a token are `empty`; what can't be scored is `failed`."""
+        """Score texts: None, white space and texts without a token are `empty`; what can't be scored is `failed`.
+
+        Texts that are the same are scored once.
+        """
+        first: dict[str | None, int] = {}
+        place = np.fromiter((first.setdefault(text, len(first)) for text in texts), int, len(texts))
+        distinct = self._score_distinct(list(first))
+        if len(first) == len(texts):
+            return distinct
+        scores = distinct.at(place)
+        scores.effort.repeats = int((scores.status == SCORED).sum() - (distinct.status == SCORED).sum())
+        return scores
+
+    def _score_distinct(self, texts: Sequence[str | None]) -> Scores:
         n, effort = len(texts), Effort()
         status = np.full(n, SCORED, dtype=object)
         reason = np.full(n, None, dtype=object)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.errors import AnalysisException
@@ -18,10 +19,19 @@ from bigfive_udf.spark.udf import SparkModel, label_columns, with_scores
 from bigfive_udf.tables.partitions import GROUP, Values
 from bigfive_udf.traits import FAILED, LABEL_FIELDS, PREDICTION_FIELDS, RUN_FIELDS, STATUSES
 
-# Rows of a task: enough to sort by length and to pay for its start, few enough that a lost one costs little, that
-# progress is seen, and that no core is left with the last large task.
-_TASK_ROWS = 1024
-_LEAST_TASK_ROWS = 64
+
+@dataclass(frozen=True)
+class TaskSize:
+    """What a task is given, whichever it reaches first: rows, or bytes of the corpus's files."""
+
+    rows: int
+    bytes: int
+
+
+# Enough to sort by length and to pay for its start, which takes milliseconds; few enough that a lost task costs less
+# than a minute, that progress is seen, and that no core is left alone with the last one.
+_TASK = {"cpu": TaskSize(1024, 128 << 10), "cuda": TaskSize(65536, 8 << 20)}
+_LEAST_TASK = TaskSize(64, 16 << 10)
 _TEXT = "__bigfive_text"
 _KEY = "__bigfive_key_"
 
@@ -32,15 +42,15 @@ def scores_of(
     settings: ScoreSettings,
     thresholds: Mapping[str, float | None],
     keys: Sequence[str],
-    documents: int,
+    tasks: int,
     run: Run,
 ) -> DataFrame:
     """The rows of the score table, columns in its order, `keys`, the columns that tell the partition, last."""
     # The text is no column of the table, so its name may be anything, that of a score column too.
     columns = [F.col(quoted(c)) for c in (*settings.input.carried_columns, *keys)]
     frame = rows.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
-    spread = frame.repartition(task_count(documents, frame.sparkSession.sparkContext.defaultParallelism))
-    scored = with_scores(spread, model, _TEXT, thresholds)
+    # By the text, so that those that are the same come to one task, which scores them once.
+    scored = with_scores(frame.repartition(tasks, F.col(_TEXT)), model, _TEXT, thresholds)
     order = (*settings.input.carried_columns, *(f.name for f in PREDICTION_FIELDS))
     return scored.select(*[F.col(quoted(c)) for c in order], *run_columns(run), *[F.col(quoted(c)) for c in keys])
 
@@ -67,11 +77,15 @@ def run_columns(run: Run) -> list[Column]:
     return [constants[f.name].alias(f.name, metadata={"comment": f.comment}) for f in RUN_FIELDS]
 
 
-def task_count(rows: int, cores: int) -> int:
-    """Spark partitions for so many rows: a multiple of the cores, so that none idles at the end."""
-    if rows <= cores * _LEAST_TASK_ROWS:
-        return max(1, math.ceil(rows / _LEAST_TASK_ROWS))
-    return cores * math.ceil(rows / (cores * _TASK_ROWS))
+def task_count(rows: int, size: int, cores: int, device: str) -> int:
+    """Spark partitions for so many rows in files of `size` bytes: a multiple of the cores, so that none has to wait.
+
+    Long texts make more tasks than short ones do. Files are compressed about alike, and repeats, which cost nothing,
+    compress best, so their bytes tell of the work.
+    """
+    task, least = _TASK[device], _LEAST_TASK
+    most = max(1, min(rows, math.ceil(max(rows / least.rows, size / least.bytes))))
+    return min(most, cores * max(1, math.ceil(max(rows / task.rows, size / task.bytes) / cores)))
 
 
 def staged_keys(keys: Sequence[str], kept_in_files: bool) -> tuple[str, ...]:

@@ -19,7 +19,15 @@ from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.planning import Scoring
 from bigfive_udf.spark.reading import Readable, with_groups
-from bigfive_udf.spark.scoring import relabelled, scores_of, staged_counts, staged_keys, why_not, write_staged
+from bigfive_udf.spark.scoring import (
+    relabelled,
+    scores_of,
+    staged_counts,
+    staged_keys,
+    task_count,
+    why_not,
+    write_staged,
+)
 from bigfive_udf.spark.storage import as_pattern, as_uri
 from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel
@@ -122,8 +130,10 @@ class Steps:
 
         def scores() -> DataFrame:
             frame = readable.frame(partitions)
+            size, cores = sum(p.size for p in partitions), self.spark.sparkContext.defaultParallelism
+            tasks = task_count(documents, size, cores, model.placement.device)
             labels = self.recipe.thresholds
-            return scores_of(frame, model, self.settings, labels, self.layout.keys, documents, self.run)
+            return scores_of(frame, model, self.settings, labels, self.layout.keys, tasks, self.run)
 
         try:
             with self._staged(scores if documents else None) as staged:

@@ -140,6 +140,7 @@ def _effort(tally: Tally) -> dict[str, Any]:
             "load": round(tally.load_seconds, 3),
         },
         "batches": effort.batches,
+        "repeats": effort.repeats,
         "workers": len(tally.loads),
         "model_loads": sum(tally.loads.values()),
         "documents_evaluated": tally.documents,
@@ -151,8 +152,9 @@ def summary_lines(summary: Mapping[str, Any], output: str) -> list[str]:
     lines = []
     if summary["documents_in"] or "workers" in summary:
         by_status = ", ".join(f"{n:,} {s}" for s, n in summary["documents_by_status"].items() if n or s == "scored")
+        repeats = f"; {n:,} repeated others" if (n := summary.get("repeats", 0)) else ""
         lines += [
-            f"done: {summary['documents_in']:,} documents in, {summary['documents_out']:,} out: {by_status}",
+            f"done: {summary['documents_in']:,} documents in, {summary['documents_out']:,} out: {by_status}{repeats}",
             f"  {summary['tokens']:,} tokens in {summary['windows']:,} windows, {summary['truncated']:,} texts cut, "
             f"padding {100 * summary.get('padding_share', 0):.1f} %",
         ]

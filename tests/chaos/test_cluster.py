@@ -120,7 +120,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = root / f"dt=2026-04-{day:02d}"
         folder.mkdir(parents=True)
         ids = [f"{day}-{i}" for i in range(ROWS)]
-        texts = [" ".join(TRAINING_TEXT[(day + i) % 5].split() * (1 + i % 60)) for i in range(ROWS)]
+        texts = [f"{day} {i} " + " ".join(TRAINING_TEXT[(day + i) % 5].split() * (1 + i % 60)) for i in range(ROWS)]
         pq.write_table(pa.table({"doc_id": ids, "text": texts}), folder / "part-0.parquet")
     return root
 

@@ -129,6 +129,28 @@ def test_a_corpus_without_partitions(score, basics, tmp_path):
     assert "dt" not in table.schema.names
 
 
+def test_a_text_that_is_there_often_is_scored_once(score, basics, tmp_path, checkpoint):
+    often = "the same words, wherever they stand"
+    texts = [often if i % 3 == 0 else f"words of their own, {i}" for i in range(600)]
+    for day in range(2):
+        folder = tmp_path / "repeats" / f"dt=2026-02-{day + 1:02d}"
+        folder.mkdir(parents=True)
+        for part in range(3):
+            some = range(300 * day + part, 300 * (day + 1), 3)
+            content = {"doc_id": [f"{i:03d}" for i in some], "author": ["a"] * 100, "text": [texts[i] for i in some]}
+            pq.write_table(pa.table(content), folder / f"part-{part}.parquet")
+    run = score(basics | {"input.path": str(tmp_path / "repeats")})
+    assert run.result["repeats"] == 199
+    assert run.result["documents_out"] == 600
+    rows = table_of(basics["output.path"])
+    oracle = Oracle(checkpoint())
+    np.testing.assert_allclose(
+        np.column_stack([rows[c].to_numpy() for c in PROBABILITIES])[[0, 1, 3, 303]],
+        [oracle.probabilities(texts[i]) for i in (0, 1, 3, 303)],
+        atol=1e-5,
+    )
+
+
 def test_partition_values_are_kept_to_the_letter(score, basics, tmp_path):
     values = ["0042", "2026-11", "a b%c=d:e", "ünï", "1e3"]
     root = tmp_path / "odd"

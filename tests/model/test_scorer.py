@@ -120,6 +120,25 @@ def test_a_text_that_breaks_the_tokenizer_fails_alone(checkpoint):
     np.testing.assert_allclose(frame[PROBABILITIES].to_numpy()[[0, 2]], fp32(path, ["before", "after"]), atol=1e-5)
 
 
+def test_texts_that_are_the_same_are_scored_once_and_all_get_the_scores(checkpoint):
+    path = checkpoint("bert")
+    texts = [None, "twice", "once", "a lone \ud800", "twice", "", "a lone \ud800", None, "twice"]
+    scorer = _opened(path)
+    rows = []
+    forward = scorer._forward
+    scorer._forward = lambda ids, lengths: rows.append(len(ids)) or forward(ids, lengths)
+    scores = scorer.score(texts)
+    assert sum(rows) == scores.effort.windows == 2
+    assert scores.effort.repeats == 2
+    assert scores.status.tolist() == [
+        {"t": "scored", "o": "scored", "a": "failed"}.get((t or "")[:1], "empty") for t in texts
+    ]
+    expected = [Oracle(path).probabilities(t) for t in ("twice", "once", "twice", "twice")]
+    np.testing.assert_allclose(scores.probabilities[[1, 2, 4, 8]], expected, atol=1e-5)
+    assert np.isnan(scores.probabilities[[0, 3, 5, 6, 7]]).all()
+    assert scores.status_reason[3] == scores.status_reason[6] is not None
+
+
 def _opened(path: Path, **changes: object) -> Scorer:
     artifact = load_artifact(path)
     packed = artifact.pack("fp32")

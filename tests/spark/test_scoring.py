@@ -1,0 +1,35 @@
+"""How the rows of a step are spread over tasks."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigfive_udf.spark.scoring import task_count
+
+SIZES = st.integers(0, 1 << 40)
+
+
+@given(rows=st.integers(0, 10**9), size=SIZES, cores=st.integers(1, 2000), device=st.sampled_from(["cpu", "cuda"]))
+def test_there_is_a_task_for_every_core_where_there_are_rows_for_it(rows, size, cores, device):
+    tasks = task_count(rows, size, cores, device)
+    assert 1 <= tasks <= max(1, rows)
+    if rows >= 64 * cores:
+        assert tasks % cores == 0 or tasks > rows - cores
+        assert tasks >= min(cores, rows)
+    if device == "cpu":
+        # No task is given much more than it should have, whatever the other measure says.
+        assert rows <= tasks * 1024
+        assert size <= tasks * (128 << 10) or tasks == rows
+
+
+def test_long_texts_make_more_tasks_than_short_ones():
+    assert task_count(rows=10_000, size=500_000, cores=4, device="cpu") == 12
+    assert task_count(rows=10_000, size=50_000_000, cores=4, device="cpu") == 384
+    assert task_count(rows=10_000, size=50_000_000, cores=4, device="cuda") == 8
+
+
+def test_few_rows_are_not_spread_thin():
+    assert task_count(rows=100, size=9_000, cores=64, device="cpu") == 2
+    assert task_count(rows=3, size=1_000_000, cores=64, device="cpu") == 3
+    assert task_count(rows=0, size=0, cores=64, device="cpu") == 1
