@@ -70,6 +70,12 @@ def decide(device: str, precision: str, machines: list[Hardware], section: str =
     return Placement(device, precision)
 
 
+def more_exact(placement: Placement) -> Placement:
+    """The same place with the next more exact arithmetic that it is sure to have; at the end stands fp32."""
+    better = "fp16" if placement == Placement("cuda", "bf16") else "fp32"
+    return Placement(placement.device, better)
+
+
 def use_threads(n_threads: int) -> None:
     """Let this process compute with `n_threads` threads: what the Spark task was given, so that workers don't fight."""
     import torch

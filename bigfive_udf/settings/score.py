@@ -173,6 +173,12 @@ class ScoreSettings(Section):
         0.01, description="share of a partition's rows that may fail; with more, the partition is not published"
     )
 
+    max_label_flips: Share = Field(
+        0.01,
+        description="share of labels that a reduced precision may turn over, by a sample in every run; with more, the "
+        "run computes in a more exact one",
+    )
+
     def that_change_scores(self, max_length: int) -> dict[str, Any]:
         """Settings by which a text gets other scores, or another text a row; `max_length` is the one that applies."""
         return {

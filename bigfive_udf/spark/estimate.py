@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from bigfive_udf.model import hardware
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.planning import Planned, Scoring
 from bigfive_udf.spark.reading import Readable
 from bigfive_udf.spark.session import executors_hardware
-from bigfive_udf.spark.storage import quoted
 from bigfive_udf.tables.ledger import Entry
 
 _SAMPLE = 400
@@ -50,12 +48,7 @@ def rates_of(spark: SparkSession, settings: ScoreSettings, work: Planned) -> Rat
 
 def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable, scoring: Scoring) -> Rates | None:
     """Score a few hundred of the texts in this process, on one core; None where there are none."""
-    sample = next((p for p in readable.layout.partitions if p.size or p.version), None)
-    if sample is None:
-        return None
-    text = F.col(quoted(settings.input.text_column)).cast("binary")
-    rows = readable.frame([sample]).select(text).limit(_SAMPLE).collect()
-    texts = [None if row[0] is None else bytes(row[0]).decode("utf-8", errors="replace") for row in rows]
+    texts = readable.sample(settings.input.text_column, _SAMPLE)
     if not texts:
         return None
     found = executors_hardware(spark, settings.model.device)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pyspark.sql import SparkSession
 
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.estimate import remembered
+from bigfive_udf.spark.fidelity import faithful_model, fidelity_lines
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.progress import Progress
 from bigfive_udf.spark.steps import Outcome, Steps
@@ -43,7 +46,12 @@ def carry_out(spark: SparkSession, settings: ScoreSettings, work: Planned, table
             device=settings.model.device,
             precision=settings.model.precision,
         )
-        run.result |= {"precision": model.placement.precision, "device": model.placement.device}
+        model, fidelity = faithful_model(spark, settings, work, model)
+        used = model.placement
+        run.result |= {"precision": used.precision, "device": used.device, "fidelity": [asdict(f) for f in fidelity]}
+        for line in fidelity_lines(fidelity, settings, used.precision):
+            print(line, flush=True)
+            run.log(line)
         rates = remembered(work.entries)
         try:
             with Progress(model.tally, work.documents):

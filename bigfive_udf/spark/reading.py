@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from bigfive_udf.tables.hadoop import HadoopFileSystem
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _PATH = "__bigfive_path"
+_SAMPLED_PARTITIONS = 8
 
 Types = tuple[tuple[str, str], ...]
 """The needed columns of a file and their types, as the file stores them."""
@@ -47,6 +49,20 @@ class Readable:
     def frame(self, partitions: Sequence[Partition]) -> DataFrame:
         """The rows of some partitions: carried columns, text, and the columns that tell the partition."""
         return self._load(partitions)
+
+    def sample(self, text_column: str, number: int) -> list[str | None]:
+        """About so many texts: the first ones of some partitions, spread over all that are fit."""
+        fit = [p for p in self.layout.partitions if p.size or p.version]
+        chosen = fit[:: -(-len(fit) // _SAMPLED_PARTITIONS)] if fit else []
+        if not chosen:
+            return []
+        text, each = F.col(quoted(text_column)).cast("binary"), -(-number // len(chosen))
+        rows = []
+        for partition in chosen:
+            # What can't be read is told of when it is to be scored.
+            with contextlib.suppress(InputError), spark_failures():
+                rows += self._load([partition]).select(text).limit(each).collect()
+        return [None if row[0] is None else bytes(row[0]).decode("utf-8", errors="replace") for row in rows]
 
     def counted(self) -> tuple[Readable, dict[Values, int]]:
         """The rows of every partition; one whose rows can't be read is no longer fit."""

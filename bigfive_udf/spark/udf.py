@@ -69,12 +69,19 @@ def spark_model(
     """
     session.require_classic(spark)
     placement = hardware.decide(device, precision, session.executors_hardware(spark, device))
+    return model_at(spark, artifact, placement, options or artifact.options())
+
+
+def model_at(
+    spark: SparkSession, artifact: Artifact, placement: hardware.Placement, options: ScoringOptions
+) -> SparkModel:
+    """Pack and broadcast an artifact for a placement that is known to suit the executors."""
     bundle = artifact.pack(placement.precision)
     context = spark.sparkContext
     remote = RemoteModel(
         digest=bundle.digest,
         files=context.broadcast(bundle.files),
-        options=options or artifact.options(),
+        options=options,
         device=placement.device,
         tally=tally_accumulator(context),
     )

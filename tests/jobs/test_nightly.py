@@ -105,6 +105,7 @@ def test_settings_that_change_no_score_rescore_nothing(score, nightly):
         {"output.target_file_mb": 1},
         {"model.device": "cpu"},
         {"max_failed_share": 0.5},
+        {"max_label_flips": 0.5},
     ):
         score(nightly | change)
     assert files_of(nightly["output.path"]) == before

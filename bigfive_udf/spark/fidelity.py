@@ -1,0 +1,114 @@
+"""Whether a reduced precision is exact enough for the corpus at hand: the same texts in it and in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import SparkSession
+
+from bigfive_udf.model.hardware import Placement, more_exact
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.planning import Planned
+from bigfive_udf.spark.tally import Tally
+from bigfive_udf.spark.udf import SparkModel, model_at
+from bigfive_udf.traits import PROBABILITY_FIELDS, TRAITS
+
+_DOCUMENTS = 256
+# Their beginnings are enough, or this would take longer than some runs do.
+_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far the scores of some documents are from those in fp32."""
+
+    precision: str
+    documents: int
+    label_flips: float
+    """share of the labels, of all traits together, that come out otherwise"""
+    p99_difference: float
+    """of 99 % of the probabilities, the largest difference"""
+    max_difference: float
+
+
+def faithful_model(
+    spark: SparkSession, settings: ScoreSettings, work: Planned, model: SparkModel
+) -> tuple[SparkModel, list[Fidelity]]:
+    """The model in the precision in which it was given, or in a more exact one where too many labels would flip.
+
+    Returns it with what was measured, the precision that is used last; nothing is measured in fp32. A model that is not
+    used is closed.
+    """
+    found: list[Fidelity] = []
+    if model.placement.precision == "fp32" or work.readable is None:
+        return model, found
+    sampled = work.readable.sample(settings.input.text_column, _DOCUMENTS)
+    texts = [text[:_CHARACTERS] for text in sampled if text]
+    options, thresholds = model.remote.options, work.scoring.recipe.thresholds
+    exact = model_at(spark, model.artifact, Placement(model.placement.device, "fp32"), options)
+    right = _probabilities(spark, exact, texts)
+    while model.placement.precision != "fp32":
+        difference = compare(_probabilities(spark, model, texts), right, thresholds, model.placement.precision)
+        found.append(difference)
+        if difference.label_flips <= settings.max_label_flips:
+            exact.close()
+            return model, found
+        model.close()
+        better = more_exact(model.placement)
+        model = exact if better == exact.placement else model_at(spark, model.artifact, better, options)
+    return model, found
+
+
+def compare(
+    reduced: npt.NDArray[np.floating],
+    exact: npt.NDArray[np.floating],
+    thresholds: Mapping[str, float | None],
+    precision: str,
+) -> Fidelity:
+    """Compare probabilities, both (documents, 5), NaN where there is none; a trait without threshold has no label."""
+    both = np.isfinite(reduced) & np.isfinite(exact)
+    limits = np.array([np.nan if (limit := thresholds[t]) is None else limit for t in TRAITS])
+    labelled = both & np.isfinite(limits)
+    flips = ((reduced >= limits) != (exact >= limits))[labelled]
+    # A row that only one of the two could score is as wrong as can be.
+    one_sided = np.isfinite(reduced) != np.isfinite(exact)
+    differences = np.concatenate([np.abs(reduced - exact)[both], np.ones(int(one_sided.sum()))])
+    n_flips, n_labels = int(flips.sum() + one_sided.sum()), len(flips) + int(one_sided.sum())
+    return Fidelity(
+        precision,
+        documents=int((both | one_sided).any(axis=1).sum()),
+        label_flips=n_flips / n_labels if n_labels else 0.0,
+        p99_difference=float(np.quantile(differences, 0.99)) if len(differences) else 0.0,
+        max_difference=float(differences.max(initial=0.0)),
+    )
+
+
+def fidelity_lines(found: Sequence[Fidelity], settings: ScoreSettings, used: str) -> list[str]:
+    """What a person should know of it: nothing where all is well."""
+    return [
+        f"warning: in {f.precision} {100 * f.label_flips:.1f} % of the labels of {f.documents} documents come out "
+        f"otherwise than in fp32, more than max_label_flips {settings.max_label_flips:g} allows: this run computes in "
+        f"{used}"
+        for f in found
+        if f.precision != used
+    ]
+
+
+def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str]) -> npt.NDArray[np.floating]:
+    """The probabilities of texts, computed where the run computes: (n, 5), NaN where there is none."""
+    if not texts:
+        return np.empty((0, len(TRAITS)))
+    frame = spark.createDataFrame(list(enumerate(texts)), "i int, text string")
+    cores = spark.sparkContext.defaultParallelism
+    scores = frame.repartition(min(cores, -(-len(texts) // 32))).select("i", model.column("text").alias("s"))
+    rows = scores.select("i", *[f"s.{f.name}" for f in PROBABILITY_FIELDS]).collect()
+    done = model.tally.value
+    # The run's own count begins after this; a model that is loaded by now stays so.
+    model.tally.value = Tally(loads=done.loads, load_seconds=done.load_seconds, threads=done.threads)
+    found = np.full((len(texts), len(TRAITS)), np.nan)
+    for i, *values in rows:
+        found[i] = [np.nan if v is None else v for v in values]
+    return found

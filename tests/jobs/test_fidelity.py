@@ -1,0 +1,124 @@
+"""A run in a reduced precision measures first what that does to the labels, and gives way where it is too much."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigfive_udf import load_artifact
+from bigfive_udf.errors import PartitionsFailedError
+from bigfive_udf.model import hardware
+from bigfive_udf.model.hardware import Placement, more_exact
+from bigfive_udf.spark.fidelity import compare
+from bigfive_udf.traits import TRAITS
+
+PROBABILITIES = [f"prob_{t}" for t in TRAITS]
+
+
+@pytest.fixture
+def bf16(monkeypatch, basics):
+    """Settings of a run in bf16; where the processor has none, the products are only slower."""
+    monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda: True)
+    return basics | {"model.precision": "auto", "model.device": "cpu"}
+
+
+def probabilities(basics: dict, precision: str) -> np.ndarray:
+    """Of the corpus's texts, by the model alone."""
+    texts = pq.read_table(basics["input.path"])["text"].to_pylist()
+    return (
+        load_artifact(basics["model.path"]).predict(texts, device="cpu", precision=precision)[PROBABILITIES].to_numpy()
+    )
+
+
+def precisions(basics: dict) -> list[str]:
+    return pq.read_table(Path(basics["output.path"]))["precision"].unique().to_pylist()
+
+
+def test_a_faithful_precision_is_used_and_its_fidelity_recorded(score, bf16, capsys):
+    run = score(bf16 | {"max_label_flips": 1.0})
+    assert precisions(bf16) == ["bf16"]
+    (found,) = run.result["fidelity"]
+    reduced, exact = probabilities(bf16, "bf16"), probabilities(bf16, "fp32")
+    assert found["precision"] == "bf16"
+    assert found["documents"] == len(exact) == 120
+    assert found["max_difference"] == pytest.approx(np.abs(reduced - exact).max(), abs=1e-3)
+    assert 0 < found["p99_difference"] <= found["max_difference"] < 0.05
+    assert found["label_flips"] == pytest.approx(((reduced >= 0.5) != (exact >= 0.5)).mean(), abs=0.01)
+    assert run.result["documents_evaluated"] == 120, "the sample is not counted with the run"
+    assert run.result["model_loads"] == run.result["workers"] > 0
+    assert "max_label_flips" not in capsys.readouterr().out
+
+
+def test_a_precision_that_flips_too_many_labels_gives_way_to_fp32(score, bf16, capsys):
+    # In the middle of what is there, rounding decides.
+    middle = np.median(probabilities(bf16, "fp32"), axis=0).tolist()
+    thresholds = {"labels.thresholds": dict(zip(TRAITS, middle, strict=True))}
+    run = score(bf16 | thresholds | {"max_label_flips": 0.0})
+    assert run.result["precision"] == "fp32"
+    assert precisions(bf16) == ["fp32"]
+    (found,) = run.result["fidelity"]
+    assert found["label_flips"] > 0
+    share = f"{100 * found['label_flips']:.1f}"
+    assert (
+        f"warning: in bf16 {share} % of the labels of 120 documents come out otherwise than in fp32, "
+        "more than max_label_flips 0 allows: this run computes in fp32"
+    ) in capsys.readouterr().out
+    table = pq.read_table(bf16["output.path"])
+    np.testing.assert_allclose(
+        np.sort(table["prob_openness"].to_numpy()), np.sort(probabilities(bf16, "fp32")[:, 4]), atol=1e-5
+    )
+    assert run.result["documents_evaluated"] == 120
+
+
+def test_in_fp32_nothing_is_measured(score, basics):
+    assert score(basics).result["fidelity"] == []
+
+
+def test_a_file_that_cannot_be_read_does_not_end_the_run_at_the_sample(score, bf16, corpus):
+    victim = corpus / "dt=2026-01-05" / "part-0.parquet"
+    content = bytearray(victim.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    content[4:-footer] = os.urandom(len(content) - footer - 4)
+    victim.write_bytes(content)
+    with pytest.raises(PartitionsFailedError, match="1 of 3 partitions failed"):
+        score(bf16 | {"max_label_flips": 1.0})
+    assert precisions(bf16) == ["bf16"]
+
+
+def test_the_next_better_precision():
+    assert more_exact(Placement("cuda", "bf16")) == Placement("cuda", "fp16")
+    assert more_exact(Placement("cuda", "fp16")) == Placement("cuda", "fp32")
+    assert more_exact(Placement("cpu", "bf16")) == Placement("cpu", "fp32")
+
+
+VALUES = st.lists(st.lists(st.floats(0, 1, width=32) | st.just(float("nan")), min_size=5, max_size=5), max_size=20)
+
+
+@given(
+    exact=VALUES, moved=st.floats(-0.1, 0.1), limits=st.lists(st.none() | st.floats(0.1, 0.9), min_size=5, max_size=5)
+)
+def test_flips_are_counted_over_all_labels_that_there_are(exact, moved, limits):
+    right = np.array(exact, float).reshape(-1, 5)
+    reduced = np.clip(right + moved, 0, 1)
+    found = compare(reduced, right, dict(zip(TRAITS, limits, strict=True)), "bf16")
+    labels = [
+        (reduced[r, t] >= limit, right[r, t] >= limit)
+        for r in range(len(right))
+        for t, limit in enumerate(limits)
+        if limit is not None and not np.isnan(right[r, t])
+    ]
+    assert found.label_flips == pytest.approx(sum(a != b for a, b in labels) / max(1, len(labels)))
+    assert found.max_difference == pytest.approx(np.nanmax(np.abs(reduced - right), initial=0.0))
+
+
+def test_a_row_that_only_the_exact_model_can_score_counts_as_flipped():
+    exact = np.full((2, 5), 0.9)
+    reduced = np.array([[0.9] * 5, [np.nan] * 5])
+    found = compare(reduced, exact, dict.fromkeys(TRAITS, 0.5), "fp16")
+    assert (found.documents, found.label_flips, found.max_difference) == (2, 0.5, 1.0)
