@@ -10,9 +10,12 @@ PYTHON ?= python3
 # cpu, or default (what PyPI gives, with CUDA on Linux).
 TORCH ?= auto
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
-# Benchmarks: a Parquet file with a column `text`; without one the texts are made.
+# Benchmarks: Parquet files with a column `text`, of messages and of long texts; without one the texts are made.
 TEXTS ?=
+LONG_TEXTS ?=
 REPEATS ?= 3
+
+WORKLOADS = $(if $(TEXTS),--short $(TEXTS)) $(if $(LONG_TEXTS),--long $(LONG_TEXTS))
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -68,10 +71,17 @@ lint: $(READY)  ## check format, style and types
 	@$(BIN)/mypy --no-error-summary bigfive_udf jobs benchmarks
 
 .PHONY: bench
-bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, on two cores (TEXTS=file.parquet)
+bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, on two cores (TEXTS=, LONG_TEXTS=)
 	@mkdir -p build
-	@$(ACTIVE) $(BIN)/python -m benchmarks.score --repeats $(REPEATS) --output build/bench.json $(if $(TEXTS),--texts $(TEXTS))
+	@$(ACTIVE) $(BIN)/python -m benchmarks.score --repeats $(REPEATS) --output build/bench.json $(WORKLOADS)
 	@$(BIN)/python -m benchmarks.finetune --repeats $(REPEATS) --output build/bench-finetune.json $(if $(TEXTS),--texts $(TEXTS))
+
+# Other engines in an environment of their own, on top of what .venv has.
+.PHONY: bench-peers
+bench-peers: $(READY)  ## the same without Spark, against ONNX Runtime and OpenVINO (installs them)
+	@test -e .venv-peers/.ready || scripts/peers.sh $(BIN)/python .venv-peers
+	@mkdir -p build
+	@.venv-peers/bin/python -m benchmarks.loops --repeats $(REPEATS) --output build/bench-peers.json $(WORKLOADS)
 
 .PHONY: test-spark35
 test-spark35: $(READY)  ## run the core tests on the newest pyspark 3.5, in an environment of its own

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks.workloads import random_checkpoint, texts_of
+from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.training.finetune import Examples, FinetuneOptions, finetune
@@ -38,15 +38,15 @@ SMALL, LARGE = {"padded": 32, "ours": 64}, {"padded": 96, "ours": 384}
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--texts", help="a Parquet file with a column text; without it texts are made")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind for the random checkpoint")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
     flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
 
     torch.set_num_threads(CORES)
     with tempfile.TemporaryDirectory() as scratch, quiet_transformers():
-        base = str(random_checkpoint(Path(scratch) / "model", args.vocabulary))
-        texts = texts_of(args.texts, LARGE["ours"])
+        base = str(random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary)))
+        texts = Texts(args.texts).of(SHORT, LARGE["ours"])
         labels = np.random.default_rng(0).integers(0, 2, (len(texts), 5)).astype(float)
         systems: dict[str, Callable[[Examples], None]] = {
             "padded": lambda examples: _padded(examples, base, scratch),

@@ -1,7 +1,8 @@
-"""The documented recipe: an iterator pandas UDF around a transformers pipeline, batch 32.
+"""How guides score texts on Spark: the documented recipe, and Spark's own predict_batch_udf.
 
-It follows the pandas-UDF guides for Hugging Face pipelines on Spark: one pipeline per iterator, texts in batches of
-32. It gets what we get: one thread for each one-core task, dynamic padding, truncation at the model's length, sigmoids.
+The recipe follows the pandas-UDF guides for Hugging Face pipelines: an iterator pandas UDF, one pipeline per iterator,
+texts in batches of 32. Both get what we get: one thread for each one-core task, dynamic padding, truncation at the
+model's length, sigmoids.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import Column
 from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql.types import ArrayType, FloatType
 
 from bigfive_udf.traits import TRAITS
 
-BATCH_SIZE = 32
+BATCH_SIZE, PREDICT_BATCH_SIZE = 32, 64
 
 
 def recipe_udf(path: str) -> Callable[[Column], Column]:
@@ -38,4 +42,28 @@ def recipe_udf(path: str) -> Callable[[Column], Column]:
     recipe.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
     returns = ",".join(f"{trait} float" for trait in TRAITS)
     udf: Callable[[Column], Column] = pandas_udf(recipe, returnType=returns)  # type: ignore[call-overload]
+    return udf
+
+
+def predict_batch(path: str) -> Callable[[Column], Column]:
+    """A column function: text -> array of the five probabilities, by a padded forward pass of 64 texts."""
+
+    def make() -> Callable[[np.ndarray], np.ndarray]:
+        import torch
+        import transformers
+
+        torch.set_num_threads(1)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+
+        @torch.inference_mode()
+        def predict(texts: np.ndarray) -> np.ndarray:
+            batch = tokenizer(list(map(str, texts)), padding=True, truncation=True, return_tensors="pt")
+            return torch.sigmoid(model(**batch).logits).numpy()
+
+        return predict
+
+    udf: Callable[[Column], Column] = predict_batch_udf(
+        make, return_type=ArrayType(FloatType()), batch_size=PREDICT_BATCH_SIZE
+    )
     return udf

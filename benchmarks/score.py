@@ -1,10 +1,11 @@
-"""Texts per second on Spark: this project at each precision against the documented recipe, interleaved in one run.
+"""Texts per second on Spark: this project at each precision against the usual ways, interleaved in one run.
 
-    python -m benchmarks.score [--texts FILE.parquet] [--vocabulary tokenizer.json] [--repeats 3] [--output result.json]
+    python -m benchmarks.score [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
+                               [--repeats 3] [--output x.json]
 
 The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the one - seconds of the other), so
 that starting workers and loading models, which a real corpus pays once, are in neither. Everything runs on local[2]
-with one-thread tasks, on the same checkpoint (DistilBERT size, random weights) and the same texts.
+with one-thread tasks, on the same checkpoint (random weights) and the same texts; slow systems get fewer of them.
 """
 
 from __future__ import annotations
@@ -17,73 +18,97 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import transformers
 from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from benchmarks.recipe import recipe_udf
-from benchmarks.workloads import random_checkpoint, texts_of
+from benchmarks.recipe import predict_batch, recipe_udf
+from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.session import job_session
-from bigfive_udf.spark.udf import spark_model
+from bigfive_udf.spark.tally import Tally
+from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.traits import PROBABILITY_FIELDS
 
 CORES = 2
-SMALL, LARGE = {"recipe": 128, "ours": 512}, {"recipe": 1152, "ours": 4608}
-"""Texts of the two jobs whose difference is measured; the recipe gets fewer, or the run would take an hour."""
+NUMBERS = {"short": (512, 4608), "long": (32, 288), "mixed": (200, 1700), "repeated": (512, 4608)}
+"""Texts of the two jobs whose difference is measured, at DistilBERT size; narrower models get four times as many, the
+usual ways a quarter, or a run would take hours."""
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--texts", help="a Parquet file with a column text; without it texts are made")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind for the random checkpoint")
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--long", help="the same of long texts")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--workload", nargs="+", choices=WORKLOADS, default=["short", "mixed", "repeated"])
+    flags.add_argument("--size", nargs="+", choices=SIZES, default=["distilbert"])
     flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
 
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[{CORES}] --conf spark.ui.enabled=false pyspark-shell"
-    with tempfile.TemporaryDirectory() as scratch:
-        transformers.utils.logging.disable_progress_bar()
-        path = random_checkpoint(Path(scratch) / "model", args.vocabulary)
-        spark = job_session("benchmark")
-        texts = texts_of(args.texts, LARGE["ours"])
-        systems: dict[str, Callable[[Column], Column]] = {"recipe": recipe_udf(str(path))}
-        precisions = ["fp32", *(["bf16"] if hardware.look(use_gpu=False).cpu_bf16 else [])]
-        for precision in precisions:
-            systems[precision] = spark_model(spark, load_artifact(path), device="cpu", precision=precision).column
-        for column in systems.values():  # start the workers and load the models, uncounted
-            _seconds(_frame(spark, texts[: SMALL["recipe"]]), column)
-        rates: dict[str, list[float]] = {name: [] for name in systems}
-        for repeat in range(args.repeats):
-            for name, column in systems.items():
-                rates[name].append(_marginal_rate(spark, texts, column, "recipe" if name == "recipe" else "ours"))
-                print(
-                    f"{repeat + 1}/{args.repeats} {name:>7} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True
-                )
-        result = _result(rates) | {"fidelity": _fidelity(path, texts[:2048], precisions)}
-        spark.stop()
-    print(_table(result))
+    transformers.utils.logging.disable_progress_bar()
+    spark = job_session("benchmark")
+    results = []
+    for size in args.size:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
+            for workload in args.workload:
+                low, high = (n * (4 if size == "minilm" else 1) for n in NUMBERS[workload])
+                texts = Texts(args.short, args.long).of(workload, high)
+                systems = _measured(spark, path, texts, low, args.repeats)
+                results.append({"size": size, "workload": workload, "systems": systems})
+                print(_table(size, workload, systems), flush=True)
+    spark.stop()
     if args.output:
-        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+        about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "master": f"local[{CORES}]"}
+        Path(args.output).write_text(json.dumps(about | {"results": results}, indent=2) + "\n")
 
 
-def _marginal_rate(spark: SparkSession, texts: list[str], column: Callable[[Column], Column], kind: str) -> float:
-    small, large = SMALL[kind], LARGE[kind]
+def _measured(
+    spark: SparkSession, path: Path, texts: Sequence[str], low: int, repeats: int
+) -> dict[str, dict[str, Any]]:
+    usual = {"recipe": recipe_udf(str(path)), "predict_batch_udf": predict_batch(str(path))}
+    precisions = ["fp32", *(["bf16"] if hardware.look(use_gpu=False).cpu_bf16 else [])]
+    models = {p: spark_model(spark, load_artifact(path), device="cpu", precision=p) for p in precisions}
+    columns: dict[str, Callable[[Column], Column]] = usual | {p: m.column for p, m in models.items()}
+    for column in columns.values():  # start the workers and load the models, uncounted
+        _seconds(_frame(spark, texts[:16]), column)
+    for model in models.values():
+        model.tally.value = Tally()
+    rates: dict[str, list[float]] = {name: [] for name in columns}
+    for repeat in range(repeats):
+        for name, column in columns.items():
+            share = 1 if name in models else 4
+            rates[name].append(_marginal_rate(spark, texts[: len(texts) // share], low // share, column))
+            print(f"{repeat + 1}/{repeats} {name:>17} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
+    systems: dict[str, dict[str, Any]] = {
+        name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
+    }
+    for name, model in models.items():
+        systems[name] |= _stages(model) | _fidelity(path, texts[:1024], name)
+        model.close()
+    return systems
+
+
+def _marginal_rate(spark: SparkSession, texts: Sequence[str], small: int, column: Callable[[Column], Column]) -> float:
     # The texts of the large job, so that both have the same mean length; the small job before and after the large one.
-    parts = [_frame(spark, texts[large - small : large]), _frame(spark, texts[:large])]
-    before, whole, after = (_seconds(frame, column) for frame in (parts[0], parts[1], parts[0]))
-    for frame in parts:
+    some, everything = _frame(spark, texts[-small:]), _frame(spark, texts)
+    before, whole, after = (_seconds(frame, column) for frame in (some, everything, some))
+    for frame in (some, everything):
         frame.unpersist()
-    return (large - small) / (whole - (before + after) / 2)
+    return (len(texts) - small) / (whole - (before + after) / 2)
 
 
-def _frame(spark: SparkSession, texts: list[str]) -> DataFrame:
-    frame = spark.createDataFrame([(t,) for t in texts], "text string").repartition(CORES).cache()
+def _frame(spark: SparkSession, texts: Sequence[str]) -> DataFrame:
+    frame = spark.createDataFrame([(t,) for t in texts], "text string").repartition(CORES, F.col("text")).cache()
     frame.count()
     return frame
 
@@ -94,44 +119,48 @@ def _seconds(frame: DataFrame, column: Callable[[Column], Column]) -> float:
     return time.perf_counter() - started
 
 
-def _fidelity(path: Path, texts: list[str], precisions: list[str]) -> dict[str, Any]:
+def _stages(model: SparkModel) -> dict[str, float]:
+    """What a core does a second in each stage, and the share of padding in what the model was given."""
+    effort = model.tally.value.effort
+    return {
+        "tokenizer_tokens_per_core_second": effort.tokens / effort.tokenize_seconds,
+        "model_tokens_per_core_second": effort.tokens / effort.model_seconds,
+        "padding_share": 1 - effort.tokens / effort.padded_tokens,
+    }
+
+
+def _fidelity(path: Path, texts: Sequence[str], precision: str) -> dict[str, float]:
+    if precision == "fp32":
+        return {}
     columns = [f.name for f in PROBABILITY_FIELDS]
     artifact = load_artifact(path)
-    exact = artifact.predict(texts, device="cpu", precision="fp32")[columns].to_numpy()
-    found = {}
-    for precision in precisions[1:]:
-        reduced = artifact.predict(texts, device="cpu", precision=precision)[columns].to_numpy()
-        difference = np.abs(reduced - exact)
-        found[precision] = {
-            "max_difference": float(difference.max()),
-            "p99_difference": float(np.quantile(difference, 0.99)),
-            "label_flips": float(((reduced >= 0.5) != (exact >= 0.5)).mean()),
-        }
-    return found
-
-
-def _result(rates: dict[str, list[float]]) -> dict[str, Any]:
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    systems = {
-        name: {
-            "texts_per_second": [round(v, 2) for v in values],
-            "median": round(medians[name], 2),
-            "times_recipe": round(medians[name] / medians["recipe"], 2),
-        }
-        for name, values in rates.items()
+    exact, reduced = (
+        artifact.predict(list(texts), device="cpu", precision=p)[columns].to_numpy() for p in ("fp32", precision)
+    )
+    difference = np.abs(reduced - exact)
+    return {
+        "max_difference": float(difference.max()),
+        "p99_difference": float(np.quantile(difference, 0.99)),
+        "label_flips": float(((reduced >= 0.5) != (exact >= 0.5)).mean()),
     }
-    return {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "master": f"local[{CORES}]", "systems": systems}
 
 
-def _table(result: dict[str, Any]) -> str:
-    lines = [f"{'system':>8} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9} {'p99 |dp|':>9} {'flips':>8}"]
-    for name, s in result["systems"].items():
-        fidelity = result["fidelity"].get(name)
-        against = f"{fidelity['p99_difference']:9.4f} {100 * fidelity['label_flips']:6.2f} %" if fidelity else ""
+def _table(size: str, workload: str, systems: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        f"\n{size}, {workload}: {WORKLOADS[workload]}",
+        f"{'system':>17} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9} {'padding':>8} {'tokenizer':>10} "
+        f"{'model tok/s':>12} {'p99 |dp|':>9} {'flips':>8}",
+    ]
+    for name, s in systems.items():
         values = s["texts_per_second"]
-        lines.append(
-            f"{name:>8} {s['median']:9.1f} {min(values):8.1f} {max(values):8.1f} {s['times_recipe']:9.2f} {against}"
-        )
+        line = f"{name:>17} {s['median']:9.1f} {min(values):8.1f} {max(values):8.1f} "
+        line += f"{s['median'] / systems['recipe']['median']:9.2f}"
+        if "padding_share" in s:
+            line += f" {100 * s['padding_share']:6.1f} % {s['tokenizer_tokens_per_core_second']:10,.0f} "
+            line += f"{s['model_tokens_per_core_second']:12,.0f}"
+        if "label_flips" in s:
+            line += f" {s['p99_difference']:9.4f} {100 * s['label_flips']:6.2f} %"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -1,31 +1,76 @@
-"""Texts and checkpoints to measure with: real texts where a file is given, else made ones of the same lengths."""
+"""Texts and checkpoints to measure with: real texts where files are given, else made ones of the same lengths."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
 
 from bigfive_udf.traits import TRAITS
 
-
-def texts_of(file: str | None, count: int, seed: int = 0) -> list[str]:
-    """`count` short texts: from the column `text` of a Parquet file, or made ones as short as SMS messages."""
-    rng = random.Random(seed)
-    if file is not None:
-        import pyarrow.parquet as pq
-
-        found = [t for t in pq.read_table(file, columns=["text"])["text"].to_pylist() if t and t.strip()]
-        rng.shuffle(found)
-        return [found[i % len(found)] for i in range(count)]
-    words = ["I", "you", "will", "call", "home", "late", "tonight", "the", "bus", "was", "not", "there", "ok", "thanks"]
-    # SMS: about 15 words on average with a long tail.
-    return [" ".join(rng.choices(words, k=min(120, 1 + int(rng.lognormvariate(2.5, 0.7))))) for _ in range(count)]
+SHORT, LONG, MIXED, REPEATED = "short", "long", "mixed", "repeated"
+WORKLOADS = {
+    SHORT: "messages, about 15 words, no two alike",
+    LONG: "diary entries, about 340 words, no two alike",
+    MIXED: "messages, of which one in a hundred is ten diary entries long",
+    REPEATED: "messages, of which three in ten repeat another",
+}
+SIZES = {"distilbert": (6, 768, 12, 3072), "minilm": (6, 384, 12, 1536)}
+"""Layers, width, heads and inner width of encoders that people use."""
+_WORDS = ["I", "you", "will", "call", "home", "late", "tonight", "the", "bus", "was", "not", "there", "ok", "thanks"]
 
 
-def random_checkpoint(directory: Path, vocabulary: str | None = None, seed: int = 0) -> Path:
-    """A DistilBERT-size multilabel classifier with random weights: 6 layers of 768, 66 million weights.
+@dataclass(frozen=True)
+class Texts:
+    """Where texts are taken from: columns `text` of Parquet files; None: made up."""
+
+    short: str | None = None
+    long: str | None = None
+
+    def of(self, workload: str, number: int, seed: int = 0) -> list[str]:
+        """So many texts of a workload, always the same ones for a seed."""
+        rng = random.Random(seed)
+        if workload == LONG:
+            return _distinct(_pool(self.long, rng, 340, 0.6), number)
+        short = _distinct(_pool(self.short, rng, 12, 0.7), number)
+        if workload == MIXED:
+            entries = _distinct(_pool(self.long, rng, 340, 0.6), 10 * max(1, number // 100))
+            for i in range(max(1, number // 100)):
+                short[(i * 100 + 50) % number] = " ".join(entries[10 * i : 10 * (i + 1)])
+        if workload == REPEATED:
+            own = round(0.7 * number)
+            short[own:] = [short[rng.randrange(own)] for _ in range(number - own)]
+            rng.shuffle(short)
+        return short
+
+
+def _pool(file: str | None, rng: random.Random, words: int, spread: float) -> list[str]:
+    if file is None:
+        sizes = [min(40 * words, 1 + int(rng.lognormvariate(0, spread) * words)) for _ in range(5000)]
+        return [" ".join(rng.choices(_WORDS, k=k)) for k in sizes]
+    import pyarrow.parquet as pq
+
+    found = [t for t in pq.read_table(file, columns=["text"])["text"].to_pylist() if t and t.strip()]
+    rng.shuffle(found)
+    return found
+
+
+def _distinct(pool: Sequence[str], number: int) -> list[str]:
+    """Texts that are all different; where the pool has too few, they come again with a number at their end."""
+    found = dict.fromkeys(pool)
+    for turn in count(1):
+        if len(found) >= number:
+            break
+        found |= dict.fromkeys(f"{text} {turn}" for text in pool)
+    return list(found)[:number]
+
+
+def random_checkpoint(directory: Path, vocabulary: str | None = None, size: str = "distilbert", seed: int = 0) -> Path:
+    """A multilabel DistilBERT with random weights, as wide as `size` says.
 
     Speed depends on shapes, not on what the weights know. `vocabulary` is a tokenizer.json of a BERT kind; without
     one the tokenizer knows single characters only, and texts have more tokens than they should.
@@ -35,7 +80,12 @@ def random_checkpoint(directory: Path, vocabulary: str | None = None, seed: int 
 
     torch.manual_seed(seed)
     labels = dict(enumerate(TRAITS))
+    layers, width, heads, inner = SIZES[size]
     config = DistilBertConfig(
+        n_layers=layers,
+        dim=width,
+        n_heads=heads,
+        hidden_dim=inner,
         id2label=labels,
         label2id={t: i for i, t in labels.items()},
         problem_type="multi_label_classification",
@@ -60,3 +110,16 @@ def random_checkpoint(directory: Path, vocabulary: str | None = None, seed: int 
     )
     wrapped.save_pretrained(directory)
     return directory
+
+
+def vocabulary_of(file: str | None) -> str | None:
+    """The file, or else the vocabulary of the demo's encoder, or None where that is not installed."""
+    from bigfive_udf.errors import ArtifactError
+    from bigfive_udf.training.base_models import minilm_directory
+
+    if file is not None:
+        return file
+    try:
+        return str(minilm_directory() / "tokenizer.json")
+    except ArtifactError:
+        return None

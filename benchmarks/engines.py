@@ -1,0 +1,152 @@
+"""Ways to turn texts into probabilities in one process: this project's, and others set up as their own guides say.
+
+Each takes the directory of a checkpoint and gives a function: texts -> probabilities, (n, 5) in trait order. All get
+the threads that torch is set to. The others read batches of 32 in the order of arrival, padded to their longest text
+and cut at 512 tokens; what they need beside a checkpoint is made once by `prepare`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bigfive_udf.model import hardware
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.hardware import Placement
+
+Score = Callable[[Sequence[str]], np.ndarray]
+
+BATCH_SIZE, MAX_LENGTH = 32, 512
+_ONNX, _ONNX_INT8 = "model.onnx", "model-int8.onnx"
+_CALIBRATION = 200
+
+
+def ours(path: Path, precision: str) -> Score:
+    artifact = load_artifact(path)
+    scorer = artifact.scorer(Placement("cpu", precision), artifact.options())
+    return lambda texts: scorer.score(texts).probabilities
+
+
+def transformers_loop(path: Path) -> Score:
+    """The library by itself, as its text classification guide runs a model."""
+    import transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+
+    @torch.inference_mode()
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.numpy()
+
+    return _in_batches(path, run)
+
+
+def onnx_runtime(path: Path, file: str) -> Score:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(_prepared(path) / file), options, providers=["CPUExecutionProvider"])
+    return _in_batches(path, lambda batch: session.run(None, batch)[0])
+
+
+def openvino(path: Path, int8: bool = False) -> Score:
+    import openvino as ov
+
+    file = "openvino-int8.xml" if int8 else _ONNX
+    threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
+    model = ov.Core().compile_model(_prepared(path) / file, "CPU", threads)
+    return _in_batches(path, lambda batch: model(batch)[0])
+
+
+ENGINES: dict[str, Callable[[Path], Score]] = {
+    "ours fp32": lambda path: ours(path, "fp32"),
+    "ours bf16": lambda path: ours(path, "bf16"),
+    "transformers": transformers_loop,
+    "onnxruntime": lambda path: onnx_runtime(path, _ONNX),
+    "onnxruntime int8": lambda path: onnx_runtime(path, _ONNX_INT8),
+    "openvino": openvino,
+    "openvino int8": lambda path: openvino(path, int8=True),
+}
+
+
+def available() -> list[str]:
+    """The engines that can run here: the others need `make bench-peers`, bf16 a processor that has it."""
+    found = ["ours fp32", "transformers"]
+    if hardware.look(use_gpu=False).cpu_bf16:
+        found.insert(1, "ours bf16")
+    if _has("onnxruntime", "onnx"):
+        found += ["onnxruntime", "onnxruntime int8"]
+    if _has("openvino", "onnx"):
+        found += ["openvino", *(["openvino int8"] if _has("nncf") else [])]
+    return found
+
+
+def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
+    """Make the files that some engines run; int8 is calibrated on `texts`."""
+    if not any(name.startswith(("onnx", "openvino")) for name in engines):
+        return
+    directory = _prepared(path)
+    directory.mkdir(exist_ok=True)
+    _export(path, directory / _ONNX)
+    if "onnxruntime int8" in engines:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(directory / _ONNX, directory / _ONNX_INT8, weight_type=QuantType.QInt8, per_channel=True)
+    if "openvino int8" in engines:
+        import nncf
+        import openvino as ov
+
+        model = ov.Core().read_model(directory / _ONNX)
+        batches = nncf.Dataset(list(_encoded(_tokenizer(path), texts[:_CALIBRATION], 1)))
+        quantized = nncf.quantize(model, batches, model_type=nncf.ModelType.TRANSFORMER, subset_size=_CALIBRATION)
+        ov.save_model(quantized, directory / "openvino-int8.xml")
+
+
+def _export(path: Path, target: Path) -> None:
+    import transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    ids = torch.ones(2, 16, dtype=torch.int64)
+    free = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=MAX_LENGTH)}
+    torch.onnx.export(
+        model, (), kwargs={"input_ids": ids, "attention_mask": ids}, f=str(target), dynamo=True, verbose=False,
+        input_names=["input_ids", "attention_mask"], output_names=["logits"],
+        dynamic_shapes={"input_ids": free, "attention_mask": free},
+    )  # fmt: skip
+
+
+def _in_batches(path: Path, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Score:
+    tokenizer = _tokenizer(path)
+
+    def score(texts: Sequence[str]) -> np.ndarray:
+        logits = np.concatenate([run(batch) for batch in _encoded(tokenizer, texts, BATCH_SIZE)])
+        return 1 / (1 + np.exp(-logits))
+
+    return score
+
+
+def _encoded(tokenizer: Any, texts: Sequence[str], rows: int) -> Iterator[dict[str, np.ndarray]]:
+    for at in range(0, len(texts), rows):
+        batch = tokenizer(
+            list(texts[at : at + rows]), padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="np"
+        )
+        yield {name: batch[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
+
+
+def _tokenizer(path: Path) -> Any:
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(path)
+
+
+def _prepared(path: Path) -> Path:
+    return path.with_name(f"{path.name}-prepared")
+
+
+def _has(*packages: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in packages)

@@ -1,0 +1,180 @@
+"""Texts per second without Spark: this project's engine against others, two processes of one thread each.
+
+    python -m benchmarks.loops [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
+                               [--engine "ours fp32" ...] [--repeats 3] [--output x.json]
+
+All engines are loaded first; then they take turns on the same texts, so that what else the machine does meets all of
+them. Beside each speed stands how far its probabilities are from those of transformers in fp32 on whole texts of at
+most 512 tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import engines
+from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from bigfive_udf.model.quiet import quiet_transformers
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROCESSES = 2
+NUMBERS = {"short": 1024, "long": 64, "mixed": 300, "repeated": 1024}
+"""Texts of a turn at DistilBERT size; narrower models get more, so that a turn takes some seconds."""
+EXACT = "ours fp32"
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--long", help="the same of long texts")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    flags.add_argument("--size", nargs="+", choices=SIZES, default=["distilbert"])
+    flags.add_argument("--engine", nargs="+", choices=engines.ENGINES)
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--output", help="write the results here as JSON")
+    flags.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    args = flags.parse_args()
+    if args.serve:
+        serve(args.serve[0], Path(args.serve[1]))
+        return
+    chosen = args.engine or engines.available()
+    texts = Texts(args.short, args.long)
+    results = []
+    for size in args.size:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
+            engines.prepare(path, chosen, texts.of("short", 200, seed=1))
+            running = {name: [Process(name, path) for _ in range(PROCESSES)] for name in chosen}
+            for workload in args.workload:
+                number = NUMBERS[workload] * (4 if size == "minilm" else 1)
+                rows = _measured(running, texts.of(workload, number), args.repeats, Path(scratch))
+                results += [{"size": size, "workload": workload, **row} for row in rows]
+                print(_table(size, workload, rows), flush=True)
+            for process in (p for some in running.values() for p in some):
+                process.close()
+    if args.output:
+        Path(args.output).write_text(json.dumps(results, indent=2) + "\n")
+
+
+class Process:
+    """A process with a loaded engine, that scores files of texts when it is told to."""
+
+    def __init__(self, engine: str, path: Path) -> None:
+        self._engine = engine
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.loops", "--serve", engine, str(path)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY,
+        )  # fmt: skip
+        self.answer()
+
+    def ask(self, texts: Path, scores: Path) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(texts), str(scores)]) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process of {self._engine} has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def serve(engine: str, path: Path) -> None:
+    """Be such a process: a line for every file, with the memory that it took so far."""
+    torch.set_num_threads(1)
+    with quiet_transformers():
+        score = engines.ENGINES[engine](path)
+        score(["to begin with"] * 8)
+        print(json.dumps({"ready": engine}), flush=True)
+        for line in sys.stdin:
+            texts, target = json.loads(line)
+            np.save(target, score(json.loads(Path(texts).read_text())))
+            print(json.dumps(_memory()), flush=True)
+
+
+def _memory() -> dict[str, int]:
+    """MB of this process: all that is resident, and what it shares with no other."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {name.rstrip(":"): int(value) for name, value, *_ in map(str.split, lines)}
+    private = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return {"resident_mb": sizes["Rss"] // 1024, "private_mb": private // 1024}
+
+
+def _measured(
+    running: dict[str, list[Process]], texts: Sequence[str], repeats: int, scratch: Path
+) -> list[dict[str, Any]]:
+    parts = [scratch / f"texts-{k}.json" for k in range(PROCESSES)]
+    for k, part in enumerate(parts):
+        part.write_text(json.dumps(texts[k::PROCESSES]))
+    seconds: dict[str, list[float]] = {name: [] for name in running}
+    memory: dict[str, dict[str, int]] = {}
+    for repeat in range(repeats):
+        for name, processes in running.items():
+            started = time.perf_counter()
+            for k, process in enumerate(processes):
+                process.ask(parts[k], _scores(scratch, name, k))
+            answers = [process.answer() for process in processes]
+            seconds[name].append(time.perf_counter() - started)
+            memory[name] = answers[-1]
+            print(f"{repeat + 1}/{repeats} {name:>16} {len(texts) / seconds[name][-1]:8.1f} texts/s", file=sys.stderr)
+    scores = {name: np.concatenate([np.load(_scores(scratch, name, k)) for k in range(PROCESSES)]) for name in running}
+    # Others cut a long text at 512 tokens, and then its probabilities are of something else.
+    order = [text for k in range(PROCESSES) for text in texts[k::PROCESSES]]
+    whole = np.array([len(text) < 4 * engines.MAX_LENGTH for text in order])
+    exact = scores.get("transformers", scores.get(EXACT))
+    rows = []
+    for name, values in seconds.items():
+        row: dict[str, Any] = {"engine": name, "texts": len(texts), "seconds": values, **memory[name]}
+        row["texts_per_second"] = len(texts) / statistics.median(values)
+        if exact is not None and whole.any():
+            difference = np.abs(scores[name] - exact)[whole]
+            row["p99_difference"] = float(np.quantile(difference, 0.99))
+            row["max_difference"] = float(difference.max())
+            row["label_flips"] = float(((scores[name] >= 0.5) != (exact >= 0.5))[whole].mean())
+        rows.append(row)
+    return rows
+
+
+def _scores(scratch: Path, name: str, k: int) -> Path:
+    return scratch / f"{name.replace(' ', '-')}-{k}.npy"
+
+
+def _table(size: str, workload: str, rows: Sequence[dict[str, Any]]) -> str:
+    first = next((r["texts_per_second"] for r in rows if r["engine"] == "transformers"), rows[0]["texts_per_second"])
+    lines = [
+        f"\n{size}, {workload}: {WORKLOADS[workload]}",
+        f"{'engine':>17} {'texts/s':>9} {'slowest':>8} {'fastest':>8} {'ratio':>6} {'p99 |dp|':>9} {'flips':>8} "
+        f"{'private MB':>11}",
+    ]
+    for row in rows:
+        rates = sorted(row["texts"] / s for s in row["seconds"])
+        lines.append(
+            f"{row['engine']:>17} {row['texts_per_second']:9.1f} {rates[0]:8.1f} {rates[-1]:8.1f} "
+            f"{row['texts_per_second'] / first:6.2f} {row.get('p99_difference', np.nan):9.1e} "
+            f"{100 * row.get('label_flips', np.nan):6.2f} % {row['private_mb']:11,}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
