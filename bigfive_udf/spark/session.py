@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import site
 import sys
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
+import bigfive_udf
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware
 
@@ -19,6 +23,7 @@ _DEFAULTS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.ui.showConsoleProgress": "false",
 }
+_DAEMON, _WORKERS_PATH = "spark.python.daemon.module", "spark.executorEnv.PYTHONPATH"
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -46,6 +51,8 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
     if _is_local(given.get("spark.master", "local[*]") or ""):
         # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        for key, value in _own_daemon(given).items():
+            builder = builder.config(key, value)
     if not given.contains("spark.master"):
         builder = builder.master("local[*]")
     defaults = _DEFAULTS if verbose else {**_DEFAULTS, "spark.log.level": "ERROR"}
@@ -58,6 +65,19 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
     session = builder.getOrCreate()
     require_classic(session)
     return session
+
+
+def _own_daemon(given: Any) -> dict[str, str]:
+    """Workers forked with their imports (daemon.py), where they run this interpreter, which can import this package."""
+    if given.contains(_DAEMON) or given.contains("spark.pyspark.python"):
+        return {}
+    if shutil.which(os.environ["PYSPARK_PYTHON"]) != sys.executable:
+        return {}
+    root = str(Path(bigfive_udf.__file__).parent.parent)
+    if root in (*site.getsitepackages(), site.getusersitepackages()):
+        return {_DAEMON: "bigfive_udf.spark.daemon"}
+    # A checkout or a zip, which a new interpreter need not know of.
+    return {_DAEMON: "bigfive_udf.spark.daemon", _WORKERS_PATH: root} if not given.contains(_WORKERS_PATH) else {}
 
 
 def about_session(spark: SparkSession) -> dict[str, str]:

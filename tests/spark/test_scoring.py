@@ -20,7 +20,7 @@ def test_there_is_a_task_for_every_core_where_there_are_rows_for_it(rows, size, 
     if device == "cpu":
         # No task is given much more than it should have, whatever the other measure says.
         assert rows <= tasks * 1024
-        assert size <= tasks * (128 << 10) or tasks == rows
+        assert size <= tasks * (128 << 10) or tasks >= rows
 
 
 def test_long_texts_make_more_tasks_than_short_ones():

@@ -1,0 +1,60 @@
+"""Python workers are forked from a process that has imported what they need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bigfive_udf.spark import daemon
+from cluster import clean_environment
+
+LOOK = """
+import json, os, sys
+from pathlib import Path
+from bigfive_udf.spark.session import job_session
+
+def look(_):
+    had = [name for name in ("torch", "pandas", "tokenizers", "bigfive_udf.spark.worker") if name in sys.modules]
+    cuda = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+    import pandas, tokenizers, torch
+    import bigfive_udf.spark.worker
+    sizes = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]]
+    private = sum(int(size[1]) for size in sizes if size[0].startswith("Private_"))
+    return [had, cuda, len(os.listdir("/proc/self/task")), private // 1024]
+
+spark = job_session("look")
+print(json.dumps(spark.sparkContext.parallelize(range(2), 2).map(look).collect()))
+"""
+
+
+def looked(tmp_path: Path, *conf: str) -> list[list]:
+    script = tmp_path / "look.py"
+    script.write_text(LOOK)
+    command = ["spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false", *conf, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=180)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from Linux's /proc")
+def test_workers_share_what_they_import(tmp_path):
+    ours = looked(tmp_path)
+    theirs = looked(tmp_path, "--conf", "spark.python.daemon.module=pyspark.daemon")
+    assert [had for had, *_ in theirs] == [[], []]
+    assert [had for had, *_ in ours] == [["torch", "pandas", "tokenizers", "bigfive_udf.spark.worker"]] * 2
+    assert [cuda for _, cuda, *_ in ours] == [False, False]
+    assert [threads for *_, threads, _ in ours] == [1, 1], "a thread would not survive the fork"
+    private, before = (max(row[-1] for row in rows) for rows in (ours, theirs))
+    print(f"private memory of a worker: {before} MB, forked with its imports {private} MB")
+    assert private < before / 2
+
+
+def test_what_cannot_be_imported_is_left_to_the_worker(monkeypatch):
+    monkeypatch.setattr(daemon, "_PRELOADED", ("json", "there_is_no_such_module", "decimal"))
+    monkeypatch.delitem(sys.modules, "decimal", raising=False)
+    daemon.preload()
+    assert "decimal" in sys.modules
