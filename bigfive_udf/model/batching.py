@@ -73,6 +73,19 @@ def plan_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]
     return batches
 
 
+def plan_packed_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]:
+    """The same for windows laid end to end, where a batch costs the sum of its windows and nothing is padded."""
+    order = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(lengths[order])
+    batches, at = [], 0
+    while at < len(order):
+        before = int(ends[at - 1]) if at else 0
+        stop = max(at + 1, int(np.searchsorted(ends, before + max_batch_tokens, side="right")))
+        batches.append(order[at:stop])
+        at = stop
+    return batches
+
+
 def mean_by_document(values: np.ndarray, document: np.ndarray, weights: np.ndarray, n_documents: int) -> np.ndarray:
     """Average windows' values into documents, weighted: (n_windows, k) -> (n_documents, k) in float64.
 

@@ -86,7 +86,7 @@ def pack(
 
 
 def load_forward(directory: Path, about: dict[str, Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """The forward pass of an unpacked bundle: (ids, lengths) -> fp32 logits in trait order."""
+    """The forward pass of an unpacked bundle: ids on the device, lengths on the CPU -> fp32 logits in trait order."""
     if about["kind"] == "stock":
         return _stock_forward(directory, about, device)
     from safetensors.torch import load_file
@@ -160,7 +160,7 @@ def _stock_forward(directory: Path, about: dict[str, Any], device: torch.device)
 
     @torch.inference_mode()
     def forward(ids: Tensor, lengths: Tensor) -> Tensor:
-        mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()
+        mask = (torch.arange(ids.shape[1], device=device) < lengths.to(device)[:, None]).long()
         return model(input_ids=ids, attention_mask=mask).logits.float()[:, order]
 
     return forward

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import torch
 from torch import Tensor
 
 from bigfive_udf.model import bundle
-from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batches, split_windows
+from bigfive_udf.model.attention import packs
+from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batches, plan_packed_batches, split_windows
+from bigfive_udf.model.encoder import Encoder
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import EMPTY, FAILED, PROBABILITY_FIELDS, SCORED, TRAITS, UDF_FIELDS
 
@@ -95,11 +99,35 @@ class _Windows:
     weight: list[int] = field(default_factory=list)
 
 
+@dataclass
+class _Prepared:
+    """What is known of texts before the model sees them, one entry for each that differs from those before it."""
+
+    place: np.ndarray
+    """(n,) of all texts: which of the different ones each is"""
+    status: np.ndarray
+    reason: np.ndarray
+    n_tokens: np.ndarray
+    n_windows: np.ndarray
+    truncated: np.ndarray
+    windows: _Windows = field(default_factory=_Windows)
+    effort: Effort = field(default_factory=Effort)
+
+    @classmethod
+    def of(cls, n: int, place: np.ndarray) -> _Prepared:
+        numbers = (np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, bool))
+        return cls(place, np.full(n, SCORED, dtype=object), np.full(n, None, dtype=object), *numbers)
+
+    def set_aside(self, i: int, status: str, reason: str) -> None:
+        self.status[i], self.reason[i] = status, reason
+
+
 class Scorer:
     """A model ready to score on one device.
 
     `forward` maps (ids, lengths) as `Encoder` does to logits in trait order; `pad_token_id` fills the batches; `silent`
-    are the positions of traits that get no probability.
+    are the positions of traits that get no probability; `packed`: windows are laid end to end, as `Encoder.packed`
+    takes them.
     """
 
     def __init__(
@@ -110,12 +138,14 @@ class Scorer:
         device: torch.device,
         options: ScoringOptions,
         silent: Sequence[int] = (),
+        packed: bool = False,
     ) -> None:
         self._forward = forward
         self._tokenizer = tokenizer
         self._pad = pad_token_id
         self._device = device
         self._silent = list(silent)
+        self._packed = packed
         self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
         self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
         self._logits(_Windows([self._dressed([])], [0], [1]), np.array([0]))  # a model that can't run says so now
@@ -127,63 +157,82 @@ class Scorer:
         where = torch.device(device)
         forward = bundle.load_forward(directory, about, where)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
-        return cls(forward, tokenizer, about["pad_token_id"], where, options, about["silent"])
+        packed = isinstance(forward, Encoder) and packs(where, bundle.DTYPES[about["precision"]])
+        if isinstance(forward, Encoder) and packed:
+            forward = forward.packed
+        return cls(forward, tokenizer, about["pad_token_id"], where, options, about["silent"], packed)
 
     def score(self, texts: Sequence[str | None]) -> Scores:
         """Score texts: None, white space and texts without a token are `empty`; what can't be scored is `failed`.
 
         Texts that are the same are scored once.
         """
+        return self._finish(self._prepare(texts))
+
+    def score_all(self, batches: Iterable[Sequence[str | None]], ahead: bool | None = None) -> Iterator[Scores]:
+        """`score` of each batch; `ahead`, as a GPU wants it: the next one is tokenized while one is computed."""
+        if not (self._device.type == "cuda" if ahead is None else ahead):
+            yield from map(self.score, batches)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            waiting: Future[_Prepared] | None = None
+            for texts in batches:
+                following = pool.submit(self._prepare, texts)
+                if waiting is not None:
+                    yield self._finish(waiting.result())
+                waiting = following
+            if waiting is not None:
+                yield self._finish(waiting.result())
+
+    def _prepare(self, texts: Sequence[str | None]) -> _Prepared:
+        """Tokens and windows of the texts that differ, and which of them each text is."""
+        started = time.perf_counter()
         first: dict[str | None, int] = {}
         place = np.fromiter((first.setdefault(text, len(first)) for text in texts), int, len(texts))
-        distinct = self._score_distinct(list(first))
-        if len(first) == len(texts):
-            return distinct
-        scores = distinct.at(place)
-        scores.effort.repeats = int((scores.status == SCORED).sum() - (distinct.status == SCORED).sum())
-        return scores
-
-    def _score_distinct(self, texts: Sequence[str | None]) -> Scores:
-        n, effort = len(texts), Effort()
-        status = np.full(n, SCORED, dtype=object)
-        reason = np.full(n, None, dtype=object)
-        n_tokens, n_windows = np.zeros(n, np.int32), np.zeros(n, np.int32)
-        truncated = np.zeros(n, bool)
-
-        started = time.perf_counter()
+        prepared = _Prepared.of(len(first), place)
         with_text: list[tuple[int, str]] = []
-        for i, text in enumerate(texts):
+        for i, text in enumerate(first):
             if text is None or not text.strip():
-                status[i], reason[i] = EMPTY, "text is null" if text is None else "only white space"
+                prepared.set_aside(i, EMPTY, "text is null" if text is None else "only white space")
             else:
                 with_text.append((i, text))
-        windows = _Windows()
         encoded = self._tokenizer.encode([text for _, text in with_text])
+        windows = prepared.windows
         for (i, _), ids in zip(with_text, encoded, strict=True):
             if isinstance(ids, Exception):
-                status[i], reason[i], n_tokens[i] = FAILED, _why("tokenizer", ids), -1
+                prepared.set_aside(i, FAILED, _why("tokenizer", ids))
+                prepared.n_tokens[i] = -1
                 continue
             if not ids:
-                status[i], reason[i] = EMPTY, "no token in the text"
+                prepared.set_aside(i, EMPTY, "no token in the text")
                 continue
-            spans, truncated[i] = split_windows(len(ids), self._rule)
-            n_tokens[i], n_windows[i] = len(ids), len(spans)
+            spans, prepared.truncated[i] = split_windows(len(ids), self._rule)
+            prepared.n_tokens[i], prepared.n_windows[i] = len(ids), len(spans)
             windows.ids += [self._dressed(ids[start:stop]) for start, stop in spans]
             windows.document += [i] * len(spans)
             windows.weight += [stop - start for start, stop in spans]
-        effort.tokenize_seconds = time.perf_counter() - started
+        prepared.effort.tokenize_seconds = time.perf_counter() - started
+        return prepared
 
+    def _finish(self, p: _Prepared) -> Scores:
+        """Logits, means, probabilities, and every text's row again."""
         started = time.perf_counter()
-        logits, failures = self._all_logits(windows, effort)
-        effort.model_seconds = time.perf_counter() - started
-        means = mean_by_document(logits, np.array(windows.document, int), np.array(windows.weight, float), n)
+        logits, failures = self._all_logits(p.windows, p.effort)
+        p.effort.model_seconds = time.perf_counter() - started
+        document, weight = np.array(p.windows.document, int), np.array(p.windows.weight, float)
+        means = mean_by_document(logits, document, weight, len(p.status))
         with np.errstate(over="ignore"):
             probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
-        for i in np.flatnonzero((status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
-            status[i], reason[i] = FAILED, failures.get(i, "model: a value that is not a finite number")
-        probabilities[status != SCORED] = means[status != SCORED] = np.nan
+        for i in np.flatnonzero((p.status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
+            p.set_aside(i, FAILED, failures.get(i, "model: a value that is not a finite number"))
+        probabilities[p.status != SCORED] = means[p.status != SCORED] = np.nan
         probabilities[:, self._silent] = np.nan
-        return Scores(probabilities, means, n_tokens, n_windows, truncated, status, reason, effort)
+        found = Scores(probabilities, means, p.n_tokens, p.n_windows, p.truncated, p.status, p.reason, p.effort)
+        if len(p.place) == len(p.status):
+            return found
+        scores = found.at(p.place)
+        p.effort.repeats = int((scores.status == SCORED).sum() - (found.status == SCORED).sum())
+        return scores
 
     def _dressed(self, ids: list[int]) -> list[int]:
         return self._tokenizer.prefix + ids + self._tokenizer.suffix
@@ -193,7 +242,8 @@ class Scorer:
         logits = np.full((len(windows.ids), len(TRAITS)), np.nan)
         failures: dict[int, str] = {}
         lengths = np.fromiter(map(len, windows.ids), int, len(windows.ids))
-        pending = plan_batches(lengths, self._max_batch_tokens)[::-1]
+        plan = plan_packed_batches if self._packed else plan_batches
+        pending = plan(lengths, self._max_batch_tokens)[::-1]
         done: list[tuple[np.ndarray, Tensor]] = []  # left on the device until all is queued: a GPU never waits for us
         while pending:
             batch = pending.pop()
@@ -211,19 +261,26 @@ class Scorer:
                 continue
             effort.batches += 1
             effort.windows += len(batch)
-            effort.tokens += int(lengths[batch].sum())
-            effort.padded_tokens += int(lengths[batch[0]]) * len(batch)
+            tokens = int(lengths[batch].sum())
+            effort.tokens += tokens
+            effort.padded_tokens += tokens if self._packed else int(lengths[batch[0]]) * len(batch)
         for batch, values in done:
             logits[batch] = values.cpu().numpy()
         return logits, failures
 
     def _logits(self, windows: _Windows, batch: np.ndarray) -> Tensor:
         rows = [windows.ids[w] for w in batch]
-        lengths = [len(row) for row in rows]
-        ids = np.full((len(rows), max(lengths)), self._pad, dtype=np.int64)
-        for r, row in enumerate(rows):
-            ids[r, : len(row)] = row
-        return self._forward(torch.from_numpy(ids).to(self._device), torch.tensor(lengths, device=self._device))
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        if self._packed:
+            ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
+        else:
+            ids = np.full((len(rows), int(lengths.max())), self._pad, dtype=np.int64)
+            for r, row in enumerate(rows):
+                ids[r, : len(row)] = row
+        tensor = torch.from_numpy(ids)
+        if self._device.type == "cuda":  # a copy from pinned memory waits for nothing
+            tensor = tensor.pin_memory()
+        return self._forward(tensor.to(self._device, non_blocking=True), torch.from_numpy(lengths))
 
 
 def _why(stage: str, error: Exception) -> str:

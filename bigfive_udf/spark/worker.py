@@ -41,9 +41,8 @@ def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[
     threads = _task_cpus()
     hardware.use_threads(threads)
     scorer = _scorer(model)
-    for texts in _gathered(batches):
-        scores = scorer.score(texts)
-        model.tally.add(Tally(documents=len(texts), effort=scores.effort, threads=threads))
+    for scores in scorer.score_all(_gathered(batches)):
+        model.tally.add(Tally(documents=len(scores.status), effort=scores.effort, threads=threads))
         yield scores.to_frame()
 
 

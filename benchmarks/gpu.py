@@ -1,0 +1,164 @@
+"""Tokens per second on a GPU, without Spark: packed and padded batches against a transformers pipeline.
+
+    python -m benchmarks.gpu [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
+                             [--repeats 3] [--output x.json]
+
+Three rates apart: the tokenizer alone, the model alone (everything tokenized before the clock starts) and both, the
+next texts being tokenized while the GPU computes. Real tokens are counted, special ones too, padding never. The
+pipeline runs in fp16 at the best of several batch sizes. The share of the peak is that of the largest rate of bf16
+matrix products that this GPU shows; FLOPs are those of the products that a token needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.hardware import Placement
+from bigfive_udf.model.scorer import Scorer
+
+NUMBERS = {"short": 200_000, "long": 8_000, "mixed": 60_000, "repeated": 200_000}
+PIPELINE_SHARE, PIPELINE_BATCHES = 50, (32, 128, 512)
+"""The pipeline gets one text in fifty, at each of these batch sizes."""
+_CALL = 8192  # texts, as a Spark worker gathers them
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--long", help="the same of long texts")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--workload", nargs="+", choices=WORKLOADS, default=["short", "mixed"])
+    flags.add_argument("--size", nargs="+", choices=SIZES, default=["distilbert"])
+    flags.add_argument("--share", type=int, default=1, help="only one text in so many, for a first try")
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--output", help="write the results here as JSON")
+    args = flags.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("no GPU here that torch can use")
+    peak = matrix_peak()
+    print(f"{torch.cuda.get_device_name()}, bf16 matrix products at {peak / 1e12:.0f} TFLOP/s at best")
+    results = []
+    for size in args.size:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
+            for workload in args.workload:
+                texts = Texts(args.short, args.long).of(workload, NUMBERS[workload] // args.share)
+                row = measured(path, texts, args.repeats)
+                row["share_of_peak"] = row["model_tokens_per_second"] * flops_of_a_token(size) / peak
+                results.append({"size": size, "workload": workload, "texts": len(texts), **row})
+                print(_lines(results[-1]), flush=True)
+    if args.output:
+        about = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "matrix_peak": peak}
+        Path(args.output).write_text(json.dumps(about | {"results": results}, indent=2) + "\n")
+
+
+def matrix_peak() -> float:
+    """FLOP/s of bf16 products as large as an encoder's, at best."""
+    best = 0.0
+    for n in (4096, 8192):
+        a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+        seconds = min(_seconds(partial(_products, a, b)) for _ in range(5))
+        best = max(best, 20 * n**3 / seconds)
+    return best
+
+
+def _products(a: torch.Tensor, b: torch.Tensor) -> None:
+    for _ in range(10):
+        a @ b
+
+
+def flops_of_a_token(size: str) -> float:
+    """Of the matrix products, attention's own left out: two for each weight; the last layer is mostly left out."""
+    layers, width, _, inner = SIZES[size]
+    whole = 2 * (4 * width * width + 2 * width * inner)
+    return (layers - 1) * whole + 2 * 2 * width * width
+
+
+def measured(path: Path, texts: Sequence[str], repeats: int) -> dict[str, Any]:
+    artifact = load_artifact(path)
+    scorer = artifact.scorer(Placement("cuda", "bf16"), artifact.options())
+    batches = [texts[i : i + _CALL] for i in range(0, len(texts), _CALL)]
+    prepared = [scorer._prepare(b) for b in batches]
+    tokens = sum(len(ids) for p in prepared for ids in p.windows.ids)
+    found: dict[str, Any] = {"tokens": tokens, "packed": scorer._packed}
+    ways: dict[str, Callable[[], Any]] = {
+        "tokenizer": lambda: [scorer._prepare(b) for b in batches],
+        "model": lambda: [scorer._all_logits(p.windows, p.effort) for p in prepared],
+        "end_to_end": lambda: list(scorer.score_all(batches)),
+    }
+    padded = _padded(artifact, scorer)
+    ways["padded_model"] = lambda: [padded._all_logits(p.windows, p.effort) for p in prepared]
+    for run in ways.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, run in ways.items():
+            seconds[name].append(_seconds(run))
+    for name, values in seconds.items():
+        found[f"{name}_tokens_per_second"] = tokens / statistics.median(values)
+    few = texts[::PIPELINE_SHARE]
+    share = sum(len(ids) for ids in scorer._prepare(few).windows.ids)
+    found["pipeline_tokens_per_second"] = share / min(_pipeline_seconds(path, few, batch) for batch in PIPELINE_BATCHES)
+    exact = artifact.scorer(Placement("cuda", "fp32"), artifact.options()).score(few).probabilities
+    reduced = scorer.score(few).probabilities
+    found["max_difference"] = float(abs(reduced - exact).max())
+    found["label_flips"] = float(((reduced >= 0.5) != (exact >= 0.5)).mean())
+    found["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
+
+
+def _padded(artifact: Any, scorer: Scorer) -> Scorer:
+    """The same scorer with padded batches."""
+    other = artifact.scorer(Placement("cuda", "bf16"), artifact.options())
+    if scorer._packed:
+        other._packed, other._forward = False, other._forward.__self__
+    return other
+
+
+def _pipeline_seconds(path: Path, texts: Sequence[str], batch: int) -> float:
+    from transformers import pipeline
+
+    classify = pipeline(
+        "text-classification", model=str(path), device=0, dtype=torch.float16, top_k=None, function_to_apply="sigmoid",
+        truncation=True,
+    )  # fmt: skip
+    classify(list(texts[:batch]), batch_size=batch)
+    return _seconds(lambda: classify(list(texts), batch_size=batch))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _lines(row: dict[str, Any]) -> str:
+    rates = {name: row[f"{name}_tokens_per_second"] for name in ("tokenizer", "model", "padded_model", "end_to_end")}
+    lines = [f"\n{row['size']}, {row['workload']}: {row['texts']:,} texts, {row['tokens']:,} tokens, in bf16"]
+    lines += [f"{name.replace('_', ' '):>14} {rate:14,.0f} tokens/s" for name, rate in rates.items()]
+    lines.append(f"{'pipeline, fp16':>14} {row['pipeline_tokens_per_second']:14,.0f} tokens/s")
+    times = row["model_tokens_per_second"] / row["pipeline_tokens_per_second"]
+    lines.append(
+        f"{'packed' if row['packed'] else 'padded'}; the model alone {times:.1f} x the pipeline, at "
+        f"{100 * row['share_of_peak']:.0f} % of the peak; {100 * row['label_flips']:.2f} % of labels flip"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""How the rate grows with cores, and what Spark costs: texts per second of a corpus of Parquet files into a table.
+
+    python -m benchmarks.scaling [--short FILE] [--size minilm] [--seconds 60] [--repeats 3] [--output x.json]
+
+For one and two cores: the engine in a bare loop (as many processes of one thread as cores, texts in memory), the same
+in Spark's local mode. All are started and warm; then they take turns on the same texts, so many that a turn on one core
+takes about `--seconds`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.loops import EXACT, REPOSITORY, Process
+from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
+
+CORES = (1, 2)
+_FILES = 8
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--size", choices=SIZES, default="minilm")
+    flags.add_argument("--seconds", type=float, default=60.0, help="how long a turn on one core should take, about")
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--output", help="write the results here as JSON")
+    flags.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    args = flags.parse_args()
+    if args.serve:
+        serve(*args.serve)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        result = compared(Path(scratch), args)
+    print(_table(result))
+    if args.output:
+        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
+    path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
+    source = Texts(args.short)
+    loops = [Process(EXACT, path) for _ in range(max(CORES))]
+    some = source.of(SHORT, 500)
+    number = int(args.seconds * len(some) / _loop_seconds(loops[:1], some, scratch))
+    texts = source.of(SHORT, number)
+    corpus = scratch / "corpus"
+    corpus.mkdir()
+    for k in range(_FILES):
+        part = texts[k::_FILES]
+        ids = [f"{k}-{i}" for i in range(len(part))]
+        pq.write_table(pa.table({"doc_id": ids, "text": part}), corpus / f"part-{k}.parquet")
+    sessions = {k: Session(f"local[{k}]", path, corpus, scratch / f"table-{k}") for k in CORES}
+    seconds: dict[str, list[float]] = {}
+    for repeat in range(args.repeats):
+        for k in CORES:
+            turns: dict[str, Callable[[], float]] = {
+                f"loop, {k}": partial(_loop_seconds, loops[:k], texts, scratch),
+                f"spark, {k}": sessions[k].turn,
+            }
+            for name, turn in turns.items():
+                seconds.setdefault(name, []).append(turn())
+                rate = len(texts) / seconds[name][-1]
+                print(f"{repeat + 1}/{args.repeats} {name:>9} cores {rate:8.1f} texts/s", file=sys.stderr, flush=True)
+    for loop in loops:
+        loop.close()
+    for session in sessions.values():
+        session.close()
+    return {"size": args.size, "texts": len(texts), "seconds": seconds}
+
+
+class Session:
+    """A process with a Spark session that scores the corpus into a table whenever it is told to."""
+
+    def __init__(self, master: str, model: Path, corpus: Path, output: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.scaling", "--serve", master, str(model), str(corpus), str(output)],
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY,
+        )  # fmt: skip
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the process with the Spark session has ended")
+        return line
+
+    def turn(self) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def serve(master: str, path: str, corpus: str, output: str) -> None:
+    """Be such a process: reading, scoring and writing as a step of the score job does."""
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {master} --conf spark.ui.enabled=false pyspark-shell"
+    from pyspark.sql import functions as F
+
+    from bigfive_udf.model.artifact import load_artifact
+    from bigfive_udf.spark.scoring import task_count
+    from bigfive_udf.spark.session import job_session
+    from bigfive_udf.spark.udf import spark_model, with_scores
+
+    spark = job_session("scaling")
+    artifact = load_artifact(path)
+    model = spark_model(spark, artifact, device="cpu", precision="fp32")
+    files = list(Path(corpus).iterdir())
+    rows, size = sum(pq.read_metadata(f).num_rows for f in files), sum(f.stat().st_size for f in files)
+
+    def score(limit: int | None = None) -> float:
+        started = time.perf_counter()
+        frame = spark.read.parquet(corpus)
+        frame = frame if limit is None else frame.limit(limit)
+        tasks = task_count(limit or rows, size, spark.sparkContext.defaultParallelism, "cpu")
+        scored = with_scores(frame.repartition(tasks, F.col("text")), model, "text", artifact.thresholds)
+        scored.drop("text").write.mode("overwrite").parquet(output)
+        return time.perf_counter() - started
+
+    score(200)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(score(), flush=True)
+
+
+def _loop_seconds(processes: Sequence[Process], texts: Sequence[str], scratch: Path) -> float:
+    parts = []
+    for k in range(len(processes)):
+        parts.append(scratch / f"texts-{k}.json")
+        parts[k].write_text(json.dumps(texts[k :: len(processes)]))
+    started = time.perf_counter()
+    for k, process in enumerate(processes):
+        process.ask(parts[k], scratch / f"scores-{k}.npy")
+    for process in processes:
+        process.answer()
+    return time.perf_counter() - started
+
+
+def _table(result: dict[str, Any]) -> str:
+    rate = {name: result["texts"] / statistics.median(values) for name, values in result["seconds"].items()}
+    lines = [
+        f"{result['size']} in fp32, {result['texts']:,} messages",
+        f"{'cores':>5} {'bare loop':>12} {'Spark':>12} {'Spark / loop':>13} {'Spark / Spark on one':>21}",
+    ]
+    for k in CORES:
+        loop, spark = rate[f"loop, {k}"], rate[f"spark, {k}"]
+        lines.append(
+            f"{k:>5} {loop:8,.0f} t/s {spark:8,.0f} t/s {100 * spark / loop:11.0f} % {spark / rate['spark, 1']:21.2f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Windows laid end to end: the same scores as padded ones, and batches of as many tokens as asked for."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigfive_udf import load_artifact
+from bigfive_udf.model import bundle, node_cache
+from bigfive_udf.model.attention import packs
+from bigfive_udf.model.batching import plan_packed_batches
+from bigfive_udf.model.encoder import Encoder
+from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.tokenization import TextTokenizer
+from models import ARCHITECTURES, TRAINING_TEXT
+from oracle import Oracle
+
+CPU = torch.device("cpu")
+TEXTS = [
+    *(" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in range(60)),
+    " ".join(TRAINING_TEXT * 30),
+    "a literal [PAD] and <pad> in the text, twice: <pad>",
+    None,
+    "",
+    "x",
+]
+
+
+def opened(path: Path, packed: bool, **options: int) -> Scorer:
+    """A scorer on the CPU, which packs only here, where it is the reference of the GPU's way."""
+    artifact = load_artifact(path)
+    files = artifact.pack("fp32")
+    directory = node_cache.unpacked(files.digest, lambda: files.files)
+    about = json.loads((directory / bundle.ABOUT).read_text())
+    forward = bundle.load_forward(directory, about, CPU)
+    assert isinstance(forward, Encoder)
+    tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
+    return Scorer(
+        forward.packed if packed else forward, tokenizer, about["pad_token_id"], CPU, artifact.options(**options),
+        about["silent"], packed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_packed_scores_are_those_of_padded_rows_and_of_transformers(checkpoint, architecture, pooling):
+    path = checkpoint(architecture, pooling=pooling)
+    packed = opened(path, packed=True, max_batch_tokens=300).score(TEXTS)
+    padded = opened(path, packed=False, max_batch_tokens=300).score(TEXTS)
+    np.testing.assert_allclose(packed.logits, padded.logits, atol=1e-5)
+    assert packed.status.tolist() == padded.status.tolist()
+    assert packed.n_windows.max() > 1
+    assert packed.effort.padded_tokens == packed.effort.tokens == padded.effort.tokens < padded.effort.padded_tokens
+    oracle = Oracle(path)
+    for i in (0, 7, 12, 61, 64):
+        np.testing.assert_allclose(packed.probabilities[i], oracle.probabilities(TEXTS[i]), atol=1e-5)
+
+
+def test_a_batch_that_does_not_fit_is_halved_when_packed_too(checkpoint):
+    scorer = opened(checkpoint(), packed=True, max_batch_tokens=400)
+    forward, sizes = scorer._forward, []
+
+    def scarce(ids, lengths):
+        sizes.append(len(ids))
+        if len(ids) > 60:
+            torch.empty(1 << 60)  # torch's own out-of-memory error
+        return forward(ids, lengths)
+
+    scorer._forward = scarce
+    texts = TEXTS[:60]
+    scores = scorer.score(texts)
+    assert max(sizes) > 60
+    np.testing.assert_allclose(scores.logits, opened(checkpoint(), packed=False).score(texts).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_next_batch_is_tokenized_meanwhile_and_all_come_in_order(checkpoint, packed):
+    scorer = opened(checkpoint(), packed=packed)
+    rng = random.Random(0)
+    batches = [rng.choices(TEXTS, k=rng.randrange(9)) for _ in range(12)]
+    expected = [scorer.score(b) for b in batches]
+    found = list(scorer.score_all(iter(batches), ahead=True))
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+        assert a.status.tolist() == b.status.tolist()
+    assert list(scorer.score_all(iter([]), ahead=True)) == []
+
+
+def test_what_goes_wrong_ahead_is_raised_where_its_batch_is_due(checkpoint):
+    scorer = opened(checkpoint(), packed=False)
+
+    def batches():
+        yield ["one"]
+        yield ["two"]
+        raise OSError("the input broke off")
+
+    found = []
+    with pytest.raises(OSError, match="broke off"):
+        found.extend(scorer.score_all(batches(), ahead=True))
+
+
+def test_a_cpu_does_not_pack():
+    assert not packs(CPU, torch.bfloat16)
+    assert not packs(torch.device("cuda"), torch.float32)
+
+
+@given(lengths=st.lists(st.integers(1, 60), max_size=80), most=st.integers(1, 200))
+def test_packed_batches_hold_every_window_once_and_no_more_tokens_than_asked(lengths, most):
+    sizes = np.array(lengths, int)
+    batches = plan_packed_batches(sizes, most)
+    assert sorted(np.concatenate(batches).tolist() if batches else []) == list(range(len(sizes)))
+    for batch in batches:
+        assert sizes[batch].sum() <= most or len(batch) == 1
+        assert (np.diff(sizes[batch]) <= 0).all()
+    for one, following in pairwise(batches):
+        assert sizes[one].sum() + sizes[following[0]] > most, "a batch takes what fits"
