@@ -107,7 +107,7 @@ class Packed:
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is a kernel for packed tokens: on GPUs, in half precision, in torch 2.10 and newer."""
+    """Whether there is a kernel for packed tokens: on GPUs of today, in half precision, in a recent torch."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return False
     try:
