@@ -28,8 +28,8 @@ class TaskSize:
     bytes: int
 
 
-# Enough to sort by length and to pay for its start, which takes milliseconds; few enough that a lost task costs less
-# than a minute, that progress is seen, and that no core is left alone with the last one.
+# Enough to sort by length and to pay for its start, which takes milliseconds; few enough that a lost task costs a
+# minute or two, that progress is seen, and that no core is left alone with the last one.
 _TASK = {"cpu": TaskSize(1024, 128 << 10), "cuda": TaskSize(65536, 8 << 20)}
 _LEAST_TASK = TaskSize(64, 16 << 10)
 _TEXT = "__bigfive_text"
