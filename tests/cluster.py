@@ -126,7 +126,7 @@ def _wait_for_workers(ui_port: int, workers: int) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{ui_port}/json/", timeout=5) as answer:
                 if json.load(answer)["aliveworkers"] == workers:
                     return
-        except OSError:
+        except (OSError, ValueError):  # not there yet, or there with a page for people
             pass
         time.sleep(0.5)
     raise TimeoutError(f"{workers} workers did not register")

@@ -33,7 +33,9 @@ class Sight:
     """fewer rows than the partition has, or rows of two versions"""
     duplicated: int = 0
     absent: int = 0
-    """a partition that is always there was not"""
+    """a partition that is always there was not, or was a directory without files"""
+    overlooked: int = 0
+    """a partition that was there in one listing of its directory, of which a query found no file all the same"""
     gone: int = 0
     """reads that failed because a listed file was no longer there"""
     errors: list[str] = field(default_factory=list)
@@ -51,7 +53,7 @@ class Sight:
             self.partial += len(versions[partition]) > 1 or {int(d.rpartition(" ")[2]) for d in found} != {len(found)}
             self.rows += found.total()
             known |= versions[partition]
-        self.absent += len(set(always) - documents.keys())
+        self.overlooked += len(set(always) - documents.keys())
         self.versions = len(known)
         self.reads += 1
 
@@ -61,6 +63,7 @@ def read_on(kind: str, output: str, always: Sequence[str], stop: Any, answer: st
     sight, known = Sight(), set[Version]()
     while True:
         last = stop.is_set()
+        sight.absent += sum(not has_files(Path(output) / f"dt={day}") for day in always if kind == "parquet")
         try:
             sight.look(_rows(kind, Path(output)), always, known)
         except (duckdb.IOException, FileNotFoundError) as error:
@@ -74,6 +77,29 @@ def read_on(kind: str, output: str, always: Sequence[str], stop: Any, answer: st
             break
     Path(f"{answer}.tmp").write_text(json.dumps(asdict(sight)))
     os.replace(f"{answer}.tmp", answer)
+
+
+def has_files(directory: Path) -> bool:
+    """Whether a directory holds files, by one listing of it.
+
+    A query asks the path of each listed file once more (DuckDB), so it may miss those of a directory that is exchanged
+    meanwhile. Whoever looks once finds the old files or the new ones.
+    """
+    while True:
+        try:
+            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            if any(name.endswith(".parquet") for name in os.listdir(handle)):
+                return True
+            if os.path.samestat(os.fstat(handle), os.stat(directory)):
+                return False
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(handle)
+        # else it was replaced and thrown away between the two lines
 
 
 def _rows(kind: str, output: Path) -> list[Row]:

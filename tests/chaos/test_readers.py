@@ -46,12 +46,13 @@ def judge(sight: Sight, kind: str, what: str, figures: Figures, directory: Path)
     figures.add(SECTION, f"{kind}, {what}: reads", sight.reads)
     figures.add(SECTION, f"{kind}, {what}: states of a partition seen", sight.versions)
     figures.add(SECTION, f"{kind}, {what}: partial / duplicated", f"{sight.partial} / {sight.duplicated}")
-    figures.add(SECTION, f"{kind}, {what}: absent / listed file gone", f"{sight.absent} / {sight.gone}")
+    figures.add(SECTION, f"{kind}, {what}: absent / overlooked", f"{sight.absent} / {sight.overlooked}")
+    figures.add(SECTION, f"{kind}, {what}: listed file gone", sight.gone)
     assert sight.reads > 0
     assert not sight.errors, sight.errors[:3]
     assert (sight.partial, sight.duplicated) == (0, 0)
     if kind == "iceberg":
-        assert (sight.absent, sight.gone) == (0, 0)
+        assert (sight.overlooked, sight.gone) == (0, 0)
     elif can_exchange(directory):
         assert sight.absent == 0, "directories were exchanged, so there is one at every moment"
 
