@@ -49,7 +49,7 @@ TEXT_FIELDS = (
 )
 MODEL_FIELDS = (
     Field("model_id", "string", "first 12 hex digits of the model's digest"),
-    Field("precision", "string", "precision of the arithmetic: fp32, bf16 or fp16"),
+    Field("precision", "string", "precision of the arithmetic: fp32, bf16, fp16 or int8"),
 )
 RUN_FIELDS = (
     Field("run_id", "string", "the run that wrote the row; its record is in <output>.job/runs"),

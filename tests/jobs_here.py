@@ -18,7 +18,13 @@ from cluster import REPOSITORY, Finished, clean_environment
 
 _PREPARED = multiprocessing.get_context("forkserver")
 _PREPARED.set_forkserver_preload(["bigfive_udf.training.procedure", "bigfive_udf.training.publish"])
-_BODIES = {"score": "score", "train": "train_model", "evaluate": "evaluate", "import_model": "import_model"}
+_BODIES = {
+    "score": "score",
+    "train": "train_model",
+    "evaluate": "evaluate",
+    "import_model": "import_model",
+    "quantize": "quantize",
+}
 
 
 def arguments(settings: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigfive_udf.errors import ArtifactError, OutputError
+from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
 from bigfive_udf.model import checkpoint, hub
 from bigfive_udf.traits import TRAITS, label_column, probability_column
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "bigfive.json"
 EVALUATION = "evaluation.json"
+INT8 = "int8"
+"""In bigfive.json: which products are in 8-bit integers, and what that did to the labels of a sample."""
 FORMAT_VERSION = 1
 _LONGEST_DEFAULT = 512
 
@@ -99,13 +101,44 @@ class Artifact:
         """The bundle that workers load, its weights in `precision`."""
         from bigfive_udf.model import bundle
 
-        tensors = checkpoint.read_tensors(checkpoint.model_files(self.path))
+        files = checkpoint.model_files(self.path)
+        tensors = checkpoint.read_tensors(f for f in files if f.name != checkpoint.INT8_FILE)
+        int8_products = None
+        if precision == "int8":
+            self.check_int8(1.0)
+            int8_products = checkpoint.read_tensors([self.path / checkpoint.INT8_FILE])
         try:
             return bundle.pack(
-                self._transformers_config, tensors, self._tokenizer, self.logit_of_trait, precision, self.silent_traits
+                self._transformers_config,
+                tensors,
+                self._tokenizer,
+                self.logit_of_trait,
+                precision,
+                self.silent_traits,
+                int8_products,
             )
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from None
+
+    def check_int8(self, max_label_flips: float) -> None:
+        """Refuse int8 where the artifact was not made for it, or turned over more labels when it was.
+
+        Raises:
+            SettingsError: with what to do instead.
+        """
+        about = self.description.get(INT8)
+        flips = (about.get("fidelity") or {}).get("label_flips") if isinstance(about, dict) else None
+        if not isinstance(flips, (int, float)):
+            raise SettingsError(
+                f"model.precision int8: {self.path} was not made for it; make a model that is, with "
+                f"python jobs/quantize.py --set model.path={self.path} --set output.path=... --set data.path=..."
+            )
+        if flips > max_label_flips:
+            raise SettingsError(
+                f"model.precision int8: {self.path} turned over {100 * flips:.2g} % of the labels when it was "
+                f"quantized, more than max_label_flips {max_label_flips:g} allows; set another precision, or quantize "
+                f"the model again with that limit"
+            )
 
     def options(
         self,
@@ -119,7 +152,6 @@ class Artifact:
         Raises:
             SettingsError: the model has no positions for that length, or the overlap leaves no step.
         """
-        from bigfive_udf.errors import SettingsError
         from bigfive_udf.model.scorer import ScoringOptions
 
         length = max_length or self.max_length
@@ -278,10 +310,7 @@ def describe(
     training_data: str,
 ) -> None:
     """Write bigfive.json into a finished checkpoint: what the model is, and the digest of every file in it."""
-    from bigfive_udf import __version__
-
-    files = sorted(p for p in directory.iterdir() if p.name not in (DESCRIPTION, EVALUATION))
-    description = {
+    about = {
         "format_version": FORMAT_VERSION,
         "traits": list(TRAITS),
         "head": head,
@@ -291,9 +320,17 @@ def describe(
         "languages": list(languages),
         "base_model": base_model,
         "training_data": training_data,
-        "package_version": __version__,
-        "files": {p.name: checkpoint.sha256(p) for p in files},
     }
+    write_description(directory, about)
+
+
+def write_description(directory: Path, about: Mapping[str, Any]) -> None:
+    """Write bigfive.json: `about`, the package's version, and the digest of every file that is there."""
+    from bigfive_udf import __version__
+
+    files = sorted(p for p in directory.iterdir() if p.name not in (DESCRIPTION, EVALUATION))
+    digests = {p.name: checkpoint.sha256(p) for p in files}
+    description = {**about, "package_version": __version__, "files": digests}
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.traits import TRAITS
 
 ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+"""Of the weights by precision; with int8, of those that are not in 8-bit integers."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ def pack(
     logit_of_trait: list[int],
     precision: str,
     silent_traits: Sequence[str] = (),
+    int8_products: Mapping[str, Tensor] | None = None,
 ) -> Bundle:
     """Make the bundle of a checkpoint.
 
     `config` and `tokenizer` are transformers' own objects; `logit_of_trait[i]` is the output that trait i has in it;
-    `silent_traits` get no probability.
+    `silent_traits` get no probability; `int8_products` take the place of the weights that they were made of.
 
     Raises:
         ArtifactError: weights are missing or not finite, or the tokenizer is not a fast one.
@@ -73,6 +75,7 @@ def pack(
             weights[last + kind] = weights[last + kind][logit_of_trait]
         about |= {"kind": "fast", "spec": asdict(spec), "pad_token_id": spec.pad_token_id}
         weights = {n: t.to(torch.float32 if n.startswith("head.") else DTYPES[precision]) for n, t in weights.items()}
+        weights = with_int8(weights, int8_products or {})
     else:
         about |= {"kind": "stock", "logit_of_trait": logit_of_trait}
         weights = {n: t.to(DTYPES[precision]) if t.is_floating_point() else t for n, t in tensors.items()}
@@ -85,14 +88,33 @@ def pack(
     return Bundle(files, digest.hexdigest())
 
 
+def with_int8(weights: Mapping[str, Tensor], int8_products: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with products in 8-bit integers in place of those that they were made of."""
+    replaced = {name.removesuffix("scale") for name in int8_products if name.endswith(".scale")}
+    kept = {
+        n: t for n, t in weights.items() if not n.startswith("layers.") or f"{n.rpartition('.')[0]}." not in replaced
+    }
+    return {**kept, **int8_products}
+
+
+def fast_parts(packed: Bundle) -> tuple[EncoderSpec, dict[str, Tensor]]:
+    """What `Encoder` is made of, out of a bundle of the kind `fast`."""
+    from safetensors.torch import load
+
+    return _spec(json.loads(packed.files[ABOUT])), load(packed.files[WEIGHTS])
+
+
+def _spec(about: Mapping[str, Any]) -> EncoderSpec:
+    return EncoderSpec(**about["spec"] | {"head_activations": tuple(about["spec"]["head_activations"])})
+
+
 def load_forward(directory: Path, about: dict[str, Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """The forward pass of an unpacked bundle: ids on the device, lengths on the CPU -> fp32 logits in trait order."""
     if about["kind"] == "stock":
         return _stock_forward(directory, about, device)
     from safetensors.torch import load_file
 
-    spec = about["spec"] | {"head_activations": tuple(about["spec"]["head_activations"])}
-    return Encoder(EncoderSpec(**spec), load_file(directory / WEIGHTS, device=str(device)))
+    return Encoder(_spec(about), load_file(directory / WEIGHTS, device=str(device)))
 
 
 def _check_whole(config: Any, tensors: dict[str, Tensor]) -> None:

@@ -16,6 +16,8 @@ OWN_MODEL_TYPE = "bigfive_udf"
 """The model_type of a checkpoint with a head of ours, see `modeling`."""
 SILENT = "traits_without_labels"
 """The entry of config.json that lists traits which were trained without any label: their outputs mean nothing."""
+INT8_FILE = "int8.safetensors"
+"""Products of an artifact in 8-bit integers, beside the weights in fp32 that they were made of."""
 HEADS = ("linear", "mlp")
 POOLINGS = ("cls", "mean")
 
@@ -23,7 +25,7 @@ POOLINGS = ("cls", "mean")
 _MODEL_FILES = re.compile(
     r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|tokenizer\.json|"
     r"tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(txt|json)|merges\.txt|"
-    r"(spiece|sentencepiece|sentencepiece\.bpe|spm|tokenizer)\.model"
+    r"(spiece|sentencepiece|sentencepiece\.bpe|spm|tokenizer)\.model|int8\.safetensors"
 )
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
 _REVERSED = ("emotional stability", "emotionally stable", "introversion", "antagonism", "closedness", "stability")

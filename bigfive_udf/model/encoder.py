@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigfive_udf.model import int8
 from bigfive_udf.model.attention import Layout, Packed, Padded
 
 ACTIVATIONS = {
@@ -51,7 +52,8 @@ class Encoder:
     Weights (h hidden, f feed-forward, v vocabulary, all in the compute precision but for the head, which is fp32):
     `embeddings.word` (v, h), `embeddings.position` (positions, h), `embeddings.norm.{weight,bias}` (h,), and per layer
     i `layers.i.qkv` (3h, h), `layers.i.attention` (h, h), `layers.i.up` (f, h), `layers.i.down` (h, f), each with
-    `.weight` and `.bias`, and `layers.i.attention_norm`, `layers.i.output_norm`; `head.j.{weight,bias}`.
+    `.weight` and `.bias`, and `layers.i.attention_norm`, `layers.i.output_norm`; `head.j.{weight,bias}`. Products of a
+    layer may be there in 8-bit integers instead, as `int8.quantized` gives them.
     """
 
     def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor]) -> None:
@@ -59,6 +61,7 @@ class Encoder:
         self._weights = weights
         self._hidden = weights["embeddings.word"].shape[1]
         self._activation = ACTIVATIONS[spec.activation]
+        self._int8 = int8.products(weights)
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -118,6 +121,8 @@ class Encoder:
         return x
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
+        if name in self._int8:
+            return self._int8[name](x)
         return F.linear(x, self._weights[name + ".weight"], self._weights[name + ".bias"])
 
     def _norm(self, name: str, x: Tensor) -> Tensor:

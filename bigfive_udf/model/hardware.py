@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Placement:
     device: str
     """cpu or cuda"""
     precision: str
-    """fp32, bf16 or fp16"""
+    """fp32, bf16, fp16 or int8"""
 
 
 def look(use_gpu: bool = True) -> Hardware:
@@ -41,10 +42,11 @@ def look(use_gpu: bool = True) -> Hardware:
     return Hardware(platform.node(), _cpu_has_bf16(), _cuda_has_bf16() if use_gpu else None)
 
 
-def decide(device: str, precision: str, machines: list[Hardware], section: str = "model") -> Placement:
+def decide(device: str, precision: str, machines: Sequence[Hardware], section: str = "model") -> Placement:
     """Choose for all `machines` together: what one of them lacks, none uses, so a table has one precision.
 
-    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16 or fp16; `section` is the settings' that errors name.
+    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16, fp16 or int8; `section` is that of the settings, which
+    errors name.
 
     Raises:
         SettingsError: the settings ask for what a machine does not have.
@@ -67,11 +69,15 @@ def decide(device: str, precision: str, machines: list[Hardware], section: str =
         raise SettingsError(f"{section}.precision bf16: {lacking} has no bf16 in hardware; set {best} or auto")
     if precision == "fp16" and device == "cpu":
         raise SettingsError(f"{section}.precision fp16 is for GPUs, and this run is on CPUs; set {best} or auto")
+    if precision == "int8" and device == "cuda":
+        raise SettingsError(f"{section}.precision int8 is for CPUs, and this run is on GPUs; set {best}, or device cpu")
     return Placement(device, precision)
 
 
-def more_exact(placement: Placement) -> Placement:
-    """The same place with the next more exact arithmetic that it is sure to have; at the end stands fp32."""
+def more_exact(placement: Placement, machines: Sequence[Hardware]) -> Placement:
+    """The same place with the next more exact arithmetic that all `machines` have; at the end stands fp32."""
+    if placement.precision == "int8":
+        return decide("cpu", "auto", machines)
     better = "fp16" if placement == Placement("cuda", "bf16") else "fp32"
     return Placement(placement.device, better)
 

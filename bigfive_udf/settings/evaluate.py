@@ -17,7 +17,7 @@ class EvaluatedModelSettings(Section):
         json_schema_extra=PATH_OR_HUB,
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "fp32", description="arithmetic of the scores that are evaluated"
     )
     activation: Literal["sigmoid"] | None = Field(

@@ -12,14 +12,28 @@ from bigfive_udf.settings.section import PATH, Section, by_trait
 Cut = float | Literal["median"]
 
 
-class LabelledDataSettings(Section):
-    path: str = Field(description="labelled table: a file, or a directory of Parquet files", json_schema_extra=PATH)
+class TextTableSettings(Section):
+    """A table of texts, whatever else it holds."""
+
+    path: str = Field(description="table of texts: a file, or a directory of Parquet files", json_schema_extra=PATH)
     format: Literal["csv", "parquet", "json"] | None = Field(
         None, description="csv (with a header), parquet or json (one object a line); null: by the ending of the name"
     )
     encoding: Literal["utf-8", "latin-1", "cp1252"] = Field("utf-8", description="encoding of a csv or json file")
     separator: str = Field(",", description="the character between the values of a csv file; \\t: a tab")
     text_column: str = Field("text", description="column of the texts")
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        value = "\t" if value == r"\t" else value
+        if len(value) != 1 or value in '\r\n"':
+            raise ValueError(f"{value!r}; it must be one character, such as ';'")
+        return value
+
+
+class LabelledDataSettings(TextTableSettings):
+    path: str = Field(description="labelled table: a file, or a directory of Parquet files", json_schema_extra=PATH)
     author_column: str | None = Field(None, description="column that names the author of a text; null: there is none")
     label_columns: dict[str, str] = Field(
         {}, description="column of each trait's label: {openness: cOPN}; empty: those named as traits, else E N A C O"
@@ -34,14 +48,6 @@ class LabelledDataSettings(Section):
     @classmethod
     def _columns_by_trait(cls, value: dict[str, str]) -> dict[str, str]:
         return by_trait(value)
-
-    @field_validator("separator")
-    @classmethod
-    def _one_character(cls, value: str) -> str:
-        value = "\t" if value == r"\t" else value
-        if len(value) != 1 or value in '\r\n"':
-            raise ValueError(f"{value!r}; it must be one character, such as ';'")
-        return value
 
     @field_validator("cut", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from bigfive_udf.settings.evaluate import EvaluateSettings
 from bigfive_udf.settings.import_model import ImportSettings
+from bigfive_udf.settings.quantize import QuantizeSettings
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.settings.section import Section
 from bigfive_udf.settings.train import TrainSettings
@@ -19,6 +20,7 @@ JOBS: dict[str, type[Section]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "import_model": ImportSettings,
+    "quantize": QuantizeSettings,
 }
 
 _HEAD = """# Settings

@@ -85,8 +85,10 @@ class ModelSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to compute; auto: a GPU where every executor has one"
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="arithmetic; auto: bf16 where the hardware has it, else fp16 on a GPU, fp32 on a CPU"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto",
+        description="arithmetic; auto: bf16 where the hardware has it, else fp16 on a GPU, fp32 on a CPU; int8: on "
+        "CPUs, with a model that jobs/quantize.py has made",
     )
     activation: Literal["sigmoid"] | None = Field(
         None, description="only for a checkpoint that does not say how it was trained"
@@ -176,7 +178,7 @@ class ScoreSettings(Section):
     max_label_flips: Share = Field(
         0.01,
         description="share of labels that a reduced precision may turn over, by a sample in every run; with more, the "
-        "run computes in a more exact one",
+        "run computes in a more exact one; a model that was quantized with more is refused",
     )
 
     def that_change_scores(self, max_length: int) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from pyspark.sql import SparkSession
 
+from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement, more_exact
 from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark import session
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel, model_at
@@ -19,19 +20,6 @@ from bigfive_udf.traits import PROBABILITY_FIELDS, TRAITS
 _DOCUMENTS = 256
 # Their beginnings are enough, or this would take longer than some runs do.
 _CHARACTERS = 2000
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """How far the scores of some documents are from those in fp32."""
-
-    precision: str
-    documents: int
-    label_flips: float
-    """share of the labels, of all traits together, that come out otherwise"""
-    p99_difference: float
-    """of 99 % of the probabilities, the largest difference"""
-    max_difference: float
 
 
 def faithful_model(
@@ -57,33 +45,9 @@ def faithful_model(
             exact.close()
             return model, found
         model.close()
-        better = more_exact(model.placement)
+        better = more_exact(model.placement, session.executors_hardware(spark, model.placement.device))
         model = exact if better == exact.placement else model_at(spark, model.artifact, better, options)
     return model, found
-
-
-def compare(
-    reduced: npt.NDArray[np.floating],
-    exact: npt.NDArray[np.floating],
-    thresholds: Mapping[str, float | None],
-    precision: str,
-) -> Fidelity:
-    """Compare probabilities, both (documents, 5), NaN where there is none; a trait without threshold has no label."""
-    both = np.isfinite(reduced) & np.isfinite(exact)
-    limits = np.array([np.nan if (limit := thresholds[t]) is None else limit for t in TRAITS])
-    labelled = both & np.isfinite(limits)
-    flips = ((reduced >= limits) != (exact >= limits))[labelled]
-    # A row that only one of the two could score is as wrong as can be.
-    one_sided = np.isfinite(reduced) != np.isfinite(exact)
-    differences = np.concatenate([np.abs(reduced - exact)[both], np.ones(int(one_sided.sum()))])
-    n_flips, n_labels = int(flips.sum() + one_sided.sum()), len(flips) + int(one_sided.sum())
-    return Fidelity(
-        precision,
-        documents=int((both | one_sided).any(axis=1).sum()),
-        label_flips=n_flips / n_labels if n_labels else 0.0,
-        p99_difference=float(np.quantile(differences, 0.99)) if len(differences) else 0.0,
-        max_difference=float(differences.max(initial=0.0)),
-    )
 
 
 def fidelity_lines(found: Sequence[Fidelity], settings: ScoreSettings, used: str) -> list[str]:

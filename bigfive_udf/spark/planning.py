@@ -62,6 +62,8 @@ def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
     Raises:
         SettingsError: they ask for more than the model can do.
     """
+    if settings.model.precision == "int8":
+        artifact.check_int8(settings.max_label_flips)
     options = artifact.options(
         max_length=settings.text.max_length,
         window_overlap=settings.text.window_overlap,

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bigfive_udf.errors import InputError
-from bigfive_udf.settings.labelled import Cut, LabelledDataSettings
+from bigfive_udf.settings.labelled import Cut, LabelledDataSettings, TextTableSettings
 from bigfive_udf.training.files import read_table
 from bigfive_udf.traits import LETTERS, TRAITS
 
@@ -142,6 +142,15 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
     if np.isnan(found.values).all():
         raise InputError(f"{source} has {len(found)} texts and not one label: check data.label_columns")
     return replace(found, counts=_counts(found, texts, ~kept, columns))
+
+
+def read_texts(settings: TextTableSettings) -> list[str]:
+    """The texts of a table alone, the missing ones empty.
+
+    Raises:
+        InputError: it can't be read or decoded, lacks the column, or holds something else than texts.
+    """
+    return list(_texts(settings.path, read_table(settings.path, settings), settings.text_column))
 
 
 def _column(source: str, table: pd.DataFrame, name: str, key: str) -> pd.Series:

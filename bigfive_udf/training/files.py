@@ -10,13 +10,13 @@ import re
 import pandas as pd
 
 from bigfive_udf.errors import InputError
-from bigfive_udf.settings.labelled import LabelledDataSettings
+from bigfive_udf.settings.labelled import TextTableSettings
 
 _FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 _UTF8_MARK, _WIDE_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_table(source: str, settings: LabelledDataSettings) -> pd.DataFrame:
+def read_table(source: str, settings: TextTableSettings) -> pd.DataFrame:
     """The file or directory at `source`, on any file system of fsspec, in the format and encoding of the settings.
 
     Raises:

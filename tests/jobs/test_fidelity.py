@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bigfive_udf import load_artifact
 from bigfive_udf.errors import PartitionsFailedError
 from bigfive_udf.model import hardware
-from bigfive_udf.model.hardware import Placement, more_exact
-from bigfive_udf.spark.fidelity import compare
+from bigfive_udf.model.fidelity import compare
+from bigfive_udf.model.hardware import Hardware, Placement, more_exact
 from bigfive_udf.traits import TRAITS
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
@@ -92,9 +92,12 @@ def test_a_file_that_cannot_be_read_does_not_end_the_run_at_the_sample(score, bf
 
 
 def test_the_next_better_precision():
-    assert more_exact(Placement("cuda", "bf16")) == Placement("cuda", "fp16")
-    assert more_exact(Placement("cuda", "fp16")) == Placement("cuda", "fp32")
-    assert more_exact(Placement("cpu", "bf16")) == Placement("cpu", "fp32")
+    with_bf16, without = Hardware("new", True, True), Hardware("old", False, True)
+    assert more_exact(Placement("cuda", "bf16"), [with_bf16]) == Placement("cuda", "fp16")
+    assert more_exact(Placement("cuda", "fp16"), [with_bf16]) == Placement("cuda", "fp32")
+    assert more_exact(Placement("cpu", "bf16"), [with_bf16]) == Placement("cpu", "fp32")
+    assert more_exact(Placement("cpu", "int8"), [with_bf16]) == Placement("cpu", "bf16")
+    assert more_exact(Placement("cpu", "int8"), [with_bf16, without]) == Placement("cpu", "fp32")
 
 
 VALUES = st.lists(st.lists(st.floats(0, 1, width=32) | st.just(float("nan")), min_size=5, max_size=5), max_size=20)

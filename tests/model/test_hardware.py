@@ -44,6 +44,8 @@ T4 = Hardware("t4", cpu_bf16=False, cuda_bf16=False)
         ([A100], "cuda", "bf16", "cuda bf16"),
         ([OLD], "auto", "fp32", "cpu fp32"),
         ([NEW], "cpu", "bf16", "cpu bf16"),
+        ([OLD, NEW], "auto", "int8", "cpu int8"),
+        ([A100], "cpu", "int8", "cpu int8"),
     ],
 )
 def test_one_device_and_one_precision_for_all_machines(machines, device, precision, expected):
@@ -65,6 +67,7 @@ def test_one_device_and_one_precision_for_all_machines(machines, device, precisi
         ([NEW], "auto", "fp16", "model.precision fp16 is for GPUs, and this run is on CPUs; set bf16 or auto"),
         ([OLD], "auto", "fp16", "model.precision fp16 is for GPUs, and this run is on CPUs; set fp32 or auto"),
         ([A100], "cpu", "fp16", "model.precision fp16 is for GPUs, and this run is on CPUs; set bf16 or auto"),
+        ([T4], "auto", "int8", "model.precision int8 is for CPUs, and this run is on GPUs; set fp16, or device cpu"),
     ],
 )
 def test_what_a_machine_lacks_is_refused_with_its_name_and_what_it_has(machines, device, precision, message):
@@ -78,7 +81,9 @@ ANY_MACHINES = st.lists(
 )
 
 
-@given(ANY_MACHINES, st.sampled_from(["auto", "cpu", "cuda"]), st.sampled_from(["auto", "fp32", "bf16", "fp16"]))
+@given(
+    ANY_MACHINES, st.sampled_from(["auto", "cpu", "cuda"]), st.sampled_from(["auto", "fp32", "bf16", "fp16", "int8"])
+)
 def test_whatever_is_decided_every_machine_can_do(machines, device, precision):
     try:
         placement = decide(device, precision, machines)
@@ -95,6 +100,8 @@ def test_whatever_is_decided_every_machine_can_do(machines, device, precision):
             assert machine.cpu_bf16 if placement.device == "cpu" else machine.cuda_bf16
         if placement.precision == "fp16":
             assert placement.device == "cuda"
+        if placement.precision == "int8":
+            assert placement.device == "cpu"
 
 
 def test_no_machine_at_all_is_not_taken_for_a_machine_with_a_gpu():

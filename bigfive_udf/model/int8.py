@@ -1,0 +1,69 @@
+"""Products in 8-bit integers: weights rounded per output, each token's activations by its own range.
+
+    y = x W' + b  ~  s (q Q') t + [x_c, m, 1] R
+
+q are the activations of a token as whole numbers from 0 to 127, m its smallest value and s the size of a step; Q are
+the weights as whole numbers from -127 to 127 and t the size of a step of each output. Columns c of x, the few with by
+far the largest values, stay out of it and are multiplied exactly (Dettmers et al. 2022, LLM.int8(): they would leave
+the others no digits); R holds their weights, the sums over Q that m is multiplied with, and the bias.
+
+Two things follow from a range per token and from 127 instead of 255 steps. A score does not depend on the texts beside
+it; and it does not depend on the processor: pairs of such products fit 16 bits, so those without VNNI, which would cut
+them off, compute the same whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+PARTS = ("weight", "scale", "columns", "rest")
+_STEPS = 127
+
+
+def quantized(weight: Tensor, bias: Tensor, columns: Tensor) -> dict[str, Tensor]:
+    """A product in the form that `Int8Product` takes.
+
+    `weight` (n, k) and `bias` (n,) in fp32, `columns` (c,) the inputs that stay exact -> `weight` (n, k) int8,
+    `scale` (n,), `columns`, `rest` (c + 2, n).
+    """
+    inner = weight.clone()
+    inner[:, columns] = 0
+    scale = (inner.abs().amax(1) / _STEPS).clamp_(min=torch.finfo(torch.float32).tiny)
+    whole = (inner / scale[:, None]).round()
+    sums = (whole * scale[:, None]).sum(1)
+    rest = torch.cat([weight[:, columns].T, sums[None], bias[None]])
+    return {"weight": whole.to(torch.int8), "scale": scale, "columns": columns, "rest": rest.contiguous()}
+
+
+class Int8Product:
+    """One product of the encoder, with the weights laid out for this processor: a copy of one byte a weight."""
+
+    def __init__(self, parts: Mapping[str, Tensor]) -> None:
+        self._scale, self._columns, self._rest = parts["scale"], parts["columns"], parts["rest"]
+        self._zeros = torch.zeros(len(self._scale), dtype=torch.int32)
+        self._weight = torch.ops.onednn.qlinear_prepack(parts["weight"], None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., k) in fp32 -> (..., n) in fp32. Not finite where an input of the token is not."""
+        rows = x.reshape(-1, x.shape[-1])
+        exact = rows[:, self._columns]
+        rows.index_fill_(1, self._columns, 0)  # put back below: a copy would take longer than all the rest
+        smallest = rows.amin(1, keepdim=True)
+        step = (rows.amax(1, keepdim=True) - smallest).div_(_STEPS).clamp_(min=1e-12)
+        # By way of int8, to which torch converts several times as fast; up to 127 the bits are the same.
+        whole = rows.sub(smallest).mul_(step.reciprocal()).round_().to(torch.int8).view(torch.uint8)
+        rows.index_copy_(1, self._columns, exact)
+        y = torch.ops.onednn.qlinear_pointwise(
+            whole, 1.0, 0, self._weight, self._scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        y.mul_(step).addmm_(torch.cat([exact, smallest, torch.ones_like(smallest)], 1), self._rest)
+        return y.view(*x.shape[:-1], -1)
+
+
+def products(weights: Mapping[str, Tensor]) -> dict[str, Int8Product]:
+    """Those products of a model that are there in this form."""
+    names = [name.removesuffix(".scale") for name in weights if name.endswith(".scale")]
+    return {name: Int8Product({part: weights[f"{name}.{part}"] for part in PARTS}) for name in names}

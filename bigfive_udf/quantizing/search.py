@@ -1,0 +1,149 @@
+"""Which products of a model can be in 8-bit integers: as many as leave the labels of a sample alone.
+
+1. Half of the texts are run through the model in fp32, to see which inputs of each product are the largest ones.
+2. Each product by itself is put in int8, and how far that moves the logits of some texts puts them in order.
+3. With all of them in int8, then without the one that moves most, the two, four, ... that do, the other half of the
+   texts is scored: the curve of speed against fidelity. The first variant within the limit is the one.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigfive_udf.errors import ArtifactError
+from bigfive_udf.model import bundle, hardware, int8
+from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.model.encoder import Encoder, EncoderSpec
+from bigfive_udf.model.fidelity import Fidelity, compare
+from bigfive_udf.model.hardware import Placement
+from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.tokenization import TextTokenizer
+
+_KINDS = ("qkv", "attention", "up", "down")
+# Enough to put products in order; each of them is tried by itself.
+_TRIAL = 128
+_TURNS = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model with some products in int8, as it did on the measured half of the sample."""
+
+    precision: str
+    products: tuple[str, ...]
+    """those in int8"""
+    tokens_per_second: float
+    """of the model by itself, on one core of this machine"""
+    fidelity: Fidelity | None
+    """None for fp32, which the others are compared with"""
+
+
+def product_names(spec: EncoderSpec) -> list[str]:
+    """Those that can be in int8: all of every layer, but for a last one that is computed for first tokens only."""
+    n_layers = spec.n_layers - (spec.pooling == "cls")
+    return [f"layers.{i}.{kind}" for i in range(n_layers) for kind in _KINDS]
+
+
+class Search:
+    """A model taken apart, so that products can be exchanged."""
+
+    def __init__(self, artifact: Artifact, options: ScoringOptions) -> None:
+        """
+        Raises:
+            ArtifactError: the model is of an architecture that `Encoder` does not compute.
+        """
+        packed = artifact.pack("fp32")
+        about = json.loads(packed.files[bundle.ABOUT])
+        if about["kind"] != "fast":
+            raise ArtifactError(f"{artifact.path} is no DistilBERT, BERT or RoBERTa, which alone can be put in int8")
+        self._artifact, self._options = artifact, options
+        self._spec, self._weights = bundle.fast_parts(packed)
+        self._tokenizer = TextTokenizer(packed.files[bundle.TOKENIZER].decode())
+        self._pad, self._silent = about["pad_token_id"], about["silent"]
+        self.names = product_names(self._spec)
+
+    def quantized(self, texts: Sequence[str], exact_columns: int) -> dict[str, dict[str, Tensor]]:
+        """Every product in int8; `exact_columns` inputs stay exact, those that are the largest in `texts`."""
+        watching = _Watching(self._spec, self._weights)
+        self._scorer(watching).score(texts)
+        return {
+            name: int8.quantized(
+                self._weights[f"{name}.weight"],
+                self._weights[f"{name}.bias"],
+                watching.largest[name].topk(min(exact_columns, len(watching.largest[name]))).indices.sort().values,
+            )
+            for name in self.names
+        }
+
+    def by_sensitivity(self, products: Mapping[str, Mapping[str, Tensor]], texts: Sequence[str]) -> list[str]:
+        """The products' names; the one that moves the logits most when it is in int8 alone comes first."""
+        some = texts[:_TRIAL]
+        exact = self._scorer(Encoder(self._spec, self._weights)).score(some).logits
+        moved = {
+            name: np.nanmean((self._scorer(self.encoder(products, [name])).score(some).logits - exact) ** 2)
+            for name in self.names
+        }
+        return sorted(moved, key=lambda name: -moved[name])
+
+    def curve(
+        self, products: Mapping[str, Mapping[str, Tensor]], by_sensitivity: Sequence[str], texts: Sequence[str]
+    ) -> list[Variant]:
+        """fp32, bf16 where the processor has it, then variants in int8 from the fastest to the most exact."""
+        tried: dict[tuple[str, tuple[str, ...]], Scorer] = {}
+        tried["fp32", ()] = self._scorer(Encoder(self._spec, self._weights))
+        if hardware.look(use_gpu=False).cpu_bf16:
+            tried["bf16", ()] = self._artifact.scorer(Placement("cpu", "bf16"), self._options)
+        left_out = 0
+        while left_out <= len(self.names) // 2:
+            names = tuple(name for name in self.names if name not in by_sensitivity[:left_out])
+            tried["int8", names] = self._scorer(self.encoder(products, names))
+            left_out = 2 * left_out or 1
+        exact, *others = [scorer.score(texts).probabilities for scorer in tried.values()]
+        rates = _tokens_per_second(list(tried.values()), texts[:_TRIAL])
+        fidelity: list[Fidelity | None] = [None]
+        for (precision, _), found in zip(list(tried)[1:], others, strict=True):
+            fidelity.append(compare(found, exact, self._artifact.thresholds, precision))
+        return [Variant(*about, rate, how) for about, rate, how in zip(tried, rates, fidelity, strict=True)]
+
+    def encoder(self, products: Mapping[str, Mapping[str, Tensor]], names: Sequence[str]) -> Encoder:
+        """The model with those products in int8."""
+        return Encoder(self._spec, bundle.with_int8(self._weights, tensors_of(products, names)))
+
+    def _scorer(self, forward: Encoder) -> Scorer:
+        return Scorer(forward, self._tokenizer, self._pad, torch.device("cpu"), self._options, self._silent)
+
+
+def tensors_of(products: Mapping[str, Mapping[str, Tensor]], names: Sequence[str]) -> dict[str, Tensor]:
+    """Those products as an artifact holds them: each tensor by its full name."""
+    return {f"{name}.{part}": products[name][part] for name in names for part in int8.PARTS}
+
+
+class _Watching(Encoder):
+    """Sees the inputs of every product go by: `largest` (k,), the largest size of each input."""
+
+    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(spec, weights)
+        self.largest: dict[str, Tensor] = {}
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        sizes = x.reshape(-1, x.shape[-1]).abs().amax(0)
+        self.largest[name] = torch.maximum(self.largest.get(name, sizes), sizes)
+        return super()._linear(name, x)
+
+
+def _tokens_per_second(scorers: Sequence[Scorer], texts: Sequence[str]) -> list[float]:
+    """The model's by itself, with one thread as a Spark task has it: medians of turns that the models take."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        turns = [[scorer.score(texts).effort for scorer in scorers] for _ in range(_TURNS)]
+    finally:
+        torch.set_num_threads(threads)
+    return [statistics.median(e.tokens / e.model_seconds for e in of) for of in zip(*turns, strict=True)]

@@ -1,0 +1,131 @@
+"""Products in 8-bit integers, against whole-number arithmetic in numpy and against the products that they stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.bundle import fast_parts, with_int8
+from bigfive_udf.model.encoder import Encoder
+from bigfive_udf.model.int8 import Int8Product, quantized
+from bigfive_udf.quantizing.search import product_names, tensors_of
+
+
+def random_product(seed: int, n: int, k: int, columns: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(n, k, generator=generator), torch.randn(n, generator=generator)
+    chosen = torch.randperm(k, generator=generator)[:columns].sort().values
+    return weight, bias, quantized(weight, bias, chosen)
+
+
+def by_whole_numbers(x: np.ndarray, parts: dict[str, Tensor]) -> np.ndarray:
+    """The same in 64 bits: whole numbers where the product has them, doubles elsewhere."""
+    whole, scale, columns, rest = (parts[name].numpy() for name in ("weight", "scale", "columns", "rest"))
+    inner = x.copy()
+    inner[:, columns] = 0
+    smallest = inner.min(1, keepdims=True)
+    step = np.maximum((inner.max(1, keepdims=True) - smallest) / np.float32(127), np.float32(1e-12))
+    steps = np.rint((inner - smallest) * (1 / step)).astype(np.int64)
+    exact = np.concatenate([x[:, columns], smallest, np.ones_like(smallest)], 1).astype(np.float64)
+    return (steps @ whole.astype(np.int64).T) * scale.astype(np.float64) * step + exact @ rest.astype(np.float64)
+
+
+@pytest.mark.parametrize("columns", [0, 3])
+@pytest.mark.parametrize(("rows", "n", "k"), [(1, 5, 8), (7, 32, 64), (130, 96, 384), (40, 768, 3072)])
+def test_a_product_is_what_whole_numbers_say(rows, n, k, columns):
+    _, _, parts = random_product(0, n, k, columns)
+    x = torch.randn(rows, k, generator=torch.Generator().manual_seed(1)) * 3
+    found, expected = Int8Product(parts)(x).numpy(), by_whole_numbers(x.numpy(), parts)
+    # A value in the middle between two steps may go either way; the arithmetic may not.
+    close = np.isclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert close.all(axis=1).mean() > 0.95
+
+
+def test_sums_that_do_not_fit_sixteen_bits_are_not_cut_off():
+    """What processors without VNNI do to 255 steps: pairs of products are added in 16 bits."""
+    n, k = 64, 512
+    parts = quantized(torch.ones(n, k), torch.zeros(n), torch.tensor([], dtype=torch.int64))
+    x = torch.ones(3, k)
+    x[:, 0] = 0
+    np.testing.assert_allclose(Int8Product(parts)(x).numpy(), k - 1, rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(2, 80)),
+    columns=st.integers(0, 4),
+    spread=st.sampled_from([1e-3, 1.0, 100.0]),
+    shift=st.sampled_from([-5.0, 0.0, 3.0]),
+)
+def test_the_difference_to_the_exact_product_is_that_of_rounding(seed, size, columns, spread, shift):
+    rows, n, k = size
+    weight, bias, parts = random_product(seed, n, k, min(columns, k - 1))
+    x = torch.randn(rows, k, generator=torch.Generator().manual_seed(seed)) * spread + shift
+    exact = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
+    inner, inner_weight = x.clone(), weight.clone()
+    inner[:, parts["columns"]] = 0
+    inner_weight[:, parts["columns"]] = 0
+    step = (inner.amax(1) - inner.amin(1)) / 127
+    # Half a step of every input times its weight, and half a step of every weight times its input.
+    bound = 0.5 * step[:, None] * inner_weight.abs().sum(1) * 1.01 + 0.5 * parts["scale"] * inner.abs().sum(1)[:, None]
+    slack = 1e-5 * (exact.abs() + x.abs() @ weight.abs().T + 1)
+    assert ((Int8Product(parts)(x).double() - exact).abs() <= bound + slack).all()
+
+
+def test_large_inputs_that_stay_exact_cost_the_others_nothing():
+    weight, bias, _ = random_product(0, 16, 32)
+    x = torch.randn(50, 32, generator=torch.Generator().manual_seed(1))
+    x[:, 5] *= 1000
+    exact = torch.nn.functional.linear(x, weight, bias)
+    without, kept = (
+        (Int8Product(quantized(weight, bias, torch.tensor(columns, dtype=torch.int64)))(x) - exact).abs().mean()
+        for columns in ([], [5])
+    )
+    assert kept < without / 50
+
+
+def test_the_inputs_are_as_they_were_and_the_shape_is_kept():
+    _, _, parts = random_product(0, 6, 16, 2)
+    x = torch.randn(4, 3, 16)
+    before = x.clone()
+    y = Int8Product(parts)(x)
+    assert torch.equal(x, before)
+    assert y.shape == (4, 3, 6)
+    torch.testing.assert_close(y[2, 1], Int8Product(parts)(x[2, 1][None])[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("column", [0, 7])
+def test_a_token_that_is_not_finite_stays_so_and_harms_no_other(value, column):
+    weight, bias, _ = random_product(0, 6, 16)
+    product = Int8Product(quantized(weight, bias, torch.tensor([7])))
+    x = torch.randn(5, 16)
+    right = product(x)
+    x[2, column] = value
+    y = product(x)
+    assert not torch.isfinite(y[2]).any()
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(y[others], right[others])
+
+
+@pytest.mark.parametrize(("architecture", "pooling"), [("distilbert", "cls"), ("bert", "mean"), ("roberta", "cls")])
+def test_an_encoder_in_int8_says_nearly_what_it_says_in_fp32(checkpoint, architecture, pooling):
+    head = "linear" if pooling == "cls" else "mlp"
+    spec, weights = fast_parts(load_artifact(checkpoint(architecture, head=head, pooling=pooling)).pack("fp32"))
+    names = product_names(spec)
+    assert len(names) == (4 if pooling == "cls" else 8), "the last layer of first tokens only is not worth it"
+    none = torch.tensor([], dtype=torch.int64)
+    products = {n: quantized(weights[f"{n}.weight"], weights[f"{n}.bias"], none) for n in names}
+    reduced = with_int8(weights, tensors_of(products, names))
+    assert all(reduced[f"{n}.weight"].dtype is torch.int8 and f"{n}.bias" not in reduced for n in names)
+    ids = torch.randint(5, 60, (9, 20), generator=torch.Generator().manual_seed(0))
+    lengths = torch.randint(3, 21, (9,), generator=torch.Generator().manual_seed(1))
+    exact, found = Encoder(spec, weights)(ids, lengths), Encoder(spec, reduced)(ids, lengths)
+    difference = (torch.sigmoid(exact) - torch.sigmoid(found)).abs()
+    assert 0 < difference.max() < 0.1
