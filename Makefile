@@ -74,6 +74,7 @@ lint: $(READY)  ## check format, style and types
 bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, on two cores (TEXTS=, LONG_TEXTS=)
 	@mkdir -p build
 	@$(ACTIVE) $(BIN)/python -m benchmarks.score --repeats $(REPEATS) --output build/bench.json $(WORKLOADS)
+	@$(BIN)/python -m benchmarks.picture build/bench.json build/bench.png
 	@$(BIN)/python -m benchmarks.finetune --repeats $(REPEATS) --output build/bench-finetune.json $(if $(TEXTS),--texts $(TEXTS))
 
 # Other engines in an environment of their own, on top of what .venv has.
@@ -82,6 +83,7 @@ bench-peers: $(READY)  ## the same without Spark, against ONNX Runtime and OpenV
 	@test -e .venv-peers/.ready || scripts/peers.sh $(BIN)/python .venv-peers
 	@mkdir -p build
 	@.venv-peers/bin/python -m benchmarks.loops --repeats $(REPEATS) --output build/bench-peers.json $(WORKLOADS)
+	@$(BIN)/python -m benchmarks.picture build/bench-peers.json build/bench-peers.png
 
 .PHONY: test-spark35
 test-spark35: $(READY)  ## run the core tests on the newest pyspark 3.5, in an environment of its own

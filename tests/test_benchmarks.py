@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import picture
 from benchmarks.engines import ENGINES, available, prepare
 from benchmarks.loops import Process
+from benchmarks.peak import executed
 from benchmarks.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.hardware import Placement
 from models import TRAINING_TEXT
 
 EXAMPLES = [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 11]) for i in range(70)]
@@ -60,3 +65,44 @@ def test_an_engine_in_a_process_of_its_own_answers_with_scores_and_memory(checkp
     process.close()
     assert 50 < memory["private_mb"] <= memory["resident_mb"]
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), ENGINES["transformers"](path)(EXAMPLES), atol=1e-5)
+
+
+def test_our_int8_is_close_to_fp32_and_not_the_same(checkpoint, tmp_path):
+    path = Path(shutil.copytree(checkpoint("distilbert"), tmp_path / "model"))
+    prepare(path, ["ours int8"], EXAMPLES)
+    difference = np.abs(ENGINES["ours int8"](path)(EXAMPLES) - ENGINES["ours fp32"](path)(EXAMPLES))
+    assert 1e-5 < difference.max() < 0.1
+
+
+def test_the_operations_of_a_model_are_those_of_the_textbook(checkpoint):
+    """Texts of one length: no padding, one batch; the last layer is computed for the first token only."""
+    artifact = load_artifact(checkpoint("distilbert"))
+    scorer = artifact.scorer(Placement("cpu", "fp32"), artifact.options())
+    effort = scorer.score(texts := ["we walked by the river", "my desk is tidy and"]).effort
+    rows, h, inner, outputs = len(texts), 32, 64, 5
+    assert (effort.batches, effort.padded_tokens, effort.tokens) == (1, effort.tokens, effort.tokens)
+    tokens, length = effort.tokens, effort.tokens // rows
+    layer = 2 * tokens * (4 * h * h + 2 * h * inner) + 4 * tokens * length * h
+    last = 2 * tokens * 2 * h * h + 2 * rows * (2 * h * h + 2 * h * inner) + 4 * rows * length * h
+    head = 2 * rows * (h * h + h * outputs)
+    assert executed(scorer, texts) == layer + last + head
+
+
+def test_the_picture_has_a_bar_for_every_system(tmp_path):
+    rates = {"recipe": {"texts_per_second": [9.0, 11.0, 10.0]}, "fp32": {"texts_per_second": [40.0, 30.0, 35.0]}}
+    results = [
+        {"size": "distilbert", "workload": "short", "systems": rates},
+        {"size": "distilbert", "workload": "long", "engine": "ours fp32", "texts": 10, "seconds": [1.0, 2.0]},
+        {"size": "distilbert", "workload": "long", "engine": "transformers", "texts": 10, "seconds": [5.0]},
+    ]
+    charts = picture.picture(picture.groups(results)).axes
+    assert [chart.get_title(loc="left") for chart in charts] == [
+        "distilbert, short texts: texts per second",
+        "distilbert, long texts: texts per second",
+    ]
+    bars = [
+        [(label.get_text(), bar.get_width()) for label, bar in zip(c.get_yticklabels(), c.patches, strict=True)]
+        for c in charts
+    ]
+    assert bars == [[("recipe", 10.0), ("fp32", 35.0)], [("transformers", 2.0), ("ours fp32", 7.5)]]
+    assert [text.get_text().split() for text in charts[0].texts] == [["10"], ["35", "3.5", "x"]]

@@ -85,9 +85,9 @@ class Search:
     def by_sensitivity(self, products: Mapping[str, Mapping[str, Tensor]], texts: Sequence[str]) -> list[str]:
         """The products' names; the one that moves the logits most when it is in int8 alone comes first."""
         some = texts[:_TRIAL]
-        exact = self._scorer(Encoder(self._spec, self._weights)).score(some).logits
+        exact = self.scorer().score(some).logits
         moved = {
-            name: np.nanmean((self._scorer(self.encoder(products, [name])).score(some).logits - exact) ** 2)
+            name: np.nanmean((self.scorer(tensors_of(products, [name])).score(some).logits - exact) ** 2)
             for name in self.names
         }
         return sorted(moved, key=lambda name: -moved[name])
@@ -97,13 +97,13 @@ class Search:
     ) -> list[Variant]:
         """fp32, bf16 where the processor has it, then variants in int8 from the fastest to the most exact."""
         tried: dict[tuple[str, tuple[str, ...]], Scorer] = {}
-        tried["fp32", ()] = self._scorer(Encoder(self._spec, self._weights))
+        tried["fp32", ()] = self.scorer()
         if hardware.look(use_gpu=False).cpu_bf16:
             tried["bf16", ()] = self._artifact.scorer(Placement("cpu", "bf16"), self._options)
         left_out = 0
         while left_out <= len(self.names) // 2:
             names = tuple(name for name in self.names if name not in by_sensitivity[:left_out])
-            tried["int8", names] = self._scorer(self.encoder(products, names))
+            tried["int8", names] = self.scorer(tensors_of(products, names))
             left_out = 2 * left_out or 1
         exact, *others = [scorer.score(texts).probabilities for scorer in tried.values()]
         rates = _tokens_per_second(list(tried.values()), texts[:_TRIAL])
@@ -112,9 +112,9 @@ class Search:
             fidelity.append(compare(found, exact, self._artifact.thresholds, precision))
         return [Variant(*about, rate, how) for about, rate, how in zip(tried, rates, fidelity, strict=True)]
 
-    def encoder(self, products: Mapping[str, Mapping[str, Tensor]], names: Sequence[str]) -> Encoder:
-        """The model with those products in int8."""
-        return Encoder(self._spec, bundle.with_int8(self._weights, tensors_of(products, names)))
+    def scorer(self, int8_products: Mapping[str, Tensor] | None = None) -> Scorer:
+        """The model with those products, as `tensors_of` gives them, in int8, and all else in fp32."""
+        return self._scorer(Encoder(self._spec, bundle.with_int8(self._weights, int8_products or {})))
 
     def _scorer(self, forward: Encoder) -> Scorer:
         return Scorer(forward, self._tokenizer, self._pad, torch.device("cpu"), self._options, self._silent)

@@ -1,0 +1,110 @@
+"""How much of the processor the model uses: floating-point operations per second of it, and of its products alone.
+
+    python -m benchmarks.peak [--short FILE] [--size distilbert minilm] [--texts 256] [--repeats 5] [--output x.json]
+
+One thread, as a Spark task has it. The products are those of a layer, on so many tokens as a batch has, with weights in
+the layout in which the model has them: as fast as torch computes them, they are the peak. Model and products take
+turns. Operations are counted as they are executed, those on padding among them; a multiply and an add are two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
+from bigfive_udf.model import hardware
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.bundle import DTYPES
+from bigfive_udf.model.hardware import Placement
+from bigfive_udf.model.scorer import DEFAULT_BATCH_TOKENS, Scorer
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--size", nargs="+", choices=SIZES, default=list(SIZES))
+    flags.add_argument("--texts", type=int, default=256)
+    flags.add_argument("--repeats", type=int, default=5)
+    flags.add_argument("--output", help="write the results here as JSON")
+    args = flags.parse_args()
+    hardware.use_threads(1)
+    texts, results = Texts(args.short).of(SHORT, args.texts), []
+    print(f"{'size':>10} {'precision':>10} {'model GFLOP/s':>14} {'products GFLOP/s':>17} {'share':>8}")
+    for size in args.size:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
+            for precision in ("fp32", *(["bf16"] if hardware.look(use_gpu=False).cpu_bf16 else [])):
+                found = measured(path, size, precision, texts, args.repeats)
+                results.append(found)
+                print(
+                    f"{size:>10} {precision:>10} {found['model'] / 1e9:14.1f} {found['products'] / 1e9:17.1f} "
+                    f"{100 * found['model'] / found['products']:6.0f} %",
+                    flush=True,
+                )
+    if args.output:
+        Path(args.output).write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measured(path: Path, size: str, precision: str, texts: Sequence[str], repeats: int) -> dict[str, Any]:
+    """Operations per second, medians: of the model's stage, and of its products alone."""
+    artifact = load_artifact(path)
+    scorer = artifact.scorer(Placement("cpu", precision), artifact.options())
+    operations = executed(scorer, texts)
+    products = _Products(size, DTYPES[precision])
+    products.seconds()
+    turns = [(scorer.score(texts).effort.model_seconds, products.seconds()) for _ in range(repeats)]
+    model, alone = (statistics.median(of) for of in zip(*turns, strict=True))
+    about = {"size": size, "precision": precision, "texts": len(texts), "operations": operations}
+    return about | {"model": operations / model, "products": products.operations / alone, "seconds": turns}
+
+
+def executed(scorer: Scorer, texts: Sequence[str]) -> int:
+    """Operations that the model executes over the texts, by torch's own counter."""
+    # Attention on a CPU, which the counter does not know by this name.
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={attention: lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)},
+    )
+    with counter:
+        scorer.score(texts)
+    return counter.get_total_flops()
+
+
+class _Products:
+    """Those of one layer, on a batch of tokens: many times, until a turn takes about as long as one of the model."""
+
+    _TIMES = 20
+
+    def __init__(self, size: str, dtype: torch.dtype) -> None:
+        _, width, _, inner = SIZES[size]
+        tokens = DEFAULT_BATCH_TOKENS["cpu"]
+        shapes = [(3 * width, width), (width, width), (inner, width), (width, inner)]
+        self._parts = [
+            (torch.randn(tokens, k).to(dtype), torch.randn(n, k).to(dtype), torch.randn(n).to(dtype)) for n, k in shapes
+        ]
+        self.operations = self._TIMES * sum(2 * tokens * n * k for n, k in shapes)
+
+    @torch.inference_mode()
+    def seconds(self) -> float:
+        started = time.perf_counter()
+        for _ in range(self._TIMES):
+            for x, weight, bias in self._parts:
+                F.linear(x, weight, bias)
+        return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
