@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,11 @@ def write_corpus(directory: Path, days: int = 3, rows: int = 40, **columns: Any)
         folder.mkdir(parents=True)
         pq.write_table(table, folder / "part-0.parquet")
     return directory
+
+
+def corrupt(file: Path) -> None:
+    """Spoil the rows of a Parquet file and leave its footer whole."""
+    content = bytearray(file.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    content[4:-footer] = random.Random(0).randbytes(len(content) - footer - 4)
+    file.write_bytes(content)

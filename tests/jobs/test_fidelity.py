@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.fidelity import compare
 from bigfive_udf.model.hardware import Hardware, Placement, more_exact
 from bigfive_udf.traits import TRAITS
+from corpora import corrupt
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 
@@ -81,11 +81,7 @@ def test_in_fp32_nothing_is_measured(score, basics):
 
 
 def test_a_file_that_cannot_be_read_does_not_end_the_run_at_the_sample(score, bf16, corpus):
-    victim = corpus / "dt=2026-01-05" / "part-0.parquet"
-    content = bytearray(victim.read_bytes())
-    footer = int.from_bytes(content[-8:-4], "little") + 8
-    content[4:-footer] = os.urandom(len(content) - footer - 4)
-    victim.write_bytes(content)
+    corrupt(corpus / "dt=2026-01-05" / "part-0.parquet")
     with pytest.raises(PartitionsFailedError, match="1 of 3 partitions failed"):
         score(bf16 | {"max_label_flips": 1.0})
     assert precisions(bf16) == ["bf16"]

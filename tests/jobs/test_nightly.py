@@ -18,7 +18,7 @@ from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, R
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from cluster import submit
-from corpora import write_corpus
+from corpora import corrupt, write_corpus
 
 DAYS = [f"2026-01-{day:02d}" for day in range(5, 17)]
 
@@ -145,9 +145,7 @@ def test_a_table_whose_rows_cannot_be_read_is_not_relabelled(score, nightly):
     score(nightly)
     (file,) = Path(nightly["output.path"], f"dt={DAYS[3]}").glob("*.parquet")
     (file.parent / f".{file.name}.crc").unlink()
-    content = bytearray(file.read_bytes())
-    content[4:-2000] = os.urandom(len(content) - 2004)
-    file.write_bytes(content)
+    corrupt(file)
     with pytest.raises(OutputError, match=r"labels can't be computed from the table.*--rescore"):
         score(nightly | {"labels.thresholds": {"O": 0.0}})
     assert not Path(f"{nightly['output.path']}.job/commit.json").exists()
@@ -283,10 +281,7 @@ def test_an_id_of_another_type_in_every_new_partition_needs_a_word(score, nightl
 
 def test_a_corrupt_and_a_truncated_file_fail_their_partitions_and_are_mended_by_a_rerun(score, nightly):
     whole = {day: part(nightly, day).read_bytes() for day in (DAYS[2], DAYS[8])}
-    content = bytearray(whole[DAYS[2]])
-    footer = int.from_bytes(content[-8:-4], "little") + 8
-    content[4:-footer] = os.urandom(len(content) - footer - 4)
-    part(nightly, DAYS[2]).write_bytes(content)
+    corrupt(part(nightly, DAYS[2]))
     part(nightly, DAYS[8]).write_bytes(whole[DAYS[8]][:-100])
     with pytest.raises(PartitionsFailedError) as failed:
         score(nightly)

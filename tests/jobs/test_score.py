@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.traits import TRAITS
 from cluster import REPOSITORY, clean_environment, submit
-from corpora import write_corpus
+from corpora import corrupt, write_corpus
 from models import TRAINING_TEXT
 from oracle import Oracle
 
@@ -371,10 +371,7 @@ def test_a_corrupt_file_is_named(score, basics, corpus):
 
 def test_a_file_corrupt_behind_a_whole_footer_is_named(score, basics, corpus):
     broken = corpus / "dt=2026-01-07" / "part-0.parquet"
-    content = bytearray(broken.read_bytes())
-    footer = int.from_bytes(content[-8:-4], "little") + 8
-    content[4:-footer] = os.urandom(len(content) - footer - 4)
-    broken.write_bytes(content)
+    corrupt(broken)
     refused(score, basics, PartitionsFailedError, "1 of 3 partitions failed: dt=2026-01-07", broken.name)
     assert set(table_of(basics["output.path"])["dt"].to_pylist()) == {"2026-01-05", "2026-01-06"}
 
