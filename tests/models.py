@@ -22,7 +22,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+from bigfive_udf.model.configuration import BigFiveConfig
+from bigfive_udf.model.modeling import BigFiveForSequenceClassification
 from bigfive_udf.traits import TRAITS
 
 TRAINING_TEXT = [

@@ -254,7 +254,8 @@ def _empty_model(encoder_config: Any, labels: Sequence[str]) -> tuple[Any, Any]:
     """Our own classifier around that encoder: its configuration, and the model without weights."""
     import torch
 
-    from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+    from bigfive_udf.model.configuration import BigFiveConfig
+    from bigfive_udf.model.modeling import BigFiveForSequenceClassification
 
     # Where the base lay on this machine is nobody's business, and would make model_id depend on it.
     encoder = {key: value for key, value in encoder_config.to_dict().items() if key != "_name_or_path"}

@@ -78,7 +78,7 @@ class Artifact:
         from transformers import AutoConfig
 
         if self.config["model_type"] == checkpoint.OWN_MODEL_TYPE:
-            from bigfive_udf.model.modeling import BigFiveConfig
+            from bigfive_udf.model.configuration import BigFiveConfig
 
             return BigFiveConfig.from_pretrained(self.path)
         return _or_artifact_error(

@@ -59,7 +59,6 @@ def pack(
             raise ArtifactError(
                 f"weight {name} holds values that are not finite numbers: train or copy the model again"
             )
-    _check_whole(config, tensors)
     _check_vocabulary(config, tokenizer)
     about: dict[str, Any] = {
         "precision": precision,
@@ -77,6 +76,7 @@ def pack(
         weights = {n: t.to(torch.float32 if n.startswith("head.") else DTYPES[precision]) for n, t in weights.items()}
         weights = with_int8(weights, int8_products or {})
     else:
+        _check_whole(config, tensors)
         about |= {"kind": "stock", "logit_of_trait": logit_of_trait}
         weights = {n: t.to(DTYPES[precision]) if t.is_floating_point() else t for n, t in tensors.items()}
         files[CONFIG] = json.dumps(config.to_dict(), default=str).encode()

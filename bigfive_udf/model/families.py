@@ -22,10 +22,16 @@ class _Family:
     layer: str
     parts: dict[str, str]
     head: tuple[tuple[str, str], ...]
-    """the stock classification head: weight name and the activation after it"""
+    """the stock classification head: weight name and the activation after it; all but the last are as wide as it"""
 
 
-_BERT_CONFIG = {"layers": "num_hidden_layers", "heads": "num_attention_heads", "activation": "hidden_act"}
+_BERT_CONFIG = {
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "hidden": "hidden_size",
+    "inner": "intermediate_size",
+    "activation": "hidden_act",
+}
 _BERT_PARTS = {
     "query": "attention.self.query",
     "key": "attention.self.key",
@@ -39,7 +45,13 @@ _BERT_PARTS = {
 _FAMILIES = {
     "distilbert": _Family(
         prefix="distilbert.",
-        config={"layers": "n_layers", "heads": "n_heads", "activation": "activation"},
+        config={
+            "layers": "n_layers",
+            "heads": "n_heads",
+            "hidden": "dim",
+            "inner": "hidden_dim",
+            "activation": "activation",
+        },
         layer="transformer.layer",
         parts={
             "query": "attention.q_lin",
@@ -82,51 +94,72 @@ def translate(
     tensors: Mapping[str, Tensor],
     *,
     prefix: str | None = None,
-    head: tuple[tuple[str, str], ...] | None = None,
+    head: tuple[tuple[str, str, int], ...] | None = None,
     pooling: str = "cls",
 ) -> tuple[EncoderSpec, dict[str, Tensor]]:
     """Rename and fuse a checkpoint's tensors for `Encoder`; all stay in their own precision.
 
-    `prefix` and `head` are those of the family's stock class unless given, as our own head does.
+    `prefix` and `head` (name, activation and number of outputs of each layer) are those of the family's stock class
+    unless given, as our own head does.
 
     Raises:
-        ArtifactError: a tensor that the configuration promises is not there.
+        ArtifactError: a tensor that the configuration promises is not there, or has another shape.
     """
     family = _FAMILIES[encoder_config.model_type]
+    n_layers, n_heads, h, inner, activation = (getattr(encoder_config, name) for name in family.config.values())
     prefix = family.prefix if prefix is None else prefix
-    head = family.head if head is None else head
-    n_layers = getattr(encoder_config, family.config["layers"])
+    if head is None:
+        widths = [h] * (len(family.head) - 1) + [encoder_config.num_labels]
+        head = tuple((*layer, width) for layer, width in zip(family.head, widths, strict=True))
 
-    def take(name: str) -> Tensor:
+    def take(name: str, *shape: int) -> Tensor:
         if name not in tensors:
+            raise ArtifactError(f"the checkpoint has no weight {name}: copy or save the model again")
+        if tensors[name].shape != shape:
             raise ArtifactError(
-                f"the checkpoint has no weight {name}: it is not a whole {encoder_config.model_type} classifier"
+                f"weight {name} has the shape {tuple(tensors[name].shape)}, config.json asks for {shape}: "
+                "copy or save the model again"
             )
         return tensors[name]
 
-    position = take(prefix + "embeddings.position_embeddings.weight")
-    segment = prefix + "embeddings.token_type_embeddings.weight"
-    if segment in tensors:
-        position = position + tensors[segment][0]
-    weights = {"embeddings.word": take(prefix + "embeddings.word_embeddings.weight"), "embeddings.position": position}
-    for kind in ("weight", "bias"):
-        weights[f"embeddings.norm.{kind}"] = take(f"{prefix}embeddings.LayerNorm.{kind}")
-        for i in range(n_layers):
-            part = {ours: take(f"{prefix}{family.layer}.{i}.{theirs}.{kind}") for ours, theirs in family.parts.items()}
-            part["qkv"] = torch.cat([part.pop(name) for name in ("query", "key", "value")])
-            weights |= {f"layers.{i}.{name}.{kind}": tensor for name, tensor in part.items()}
-        for j, (name, _) in enumerate(head):
-            weights[f"head.{j}.{kind}"] = take(f"{name}.{kind}")
-    return (
-        EncoderSpec(
-            n_layers=n_layers,
-            n_heads=getattr(encoder_config, family.config["heads"]),
-            activation=getattr(encoder_config, family.config["activation"]),
-            norm_eps=getattr(encoder_config, "layer_norm_eps", 1e-12),
-            pooling=pooling,
-            head_activations=tuple(activation for _, activation in head),
-            pad_token_id=encoder_config.pad_token_id or 0,
-            positions_skip_padding=encoder_config.model_type == "roberta",
-        ),
-        weights,
+    def linear(name: str, outputs: int, inputs: int) -> dict[str, Tensor]:
+        return {"weight": take(f"{name}.weight", outputs, inputs), "bias": take(f"{name}.bias", outputs)}
+
+    def norm(name: str) -> dict[str, Tensor]:
+        return {kind: take(f"{name}.{kind}", h) for kind in ("weight", "bias")}
+
+    embeddings = prefix + "embeddings."
+    position = take(embeddings + "position_embeddings.weight", encoder_config.max_position_embeddings, h)
+    if hasattr(encoder_config, "type_vocab_size"):
+        segments = take(embeddings + "token_type_embeddings.weight", encoder_config.type_vocab_size, h)
+        position = position + segments[0]
+    parts = {"embeddings.norm": norm(embeddings + "LayerNorm")}
+    for i in range(n_layers):
+        theirs = {ours: f"{prefix}{family.layer}.{i}.{name}" for ours, name in family.parts.items()}
+        three = [linear(theirs[name], h, h) for name in ("query", "key", "value")]
+        parts |= {
+            f"layers.{i}.qkv": {kind: torch.cat([part[kind] for part in three]) for kind in ("weight", "bias")},
+            f"layers.{i}.attention": linear(theirs["attention"], h, h),
+            f"layers.{i}.attention_norm": norm(theirs["attention_norm"]),
+            f"layers.{i}.up": linear(theirs["up"], inner, h),
+            f"layers.{i}.down": linear(theirs["down"], h, inner),
+            f"layers.{i}.output_norm": norm(theirs["output_norm"]),
+        }
+    inputs = h
+    for j, (name, _, outputs) in enumerate(head):
+        parts[f"head.{j}"] = linear(name, outputs, inputs)
+        inputs = outputs
+    weights = {f"{name}.{kind}": tensor for name, part in parts.items() for kind, tensor in part.items()}
+    weights["embeddings.word"] = take(embeddings + "word_embeddings.weight", encoder_config.vocab_size, h)
+    weights["embeddings.position"] = position
+    spec = EncoderSpec(
+        n_layers=n_layers,
+        n_heads=n_heads,
+        activation=activation,
+        norm_eps=getattr(encoder_config, "layer_norm_eps", 1e-12),
+        pooling=pooling,
+        head_activations=tuple(after for _, after, _ in head),
+        pad_token_id=encoder_config.pad_token_id or 0,
+        positions_skip_padding=encoder_config.model_type == "roberta",
     )
+    return spec, weights

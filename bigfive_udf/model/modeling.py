@@ -9,37 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
+from bigfive_udf.model.configuration import MLP_SIZES, BigFiveConfig
 from bigfive_udf.traits import TRAITS
 
-_MLP_SIZES = (256, 128)
 _MLP_DROPOUT = 0.1
-
-
-class BigFiveConfig(PretrainedConfig):
-    """`encoder` is the encoder's own configuration as a dict, `head` linear or mlp, `pooling` cls or mean."""
-
-    model_type = OWN_MODEL_TYPE
-
-    def __init__(
-        self, encoder: dict[str, Any] | None = None, head: str = "mlp", pooling: str = "cls", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.encoder = encoder or {}
-        self.head = head
-        self.pooling = pooling
-
-    def encoder_config(self) -> Any:
-        return AutoConfig.for_model(**self.encoder)
-
-    def head_layers(self) -> tuple[tuple[str, str], ...]:
-        """Weight names of the head's linear layers and the activation after each."""
-        if self.head == "linear":
-            return (("head.0", "linear"),)
-        return (("head.0", "relu"), ("head.3", "relu"), ("head.6", "linear"))
 
 
 class BigFiveForSequenceClassification(PreTrainedModel):
@@ -60,7 +36,7 @@ class BigFiveForSequenceClassification(PreTrainedModel):
         if config.head == "linear":
             self.head = nn.Sequential(nn.Linear(hidden, len(TRAITS)))
         else:
-            wide, narrow = _MLP_SIZES
+            wide, narrow = MLP_SIZES
             self.head = nn.Sequential(
                 *(nn.Linear(hidden, wide), nn.ReLU(), nn.Dropout(_MLP_DROPOUT)),
                 *(nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(_MLP_DROPOUT)),

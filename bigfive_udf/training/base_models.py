@@ -52,7 +52,8 @@ def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+    from bigfive_udf.model.configuration import BigFiveConfig
+    from bigfive_udf.model.modeling import BigFiveForSequenceClassification
 
     about: dict[str, Any] = {
         "num_labels": len(TRAITS),
@@ -86,7 +87,8 @@ def _encoder(directory: str) -> tuple[dict[str, Any], Any]:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from bigfive_udf.model.modeling import BigFiveConfig, BigFiveForSequenceClassification
+    from bigfive_udf.model.configuration import BigFiveConfig
+    from bigfive_udf.model.modeling import BigFiveForSequenceClassification
 
     said = checkpoint.read_json(Path(directory) / "config.json")
     checkpoint.check_safe(Path(directory), said)

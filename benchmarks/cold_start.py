@@ -1,0 +1,78 @@
+"""How long it takes from spark-submit to the first committed documents: a partition of 1,000 short texts.
+
+    python -m benchmarks.cold_start [--model DIR] [--short FILE] [--repeats 3] [--archive spark.jsa] [--output x.json]
+
+Without --model the checkpoint has random weights, as wide as the default model's. With --archive the JVM starts from an
+archive of its classes, see docs/scaling.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.loops import REPOSITORY
+from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
+
+TEXTS = 1000
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--model", help="a model directory")
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--archive", help="an archive of the JVM's classes")
+    flags.add_argument("--output", help="write the results here as JSON")
+    args = flags.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        model = (
+            Path(args.model).absolute() if args.model else random_checkpoint(place / "m", vocabulary_of(None), "minilm")
+        )
+        texts = Texts(args.short).of(SHORT, TEXTS)
+        (place / "corpus" / "dt=2026-01-05").mkdir(parents=True)
+        table = pa.table({"doc_id": [str(i) for i in range(TEXTS)], "text": texts})
+        pq.write_table(table, place / "corpus" / "dt=2026-01-05" / "0.parquet")
+        java = (
+            ["--driver-java-options", f"-XX:SharedArchiveFile={Path(args.archive).absolute()}"] if args.archive else []
+        )
+        seconds = []
+        for repeat in range(args.repeats):
+            seconds.append(until_committed(place / f"scores-{repeat}", place / "corpus", model, java))
+            print(f"{repeat + 1}/{args.repeats}  {seconds[-1]:.1f} s to {TEXTS:,} committed documents", flush=True)
+    print(f"median {statistics.median(seconds):.1f} s")
+    if args.output:
+        Path(args.output).write_text(json.dumps({"texts": TEXTS, "seconds": seconds}, indent=2) + "\n")
+
+
+def until_committed(output: Path, corpus: Path, model: Path, java: list[str]) -> float:
+    """Seconds from the start of spark-submit to the ledger's first entry."""
+    command = ["spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false", *java]
+    command += [str(REPOSITORY / "jobs/score.py")]
+    for key, value in {"input.path": corpus, "output.path": output, "model.path": model}.items():
+        command += ["--set", f"{key}={value}"]
+    ledger = Path(f"{output}.job/ledger")
+    with Path(f"{output}.log").open("w") as log:
+        started = time.monotonic()
+        job = subprocess.Popen(command, stdout=log, stderr=log)
+        while not any(ledger.glob("*.jsonl")):
+            if job.poll() is not None:
+                raise SystemExit(f"the job ended with {job.returncode}: {Path(f'{output}.log').read_text()[-2000:]}")
+            time.sleep(0.05)
+        seconds = time.monotonic() - started
+    if job.wait() != 0:
+        raise SystemExit(f"the job ended with {job.returncode}: {Path(f'{output}.log').read_text()[-2000:]}")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
