@@ -10,7 +10,7 @@ from argparse import Namespace
 from bigfive_udf.command_line import main, parser
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model.artifact import check_new, load_artifact
-from bigfive_udf.quantizing.writing import check_source, curve_lines, read_sample, write_quantized
+from bigfive_udf.quantizing.writing import about_variant, check_source, curve_lines, read_sample, write_quantized
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.settings.quantize import QuantizeSettings
@@ -23,8 +23,8 @@ def quantize(args: Namespace, run: Run) -> str:
     output, limit = settings.output.path, settings.max_label_flips
     run.result |= {"settings": settings.model_dump()}
     check_new(output)
+    check_source(settings.model.path)
     artifact = load_artifact(settings.model.path)
-    check_source(artifact)
     calibration, measured = read_sample(settings.data)
     print(f"quantize: {artifact.path} ({artifact.model_id}) -> {output}")
     print(f"  {len(calibration):,} texts to calibrate on, {len(measured):,} to measure", flush=True)
@@ -32,17 +32,19 @@ def quantize(args: Namespace, run: Run) -> str:
     from bigfive_udf.quantizing.search import Search, tensors_of  # torch, which takes its time
 
     search = Search(artifact, artifact.options())
+    print(f"  putting each of {len(search.names)} products in int8 by itself", flush=True)
     products = search.quantized(calibration, settings.int8.exact_columns)
     by_sensitivity = search.by_sensitivity(products, calibration)
-    print(f"  {by_sensitivity[0]} moves the scores most, {by_sensitivity[-1]} least", flush=True)
+    print(f"  {by_sensitivity[0]} moves the scores most, {by_sensitivity[-1]} least; measuring variants", flush=True)
     curve = search.curve(products, by_sensitivity, measured)
+    run.result |= {"curve": [about_variant(variant) for variant in curve]}
     print(*curve_lines(curve, len(search.names)), sep="\n")
-    chosen = next((v for v in curve if v.products and v.fidelity and v.fidelity.label_flips <= limit), None)
+    chosen = next((v for v in curve if v.products and v.most_flips <= limit), None)
     if chosen is None or chosen.fidelity is None:
         raise ArtifactError(
-            f"{artifact.path}: with at least half of its products in int8, more labels turn over than "
-            f"max_label_flips {limit:g} allows; nothing was written: allow more, keep more inputs exact "
-            "(int8.exact_columns), or score in another precision"
+            f"{artifact.path}: with half of its products in int8 or more, up to {100 * curve[-1].most_flips:.2g} % of "
+            f"the labels turn over, more than max_label_flips {limit:g} allows; nothing was written: allow more, give "
+            "more texts (data.documents), or score in another precision"
         )
     write_quantized(artifact, output, tensors_of(products, chosen.products), chosen, curve)
     made = load_artifact(output)
@@ -51,9 +53,13 @@ def quantize(args: Namespace, run: Run) -> str:
         f"done: {output}, model {made.model_id}: {len(chosen.products)} of {len(search.names)} products in int8, "
         f"{100 * chosen.fidelity.label_flips:.2g} % of labels turned over"
     )
-    faster = [v for v in curve if not v.products and v.tokens_per_second >= chosen.tokens_per_second]
-    if faster:
-        print(f"  note: on this machine {faster[-1].precision} is as fast, and more exact")
+    for other in curve:
+        if (
+            not other.products
+            and other.tokens_per_second >= chosen.tokens_per_second
+            and (other.most_flips <= chosen.most_flips)
+        ):
+            print(f"  note: on this machine {other.precision} is as fast, and more exact")
     print(f"  python jobs/score.py --set model.path={output} --set model.precision=int8 ...")
     return ""
 

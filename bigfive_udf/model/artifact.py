@@ -105,7 +105,7 @@ class Artifact:
         tensors = checkpoint.read_tensors(f for f in files if f.name != checkpoint.INT8_FILE)
         int8_products = None
         if precision == "int8":
-            self.check_int8(1.0)
+            self.check_int8(max_label_flips=1.0)
             int8_products = checkpoint.read_tensors([self.path / checkpoint.INT8_FILE])
         try:
             return bundle.pack(
@@ -127,17 +127,18 @@ class Artifact:
             SettingsError: with what to do instead.
         """
         about = self.description.get(INT8)
-        flips = (about.get("fidelity") or {}).get("label_flips") if isinstance(about, dict) else None
-        if not isinstance(flips, (int, float)):
+        fidelity = about.get("fidelity") if isinstance(about, dict) else None
+        flips = fidelity.get("label_flips") if isinstance(fidelity, dict) else None
+        if not isinstance(flips, float) or not 0 <= flips <= 1:
             raise SettingsError(
                 f"model.precision int8: {self.path} was not made for it; make a model that is, with "
                 f"python jobs/quantize.py --set model.path={self.path} --set output.path=... --set data.path=..."
             )
         if flips > max_label_flips:
             raise SettingsError(
-                f"model.precision int8: {self.path} turned over {100 * flips:.2g} % of the labels when it was "
-                f"quantized, more than max_label_flips {max_label_flips:g} allows; set another precision, or quantize "
-                f"the model again with that limit"
+                f"model.precision int8: {self.path} turned over a share of {flips:.4f} of the labels when it was "
+                f"quantized, more than max_label_flips {max_label_flips:g} allows; allow that much, set another "
+                "precision, or quantize the model again with that limit"
             )
 
     def options(

@@ -76,6 +76,8 @@ def pack(
         weights = {n: t.to(torch.float32 if n.startswith("head.") else DTYPES[precision]) for n, t in weights.items()}
         weights = with_int8(weights, int8_products or {})
     else:
+        if precision == "int8":
+            raise ArtifactError("only DistilBERT, BERT and RoBERTa can be in int8")
         _check_whole(config, tensors)
         about |= {"kind": "stock", "logit_of_trait": logit_of_trait}
         weights = {n: t.to(DTYPES[precision]) if t.is_floating_point() else t for n, t in tensors.items()}

@@ -7,9 +7,10 @@ the weights as whole numbers from -127 to 127 and t the size of a step of each o
 far the largest values, stay out of it and are multiplied exactly (Dettmers et al. 2022, LLM.int8(): they would leave
 the others no digits); R holds their weights, the sums over Q that m is multiplied with, and the bias.
 
-Two things follow from a range per token and from 127 instead of 255 steps. A score does not depend on the texts beside
-it; and it does not depend on the processor: pairs of such products fit 16 bits, so those without VNNI, which would cut
-them off, compute the same whole numbers.
+A token's range is its own, so the tokens beside it decide nothing; and with 127 steps instead of 255 pairs of products
+fit 16 bits, so processors without VNNI, which would cut them off, compute the same whole numbers. But: what is rounded
+comes from layers in fp32, whose last bits do depend on the batch and the processor, and a value between two steps takes
+such a bit for a whole step.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 1. Half of the texts are run through the model in fp32, to see which inputs of each product are the largest ones.
 2. Each product by itself is put in int8, and how far that moves the logits of some texts puts them in order.
-3. With all of them in int8, then without the one that moves most, the two, four, ... that do, the other half of the
-   texts is scored: the curve of speed against fidelity. The first variant within the limit is the one.
+3. With all of them in int8, then without the one that moves most, the two, four, ... and the half that do, the other
+   half of the texts is scored: the curve of speed against fidelity. The first variant within the limit is the one.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +26,11 @@ from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement
 from bigfive_udf.model.scorer import Scorer, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
+from bigfive_udf.traits import TRAITS
 
 _KINDS = ("qkv", "attention", "up", "down")
 # Enough to put products in order; each of them is tried by itself.
-_TRIAL = 128
+_TRIAL = 96
 _TURNS = 3
 
 
@@ -44,11 +46,25 @@ class Variant:
     fidelity: Fidelity | None
     """None for fp32, which the others are compared with"""
 
+    @property
+    def most_flips(self) -> float:
+        """The share of labels that may turn over as far as the sample tells: Wilson's upper bound, 95 % one-sided."""
+        if self.fidelity is None:
+            return 0.0
+        p, n, z = self.fidelity.label_flips, self.fidelity.documents * len(TRAITS), 1.645
+        return (p + z * z / (2 * n) + z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+
 
 def product_names(spec: EncoderSpec) -> list[str]:
     """Those that can be in int8: all of every layer, but for a last one that is computed for first tokens only."""
     n_layers = spec.n_layers - (spec.pooling == "cls")
     return [f"layers.{i}.{kind}" for i in range(n_layers) for kind in _KINDS]
+
+
+def steps(n_products: int) -> list[int]:
+    """How many products are left out in turn: 0, 1, 2, 4, ... and half of them."""
+    half = n_products // 2
+    return [0, *(2**i for i in range(half.bit_length()) if 2**i < half), *([half] if half else [])]
 
 
 class Search:
@@ -57,7 +73,7 @@ class Search:
     def __init__(self, artifact: Artifact, options: ScoringOptions) -> None:
         """
         Raises:
-            ArtifactError: the model is of an architecture that `Encoder` does not compute.
+            ArtifactError: `Encoder` does not compute the model's architecture, or it has no product to put in int8.
         """
         packed = artifact.pack("fp32")
         about = json.loads(packed.files[bundle.ABOUT])
@@ -68,6 +84,8 @@ class Search:
         self._tokenizer = TextTokenizer(packed.files[bundle.TOKENIZER].decode())
         self._pad, self._silent = about["pad_token_id"], about["silent"]
         self.names = product_names(self._spec)
+        if not self.names:
+            raise ArtifactError(f"{artifact.path} has but one layer, of which nothing is worth putting in int8")
 
     def quantized(self, texts: Sequence[str], exact_columns: int) -> dict[str, dict[str, Tensor]]:
         """Every product in int8; `exact_columns` inputs stay exact, those that are the largest in `texts`."""
@@ -85,9 +103,10 @@ class Search:
     def by_sensitivity(self, products: Mapping[str, Mapping[str, Tensor]], texts: Sequence[str]) -> list[str]:
         """The products' names; the one that moves the logits most when it is in int8 alone comes first."""
         some = texts[:_TRIAL]
-        exact = self.scorer().score(some).logits
+        known = [i for i in range(len(TRAITS)) if i not in self._silent]
+        exact = self.scorer().score(some).logits[:, known]
         moved = {
-            name: np.nanmean((self.scorer(tensors_of(products, [name])).score(some).logits - exact) ** 2)
+            name: np.nanmean((self.scorer(tensors_of(products, [name])).score(some).logits[:, known] - exact) ** 2)
             for name in self.names
         }
         return sorted(moved, key=lambda name: -moved[name])
@@ -95,16 +114,14 @@ class Search:
     def curve(
         self, products: Mapping[str, Mapping[str, Tensor]], by_sensitivity: Sequence[str], texts: Sequence[str]
     ) -> list[Variant]:
-        """fp32, bf16 where the processor has it, then variants in int8 from the fastest to the most exact."""
+        """fp32, bf16 where the processor has it, then variants in int8, that with all products first."""
         tried: dict[tuple[str, tuple[str, ...]], Scorer] = {}
         tried["fp32", ()] = self.scorer()
         if hardware.look(use_gpu=False).cpu_bf16:
             tried["bf16", ()] = self._artifact.scorer(Placement("cpu", "bf16"), self._options)
-        left_out = 0
-        while left_out <= len(self.names) // 2:
+        for left_out in steps(len(self.names)):
             names = tuple(name for name in self.names if name not in by_sensitivity[:left_out])
             tried["int8", names] = self.scorer(tensors_of(products, names))
-            left_out = 2 * left_out or 1
         exact, *others = [scorer.score(texts).probabilities for scorer in tried.values()]
         rates = _tokens_per_second(list(tried.values()), texts[:_TRIAL])
         fidelity: list[Fidelity | None] = [None]

@@ -6,18 +6,30 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bigfive_udf.errors import ArtifactError, InputError, OutputError
-from bigfive_udf.model.artifact import DESCRIPTION, INT8, Artifact, new_artifact, write_description
+from bigfive_udf.model.artifact import (
+    DESCRIPTION,
+    EVALUATION,
+    INT8,
+    Artifact,
+    load_artifact,
+    new_artifact,
+    write_description,
+)
 from bigfive_udf.model.checkpoint import INT8_FILE
 from bigfive_udf.quantizing.search import Variant
 from bigfive_udf.settings.quantize import SampleSettings
 from bigfive_udf.training.data import read_texts
 
+CARD = "README.md"
+_SECTION = "\n\n## 8-bit integers\n\n"
 _LEAST = 100
 # As the check at the beginning of a run does: long texts would take their time, and say nothing more.
 _CHARACTERS = 2000
@@ -29,7 +41,7 @@ def read_sample(settings: SampleSettings) -> tuple[list[str], list[str]]:
     Raises:
         InputError: they can't be read, or are too few.
     """
-    texts = list(dict.fromkeys(text[:_CHARACTERS] for text in read_texts(settings) if text.strip()))
+    texts = list(dict.fromkeys(cut for text in read_texts(settings) if (cut := text[:_CHARACTERS]).strip()))
     if len(texts) < _LEAST:
         raise InputError(f"{settings.path} has {len(texts)} different texts; at least {_LEAST} are needed")
     # By digest: the choice is that of the seed, whatever the order of the file.
@@ -38,22 +50,22 @@ def read_sample(settings: SampleSettings) -> tuple[list[str], list[str]]:
     return texts[::2], texts[1::2]
 
 
-def check_source(artifact: Artifact) -> None:
+def check_source(path: str) -> None:
     """
     Raises:
         ArtifactError: it is a plain checkpoint, which has no place for what is found out.
     """
-    if not artifact.description:
+    if Path(path, "config.json").exists() and not Path(path, DESCRIPTION).exists():
         raise ArtifactError(
-            f"{artifact.path} has no {DESCRIPTION}: make an artifact of it first, with "
-            f"python jobs/import_model.py --set source.path={artifact.path} --set output.path=..."
+            f"{path} has no {DESCRIPTION}: make an artifact of it first, with "
+            f"python jobs/import_model.py --set source.path={path} --set output.path=..."
         )
 
 
 def write_quantized(
     artifact: Artifact, output: str, tensors: Mapping[str, Tensor], chosen: Variant, curve: Sequence[Variant]
 ) -> None:
-    """Write the new artifact whole, or not at all.
+    """Write the new artifact whole, and tried out, or not at all.
 
     Raises:
         OutputError: `output` exists, or can't be written.
@@ -64,21 +76,41 @@ def write_quantized(
         "made_of": artifact.model_id,
         "products": list(chosen.products),
         "fidelity": asdict(chosen.fidelity),
-        "curve": [_about(variant) for variant in curve],
+        "curve": [about_variant(variant) for variant in curve],
     }
+    listed = [name for name in (*artifact.description["files"], EVALUATION) if name not in (INT8_FILE, CARD)]
     with new_artifact(output) as directory:
         try:
-            for file in artifact.path.iterdir():
-                if file.is_file() and file.name not in (DESCRIPTION, INT8_FILE):
-                    shutil.copyfile(file, directory / file.name)
+            for name in listed:
+                if (artifact.path / name).exists():
+                    (directory / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(artifact.path / name, directory / name)
             save_file(dict(tensors), directory / INT8_FILE, metadata={"format": "pt"})
+            if (artifact.path / CARD).exists():
+                card = (artifact.path / CARD).read_text(encoding="utf-8")
+                card = card.partition(_SECTION)[0].rstrip() + _card(chosen, artifact.model_id)
+                (directory / CARD).write_text(card, encoding="utf-8")
             write_description(directory, about)
-        except OSError as error:
+        # safetensors has an error of its own for a full disk
+        except (OSError, SafetensorError) as error:
             raise OutputError(f"{output} can't be written ({error}): free space or choose another path") from error
+        load_artifact(directory).predict(["I like to meet people.", "My desk is tidy."], device="cpu", precision="int8")
 
 
-def _about(variant: Variant) -> dict[str, Any]:
-    about = {"precision": variant.precision, "products": len(variant.products)}
+def _card(chosen: Variant, made_of: str) -> str:
+    assert chosen.fidelity is not None
+    fidelity = chosen.fidelity
+    return (
+        f"{_SECTION}This model was made of model {made_of} by `jobs/quantize.py`: with `model.precision: int8` "
+        f"{len(chosen.products)} of its products are computed in 8-bit integers. On {fidelity.documents:,} texts "
+        f"{100 * fidelity.label_flips:.2f} % of the labels then come out otherwise than in fp32. All figures above are "
+        "those of fp32; `jobs/evaluate.py --set model.precision=int8` gives those of int8.\n"
+    )
+
+
+def about_variant(variant: Variant) -> dict[str, Any]:
+    """For records: one point of the curve."""
+    about: dict[str, Any] = {"precision": variant.precision, "products": len(variant.products)}
     about["tokens_per_second"] = round(variant.tokens_per_second)
     if variant.fidelity is not None:
         about |= {

@@ -14,7 +14,8 @@ class QuantizedModelSettings(Section):
 
 class SampleSettings(TextTableSettings):
     path: str = Field(
-        description="texts like those that will be scored: a file, or a directory of Parquet files; without labels",
+        description="some thousand texts like those that will be scored, without labels: a file, or a directory of "
+        "Parquet files; it is read whole",
         json_schema_extra=PATH,
     )
     documents: int = Field(
@@ -25,7 +26,7 @@ class SampleSettings(TextTableSettings):
 
 class Int8Settings(Section):
     exact_columns: int = Field(
-        16, ge=0, description="inputs of each product, those with the largest values, that stay exact"
+        16, ge=0, le=64, description="inputs of each product, those with the largest values, that stay exact"
     )
 
 
@@ -40,6 +41,8 @@ class QuantizeSettings(Section):
     data: SampleSettings
     int8: Int8Settings = Int8Settings()
     max_label_flips: Share = Field(
-        0.01, description="share of labels that may turn over: as many products stay in fp32 as that takes"
+        0.01,
+        description="share of labels that may turn over, by the upper end of what the measured half allows: 0, 1, 2, 4 "
+        "and so on up to half of the products stay in fp32 until that is so",
     )
     output: QuantizeOutputSettings

@@ -17,7 +17,8 @@ from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel, model_at
 from bigfive_udf.traits import PROBABILITY_FIELDS, TRAITS
 
-_DOCUMENTS = 256
+# A twentieth of the run, within these bounds: a share near the limit needs the larger number to be told from it.
+_FEWEST, _MOST = 256, 1024
 # Their beginnings are enough, or this would take longer than some runs do.
 _CHARACTERS = 2000
 
@@ -33,7 +34,8 @@ def faithful_model(
     found: list[Fidelity] = []
     if model.placement.precision == "fp32" or work.readable is None:
         return model, found
-    sampled = work.readable.sample(settings.input.text_column, _DOCUMENTS)
+    number = min(max(_FEWEST, work.documents // 20), _MOST)
+    sampled = work.readable.sample(settings.input.text_column, number)
     texts = [text[:_CHARACTERS] for text in sampled if text]
     options, thresholds = model.remote.options, work.scoring.recipe.thresholds
     exact = model_at(spark, model.artifact, Placement(model.placement.device, "fp32"), options)
