@@ -1,0 +1,155 @@
+"""Whether memory grows over a long run: the score job over many short texts, looked at from outside.
+
+    python -m benchmarks.soak [--texts 500000] [--short FILE] [--size minilm] [--output x.json]
+
+The job is submitted with two cores, and every few seconds the memory of each of its processes is read: the Python
+workers, Spark's JVM and the driver's Python. What counts is how much more they hold at the end than at a tenth of the
+way, when all is loaded and warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.loops import REPOSITORY
+from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
+
+_PARTITIONS = 20
+_EVERY = 5.0  # seconds
+WORKERS, JVM, DRIVER = "Python workers", "JVM", "driver's Python"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the processes of one kind hold together at one moment, in bytes."""
+
+    seconds: float
+    kind: str
+    processes: int
+    resident: int
+    private: int
+    """what would be free again if they ended: pages that no other process has mapped"""
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--texts", type=int, default=500_000)
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--size", choices=SIZES, default="minilm")
+    flags.add_argument("--output", help="write the results here as JSON")
+    args = flags.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        seconds, samples = soaked(Path(scratch), args)
+    result = {"size": args.size, "texts": args.texts, "seconds": seconds, "growth": growth(samples, seconds)}
+    print(_table(result))
+    if args.output:
+        result["samples"] = [vars(s) for s in samples]
+        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Memory]]:
+    """Run the job over the texts; how long it took, and the memory at many moments."""
+    model = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
+    texts = Texts(args.short).of(SHORT, args.texts)
+    for k in range(_PARTITIONS):
+        part = texts[k::_PARTITIONS]
+        folder = scratch / "corpus" / f"part={k:02d}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"doc_id": [f"{k}-{i}" for i in range(len(part))], "text": part}), folder / "0.parquet")
+    settings = {
+        "input.path": scratch / "corpus", "output.path": scratch / "scores", "model.path": model,
+        "model.precision": "fp32",
+    }  # fmt: skip
+    command = ["spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false"]
+    command += ["--driver-memory", "1g", str(REPOSITORY / "jobs/score.py"), "--result", str(scratch / "result.json")]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    log = (scratch / "log").open("w")
+    started, samples = time.monotonic(), list[Memory]()
+    job = subprocess.Popen(command, cwd=scratch, stdout=log, stderr=log)
+    while job.poll() is None:
+        samples += _look(job.pid, time.monotonic() - started)
+        time.sleep(_EVERY)
+    result = json.loads((scratch / "result.json").read_text()) if job.returncode == 0 else {}
+    if job.returncode or result["documents_out"] != args.texts:
+        raise SystemExit(f"the job ended with {job.returncode}: {(scratch / 'log').read_text()[-2000:]}")
+    return time.monotonic() - started, samples
+
+
+def growth(samples: Sequence[Memory], seconds: float) -> dict[str, dict[str, float]]:
+    """By kind of process: medians of what one process holds around a tenth of the way and in the last tenth, bytes."""
+    found: dict[str, dict[str, float]] = {}
+    for kind in (WORKERS, JVM, DRIVER):
+        of_kind = [s for s in samples if s.kind == kind]
+        windows = {"start": (0.1, 0.2), "end": (0.88, 0.98)}
+        found[kind] = {"processes": max((s.processes for s in of_kind), default=0)}
+        for moment, (first, last) in windows.items():
+            near = [s for s in of_kind if first * seconds <= s.seconds <= last * seconds]
+            for what in ("resident", "private"):
+                found[kind][f"{what}_{moment}"] = statistics.median(getattr(s, what) / s.processes for s in near)
+    return found
+
+
+def _look(root: int, seconds: float) -> list[Memory]:
+    """The memory of the processes below one, Spark's JVM: the driver's Python and a daemon, whose forks are workers."""
+    parent, name = dict[int, int](), dict[int, str]()
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended since
+                parent[int(entry.name)] = int(Path(entry.path, "stat").read_text().rpartition(")")[2].split()[1])
+                name[int(entry.name)] = Path(entry.path, "cmdline").read_text()
+    children = [p for p in parent if parent[p] == root]
+    daemons = [p for p in children if "daemon" in name[p]]
+    kinds = {
+        JVM: [root],
+        DRIVER: [p for p in children if p not in daemons and "score.py" in name[p]],
+        WORKERS: [p for p in parent if parent[p] in daemons],
+    }
+    found = []
+    for kind, processes in kinds.items():
+        held = [size for process in processes if (size := _held(process)) is not None]
+        if held:
+            found.append(Memory(seconds, kind, len(held), sum(r for r, _ in held), sum(p for _, p in held)))
+    return found
+
+
+def _held(process: int) -> tuple[int, int] | None:
+    """Resident and private bytes of a process, None where it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return None
+    size = {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
+    return size["Rss"], size["Private_Clean"] + size["Private_Dirty"]
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['size']} in fp32, {result['texts']:,} messages in {result['seconds'] / 60:.0f} minutes; MB a process",
+        f"{'':>17} {'processes':>10} {'resident, start':>16} {'end':>7} {'private, start':>16} {'end':>7}",
+    ]
+    for kind, of in result["growth"].items():
+        line = (
+            f"{kind:>17} {of['processes']:10.0f} {of['resident_start'] / 1e6:16,.0f} {of['resident_end'] / 1e6:7,.0f}"
+        )
+        lines.append(f"{line} {of['private_start'] / 1e6:16,.0f} {of['private_end'] / 1e6:7,.0f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
