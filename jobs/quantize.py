@@ -10,6 +10,7 @@ from argparse import Namespace
 from bigfive_udf.command_line import main, parser
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model.artifact import check_new, load_artifact
+from bigfive_udf.quantizing.search import Search, tensors_of
 from bigfive_udf.quantizing.writing import about_variant, check_source, curve_lines, read_sample, write_quantized
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
@@ -28,9 +29,6 @@ def quantize(args: Namespace, run: Run) -> str:
     calibration, measured = read_sample(settings.data)
     print(f"quantize: {artifact.path} ({artifact.model_id}) -> {output}")
     print(f"  {len(calibration):,} texts to calibrate on, {len(measured):,} to measure", flush=True)
-
-    from bigfive_udf.quantizing.search import Search, tensors_of  # torch, which takes its time
-
     search = Search(artifact, artifact.options())
     print(f"  putting each of {len(search.names)} products in int8 by itself", flush=True)
     products = search.quantized(calibration, settings.int8.exact_columns)
