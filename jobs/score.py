@@ -6,6 +6,8 @@ spark-submit jobs/score.py --config conf/score.yaml --set input.path=... --set o
 from __future__ import annotations
 
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 from bigfive_udf.command_line import main, parser, positive
 from bigfive_udf.errors import PartitionsFailedError
@@ -17,7 +19,7 @@ from bigfive_udf.spark.estimate import rates_of
 from bigfive_udf.spark.execution import carry_out
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.planning import planned, scoring_of
-from bigfive_udf.spark.session import about_session, job_session
+from bigfive_udf.spark.session import about_session, job_session, wake_workers
 from bigfive_udf.spark.storage import locate
 from bigfive_udf.spark.summary import (
     estimate_lines,
@@ -49,11 +51,14 @@ FLAGS.add_argument("--dry-run", action="store_true", help="print the plan and wh
 def score(args: Namespace, run: Run) -> str:
     settings = load_settings(ScoreSettings, args.config, args.set)
     wanted = Selection(tuple(args.partition), args.since, args.until, args.limit, args.rescore, args.prune)
-    scoring = scoring_of(settings, load_artifact(settings.model.path, activation=settings.model.activation))
-    run.result |= {"settings": settings.model_dump(), **scoring.about()}
-
-    spark = job_session("bigfive score", verbose=args.verbose)
-    run.result["spark"] = about_session(spark)
+    artifact = load_artifact(settings.model.path, activation=settings.model.activation)
+    run.result["settings"] = settings.model_dump()
+    with ThreadPoolExecutor(1) as aside:  # what the model needs takes as long to import as Spark takes to start
+        looking = aside.submit(scoring_of, settings, artifact)
+        aside.submit(import_module, "bigfive_udf.model.bundle")
+        spark = job_session("bigfive score", verbose=args.verbose)
+    scoring = looking.result()
+    run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)
     if settings.input.path is not None:
         keep_apart(path, locate(spark, settings.input.path)[1])
@@ -66,7 +71,7 @@ def score(args: Namespace, run: Run) -> str:
 
     with open_to_write(fs, path, settings.output, run) as table:
         keep_records(run, table)
-        work = planned(spark, settings, scoring, table, wanted)
+        work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
         run.result |= {"plan": plan_of(work), "mended": table.mended}
         print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
         done = carry_out(spark, settings, work, table, run)

@@ -89,7 +89,8 @@ def test_a_spark_worker_imports_and_scores_without_transformers(checkpoint, tmp_
 import json, pathlib, sys
 sys.modules["transformers"] = sys.modules["huggingface_hub"] = None
 import bigfive_udf.spark.worker
-from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import ScoringOptions
 scores = Scorer.open(pathlib.Path(sys.argv[1]), ScoringOptions(max_length=128)).score(["I like people"])
 print(json.dumps(scores.status.tolist()))
 """

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bigfive_udf.model.bundle import Bundle
-    from bigfive_udf.model.scorer import Scorer, ScoringOptions
+    from bigfive_udf.model.scorer import Scorer
+    from bigfive_udf.model.scores import ScoringOptions
 
 DESCRIPTION = "bigfive.json"
 EVALUATION = "evaluation.json"
@@ -153,7 +154,7 @@ class Artifact:
         Raises:
             SettingsError: the model has no positions for that length, or the overlap leaves no step.
         """
-        from bigfive_udf.model.scorer import ScoringOptions
+        from bigfive_udf.model.scores import ScoringOptions
 
         length = max_length or self.max_length
         special = self._tokenizer.num_special_tokens_to_add()

@@ -7,12 +7,10 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,74 +18,12 @@ from bigfive_udf.model import bundle
 from bigfive_udf.model.attention import packs
 from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batches, plan_packed_batches, split_windows
 from bigfive_udf.model.encoder import Encoder
+from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
-from bigfive_udf.traits import EMPTY, FAILED, PROBABILITY_FIELDS, SCORED, TRAITS, UDF_FIELDS
+from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 """Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
-
-
-@dataclass(frozen=True)
-class ScoringOptions:
-    """What the settings say about scoring a text; small, frozen, travels to every worker.
-
-    `max_length` counts special tokens, as transformers does. `max_batch_tokens` None: what suits the device.
-    """
-
-    max_length: int
-    window_overlap: int = 0
-    max_windows: int | None = None
-    max_batch_tokens: int | None = None
-
-
-@dataclass
-class Effort:
-    """What scoring took, to be added up over batches, workers and tasks."""
-
-    repeats: int = 0
-    """texts that were the same as one beside them and took its scores"""
-    tokens: int = 0
-    """tokens that the model was given, special tokens counted"""
-    padded_tokens: int = 0
-    """the same with padding: what was computed"""
-    windows: int = 0
-    batches: int = 0
-    tokenize_seconds: float = 0.0
-    model_seconds: float = 0.0
-
-    def __iadd__(self, other: Effort) -> Effort:
-        for f in fields(self):
-            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
-        return self
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One entry per text, in the order of the texts."""
-
-    probabilities: np.ndarray
-    """(n, 5) float32; NaN where the text was not scored, or the model knows nothing of the trait"""
-    logits: np.ndarray
-    """(n, 5) float64, the same before the sigmoid; NaN where the text was not scored"""
-    n_tokens: np.ndarray
-    """(n,) int32; -1 where the text could not be tokenized"""
-    n_windows: np.ndarray
-    truncated: np.ndarray
-    status: np.ndarray
-    status_reason: np.ndarray
-    effort: Effort = field(default_factory=Effort)
-
-    def to_frame(self) -> pd.DataFrame:
-        """The columns of `UDF_FIELDS`, null where there is no value."""
-        columns: dict[str, Any] = {f.name: self.probabilities[:, i] for i, f in enumerate(PROBABILITY_FIELDS)}
-        columns["n_tokens"] = pd.Series(self.n_tokens, dtype="Int32").mask(self.n_tokens < 0)
-        columns |= {name: getattr(self, name) for name in ("n_windows", "truncated", "status", "status_reason")}
-        return pd.DataFrame(columns, columns=[f.name for f in UDF_FIELDS], copy=False)
-
-    def at(self, rows: np.ndarray) -> Scores:
-        """The entries at the given places, which may repeat; the effort stays that of the whole."""
-        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "effort"}
-        return Scores(**arrays, effort=self.effort)
 
 
 @dataclass

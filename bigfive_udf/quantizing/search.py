@@ -24,7 +24,8 @@ from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
 from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement
-from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import TRAITS
 

@@ -14,7 +14,14 @@ import importlib
 import pyspark.daemon
 
 # Nothing here starts a thread or touches a GPU when it is imported, or the forks would inherit what they can't use.
-_PRELOADED = ("numpy", "pandas", "pyarrow", "torch", "safetensors.torch", "tokenizers", "bigfive_udf.spark.worker")
+_PRELOADED = (
+    "pandas",
+    "pyarrow",
+    "safetensors.torch",
+    "tokenizers",
+    "bigfive_udf.model.scorer",
+    "bigfive_udf.spark.worker",
+)
 
 
 def preload() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import InputError
 from bigfive_udf.model.artifact import Artifact
-from bigfive_udf.model.scorer import ScoringOptions
+from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.reading import Readable
@@ -85,8 +85,11 @@ def planned(
     scoring: Scoring,
     opened: OpenTable,
     wanted: Selection,
+    ahead: Callable[[], object] | None = None,
 ) -> Planned:
     """Compare the corpus with the ledger, and look at the files of what is to be scored.
+
+    `ahead` is called as soon as it is known that there is something to score.
 
     Raises:
         InputError: the corpus can't be read, or a partition named on the command line is not there.
@@ -107,6 +110,8 @@ def planned(
     plan = make_plan(found, entries, scoring.recipe, policies, opened.damaged(table))
     if not plan.score:
         return Planned(scoring, corpus, table, entries, plan, None, {})
+    if ahead is not None:
+        ahead()
     # The last committed entry with these columns knows their types; an entry that is replaced anyway binds nobody.
     replaced = {task.name for task in plan.score}
     staying = [e for name, e in entries.items() if tuple(e.columns) == scoring.recipe.columns and name not in replaced]

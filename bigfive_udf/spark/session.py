@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import site
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
 import bigfive_udf
@@ -103,6 +107,23 @@ def require_classic(spark: Any) -> None:
 
 def is_local(spark: SparkSession) -> bool:
     return _is_local(spark.sparkContext.master or "")
+
+
+def wake_workers(spark: SparkSession) -> None:
+    """In local mode, let the Python workers start while the driver is busy: what they import takes them seconds."""
+    if not is_local(spark):
+        return
+    cores = spark.sparkContext.defaultParallelism
+
+    def same(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from batches
+
+    def wake() -> None:
+        with contextlib.suppress(Exception):  # whatever is wrong with the workers, the first step says it
+            frame = spark.range(0, cores, 1, cores).mapInArrow(same, "id long")
+            frame.write.format("noop").mode("overwrite").save()
+
+    InheritableThread(target=wake, daemon=True).start()
 
 
 def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:

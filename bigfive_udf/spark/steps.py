@@ -12,7 +12,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from bigfive_udf.errors import BigFiveError, InputError, OutputError
-from bigfive_udf.model.scorer import Effort
+from bigfive_udf.model.scores import Effort
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import Corpus

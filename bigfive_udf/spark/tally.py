@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pyspark import Accumulator, AccumulatorParam, SparkContext
 
-from bigfive_udf.model.scorer import Effort
+from bigfive_udf.model.scores import Effort
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pyspark.sql.pandas.functions import pandas_udf
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import Artifact, load_artifact
-from bigfive_udf.model.scorer import ScoringOptions
+from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.spark import session
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.tally import Tally, tally_accumulator

@@ -8,13 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pyspark import Accumulator, Broadcast, TaskContext
 
 from bigfive_udf.model import hardware, node_cache
-from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.spark.tally import Tally
+
+if TYPE_CHECKING:
+    from bigfive_udf.model.scorer import Scorer
 
 # Sorting pays over many rows, more than an Arrow batch may hold; the characters bound the memory for the tokens.
 _GATHER_ROWS = 8192
@@ -62,6 +66,8 @@ def _gathered(batches: Iterator[pd.Series]) -> Iterator[list[str | None]]:
 
 
 def _scorer(model: RemoteModel) -> Scorer:
+    from bigfive_udf.model.scorer import Scorer  # torch, which the driver needs later than this module
+
     device = _task_device(model.device)
     key = (model.digest, model.options, device)
     if key not in _scorers:

@@ -13,7 +13,8 @@ import torch
 
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import bundle, hardware
-from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training import calibration, splits
 from bigfive_udf.training.calibration import Calibration

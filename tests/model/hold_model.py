@@ -9,7 +9,8 @@ size of the weights; then waits for a line of input.
 import sys
 
 from bigfive_udf.model import bundle, hardware, node_cache
-from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import ScoringOptions
 
 
 def private_bytes() -> int:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache
-from bigfive_udf.model.scorer import Scorer, ScoringOptions
+from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.traits import TRAITS
 from models import ARCHITECTURES, TRAINING_TEXT
 from oracle import Oracle

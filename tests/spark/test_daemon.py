@@ -32,9 +32,9 @@ print(json.dumps(spark.sparkContext.parallelize(range(2), 2).map(look).collect()
 """
 
 
-def looked(tmp_path: Path, *conf: str) -> list[list]:
+def looked(tmp_path: Path, *conf: str, program: str = LOOK) -> list[list]:
     script = tmp_path / "look.py"
-    script.write_text(LOOK)
+    script.write_text(program)
     command = ["spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false", *conf, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=180)
     assert done.returncode == 0, done.stderr
@@ -52,6 +52,48 @@ def test_workers_share_what_they_import(tmp_path):
     private, before = (max(row[-1] for row in rows) for rows in (ours, theirs))
     print(f"private memory of a worker: {before} MB, forked with its imports {private} MB")
     assert private < before / 2
+
+
+WAKE = """
+import json, os, threading
+from collections.abc import Iterator
+from pathlib import Path
+import pandas as pd
+from pyspark.sql import functions as F
+from bigfive_udf.spark.session import job_session, wake_workers
+
+def daemons():
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        if b"bigfive_udf.spark.daemon" in (process / "cmdline").read_bytes() and parent == java:
+            found.append(int(process.name))
+    return found
+
+before = threading.enumerate()
+spark = job_session("wake")
+java = spark.sparkContext._jvm.ProcessHandle.current().pid()
+asleep = daemons()
+wake_workers(spark)
+for thread in set(threading.enumerate()) - set(before):
+    thread.join(60)
+awake = daemons()
+
+@F.pandas_udf("long")
+def parent(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+    for batch in batches:
+        yield batch * 0 + os.getppid()
+
+parents = spark.range(0, 4, 1, 2).select(parent("id")).distinct().collect()
+print(json.dumps([asleep, awake, [row[0] for row in parents]]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from Linux's /proc")
+def test_woken_workers_are_those_that_score(tmp_path):
+    asleep, awake, parents = looked(tmp_path, program=WAKE)
+    assert asleep == []
+    assert awake == parents and len(parents) == 1
 
 
 def test_what_cannot_be_imported_is_left_to_the_worker(monkeypatch):
