@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,14 +18,13 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import Artifact, load_artifact
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.spark import session
+from bigfive_udf.spark.comments import label_fields, probability_fields
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.tally import Tally, tally_accumulator
 from bigfive_udf.spark.worker import RemoteModel, score_batches
 from bigfive_udf.traits import (
-    LABEL_FIELDS,
     MODEL_FIELDS,
     PREDICTION_FIELDS,
-    PROBABILITY_FIELDS,
     TEXT_FIELDS,
     TRAITS,
     UDF_FIELDS,
@@ -132,10 +131,7 @@ def with_scores(
     constants = {"model_id": model.artifact.model_id, "precision": model.placement.precision}
     return scored.select(
         *kept,
-        *[
-            _described(F.col(f"{_STRUCT}.{f.name}"), _with_evidence(f, model.artifact, trait))
-            for trait, f in zip(TRAITS, PROBABILITY_FIELDS, strict=True)
-        ],
+        *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in probability_fields(model.artifact)],
         *label_columns(model.artifact, thresholds, f"{_STRUCT}."),
         *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in TEXT_FIELDS],
         *[_described(F.lit(constants[f.name]), f) for f in MODEL_FIELDS],
@@ -145,11 +141,8 @@ def with_scores(
 def label_columns(artifact: Artifact, thresholds: Mapping[str, float | None], prefix: str = "") -> list[Column]:
     """The label of every trait, computed from the probability columns, whose names `prefix` stands before."""
     return [
-        _described(
-            label(F.col(f"{prefix}{probability_column(trait)}"), thresholds[trait]),
-            _with_evidence(f, artifact, trait),
-        )
-        for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
+        _described(label(F.col(f"{prefix}{probability_column(trait)}"), thresholds[trait]), f)
+        for trait, f in zip(TRAITS, label_fields(artifact, thresholds), strict=True)
     ]
 
 
@@ -187,9 +180,3 @@ def _column_function(remote: RemoteModel) -> Callable[[Column | str], Column]:
 
 def _described(column: Column, about: Field) -> Column:
     return column.alias(about.name, metadata={"comment": about.comment})
-
-
-def _with_evidence(field: Field, artifact: Artifact, trait: str) -> Field:
-    if artifact.better_than_chance(trait) is not False:
-        return field
-    return replace(field, comment=f"{field.comment}; by its evaluation NO better than chance")
