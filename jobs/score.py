@@ -15,6 +15,7 @@ from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.catalog_table import catalog_table
 from bigfive_udf.spark.estimate import rates_of
 from bigfive_udf.spark.execution import carry_out
 from bigfive_udf.spark.failures import spark_failures
@@ -56,7 +57,7 @@ def score(args: Namespace, run: Run) -> str:
     with ThreadPoolExecutor(1) as aside:  # what the model needs takes as long to import as Spark takes to start
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
-        spark = job_session("bigfive score", verbose=args.verbose)
+        spark = job_session("bigfive score", args.verbose, catalog=settings.output.catalog_name is not None)
     scoring = looking.result()
     run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)
@@ -72,16 +73,21 @@ def score(args: Namespace, run: Run) -> str:
     with open_to_write(fs, path, settings.output, run) as table:
         keep_records(run, table)
         work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
+        catalog = catalog_table(spark, settings, work, table, run)
         run.result |= {"plan": plan_of(work), "mended": table.mended}
         print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
-        done = carry_out(spark, settings, work, table, run)
+        done = carry_out(spark, settings, work, table, run, catalog.catch_up)
+        catalog.finish()
         clean(table, work.table, settings.retention)
-    run.result |= summary_of(done)
+    run.result |= summary_of(done) | catalog.about()
+    if not work.plan.empty:
+        print(*summary_lines(run.result, path), *catalog.lines(), sep="\n")
+    failure = failure_line(done.failed, len(work.plan.score)) if done.failed else ""
+    catalog.require_up_to_date(failure)
+    if failure:
+        raise PartitionsFailedError(failure)
     if work.plan.empty:
         return "nothing to do: the table is up to date"
-    print(*summary_lines(run.result, path), sep="\n")
-    if done.failed:
-        raise PartitionsFailedError(failure_line(done.failed, len(work.plan.score)))
     return ""
 
 

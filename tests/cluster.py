@@ -77,7 +77,7 @@ def submit(
     return Finished(done.returncode, done.stdout, done.stderr, content)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -86,7 +86,7 @@ def _free_port() -> int:
 @contextmanager
 def standalone_cluster(directory: Path, workers: int = 2) -> Iterator[str]:
     """A master and workers of one core each, every one a process of its own; yields the master's URL."""
-    port, ui_port = _free_port(), _free_port()
+    port, ui_port = free_port(), free_port()
     environment = clean_environment(SPARK_HOME=str(SPARK_HOME), SPARK_NO_DAEMONIZE="1")
     launcher = str(SPARK_HOME / "bin" / "spark-class")
     url = f"spark://127.0.0.1:{port}"
@@ -130,3 +130,12 @@ def _wait_for_workers(ui_port: int, workers: int) -> None:
             pass
         time.sleep(0.5)
     raise TimeoutError(f"{workers} workers did not register")
+
+
+def spark_sql(query: str, directory: Path, *flags: str) -> list[str]:
+    """The rows of an answer as spark-sql prints them, with tabs between values; its metastore is in `directory`."""
+    done = subprocess.run(
+        ["spark-sql", "--master", "local[2]", "--conf", "spark.ui.enabled=false", *flags, "-e", query],
+        cwd=directory, env=clean_environment(), capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()

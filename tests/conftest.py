@@ -81,11 +81,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[Any]:
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A session that can keep tables: its metastore is made when a test first asks for a table, and is in memory."""
     from bigfive_udf.spark.session import job_session
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", "--master local[2] --conf spark.ui.enabled=false pyspark-shell")
-    session = job_session("tests")
+    conf = {
+        "spark.ui.enabled": "false",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": "jdbc:derby:memory:metastore;create=true",
+    }
+    flags = " ".join(f"--conf '{key}={value}'" for key, value in conf.items())
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[2] {flags} pyspark-shell")
+    session = job_session("tests", catalog=True)
     yield session
     session.stop()

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from models import TRAINING_TEXT
 
 
-def write_corpus(directory: Path, days: int = 3, rows: int = 40, **columns: Any) -> Path:
+def write_corpus(directory: Path, days: int = 3, rows: int = 40, authors: int = 7, **columns: Any) -> Path:
     """A small corpus by dt=: doc_id, author, text, and constant further columns."""
     for day in range(days):
         numbers = range(day * rows, (day + 1) * rows)
         table = pa.table(
             {
                 "doc_id": [f"doc-{i}" for i in numbers],
-                "author": [f"author-{i % 7}" for i in numbers],
+                "author": [f"author-{i % authors}" for i in numbers],
                 "text": [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in numbers],
                 **{name: [value] * rows for name, value in columns.items()},
             }

@@ -33,8 +33,12 @@ def night(
     rows: Mapping[Values, Sequence[int] | None],
     fs: FileSystem | None = None,
     number: int = 1,
+    carried: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """One run: stage the partitions that have rows, commit all; None removes one. What was mended comes back."""
+    """One run: stage the partitions that have rows, commit all; None removes one. What was mended comes back.
+
+    `carried` is what the ledger says of the columns and their types.
+    """
     run = Run("score", run_id=f"20260101T0000{number:02d}Z-abcdef")
     with open_to_write(fs or LocalFileSystem(), path, OutputSettings(path=path), run) as opened:
         table = opened.shaped(columns)
@@ -52,9 +56,8 @@ def night(
             if ids is None:
                 entries.append(removed(opened.ledger.committed[name], **about))
                 continue
-            entry = Entry(
-                name, dict(zip(columns or (GROUP,), values, strict=True)), COMMITTED, committed_at="now", **about
-            )
+            keys = dict(zip(columns or (GROUP,), values, strict=True))
+            entry = Entry(name, keys, COMMITTED, committed_at="now", columns=dict(carried or {}), **about)
             files = table.table_files(commit, name, staged.get(values, ()))
             entries.append(replace(entry, documents=len(ids), files=files))
         committer.commit(Commit(commit, staging, tuple(entries)))

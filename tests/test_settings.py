@@ -200,6 +200,27 @@ def test_the_corpus_is_a_path_or_a_table_and_not_both(plain, overrides):
     assert message_of(plain, *overrides) == "set input.path or input.table, one of the two"
 
 
+@pytest.mark.parametrize(
+    "name", ["a-b", "a b", "a.b.c", ".a", "`a`", "x'; DROP TABLE y; --", "größe", "a" * 101, "db."]
+)
+def test_a_table_that_hive_refuses_is_told_with_what_it_takes(plain, name):
+    message = message_of(plain, f"output.table={yaml.safe_dump(name).splitlines()[0]}")
+    assert message.startswith(f"output.table {name!r}: Hive takes letters, digits and _")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("output.table=Scores_2",), (None, "Scores_2")),
+        (("output.table=people.scores",), ("people", "scores")),
+        (("output.table=people.scores", "output.format=iceberg"), None),
+        ((), None),
+    ],
+)
+def test_a_table_of_the_catalog_may_have_a_database_and_is_not_icebergs(plain, overrides, expected):
+    assert load_settings(ScoreSettings, plain, overrides).output.catalog_name == expected
+
+
 def test_the_number_of_further_mistakes_is_told(plain):
     assert message_of(plain, "model.device=tpu", "text.max_windows=0", "zzz=1").endswith("(and 2 more)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -49,6 +50,10 @@ class InputSettings(Section):
         return [c for c in (self.id_column, self.author_column, *self.keep_columns) if c is not None]
 
 
+# What a Hive metastore takes for a name, with room for the longest ending of a view's.
+_CATALOG_NAME = re.compile(r"(?:([A-Za-z0-9_]{1,100})\.)?([A-Za-z0-9_]{1,100})")
+
+
 class OutputSettings(Section):
     path: str = Field(
         description="directory of the score table; the job's own files lie in PATH.job", json_schema_extra=PATH
@@ -57,7 +62,18 @@ class OutputSettings(Section):
         "parquet", description="kind of table: plain directories that every tool reads, or snapshots by pyiceberg"
     )
     table: str | None = Field(
-        None, description="name of the table in the Iceberg catalog, namespace first; null: bigfive.scores"
+        None,
+        description="parquet: name of an external table, and of its views, that the job keeps in Spark's catalog, as "
+        "table or database.table; null: none; iceberg: name in its catalog, namespace first; null: bigfive.scores",
+    )
+    purpose: str | None = Field(
+        None, max_length=1000, description="what the scores are processed for, told by the properties of output.table"
+    )
+    least_texts: int = Field(
+        20, ge=2, description="texts that an author must have before the view by author of output.table shows a mean"
+    )
+    author_files: bool = Field(
+        False, description="compute the view by author of output.table once after each run, and keep it in files"
     )
     catalog: dict[str, str] = Field(
         {}, description="properties of the Iceberg catalog, as pyiceberg takes them; {}: SQLite in PATH.job"
@@ -66,15 +82,24 @@ class OutputSettings(Section):
     compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
 
     @model_validator(mode="after")
-    def _iceberg_only(self) -> OutputSettings:
+    def _names_of_the_format(self) -> OutputSettings:
         if self.format != "iceberg":
-            if self.table is not None:
-                raise ValueError(f"output.table {self.table!r}: only output.format iceberg has a catalog; leave it out")
+            if self.table is not None and _CATALOG_NAME.fullmatch(self.table) is None:
+                raise ValueError(
+                    f"output.table {self.table!r}: Hive takes letters, digits and _, at most 100 of them; write it as "
+                    "table or database.table"
+                )
             if self.catalog:
-                raise ValueError("output.catalog: only output.format iceberg has a catalog; leave it out")
+                raise ValueError("output.catalog: only output.format iceberg has one; leave it out")
         elif self.table is not None and (self.table.count(".") < 1 or not all(self.table.split("."))):
             raise ValueError(f"output.table {self.table!r}: write it as namespace.table")
         return self
+
+    @property
+    def catalog_name(self) -> tuple[str | None, str] | None:
+        """Database and name of the table that the job keeps in Spark's catalog; None where it keeps none."""
+        match = _CATALOG_NAME.fullmatch(self.table) if self.table is not None and self.format == "parquet" else None
+        return (match[1], match[2]) if match else None
 
 
 class ModelSettings(Section):

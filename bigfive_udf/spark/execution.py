@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 from pyspark.sql import SparkSession
@@ -17,8 +18,15 @@ from bigfive_udf.spark.udf import spark_model
 from bigfive_udf.tables.opening import OpenTable
 
 
-def carry_out(spark: SparkSession, settings: ScoreSettings, work: Planned, table: OpenTable, run: Run) -> Outcome:
-    """Do all that the plan says, committing as it goes.
+def carry_out(
+    spark: SparkSession,
+    settings: ScoreSettings,
+    work: Planned,
+    table: OpenTable,
+    run: Run,
+    committed: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Do all that the plan says, committing as it goes; `committed` is called after each commit.
 
     A partition that fails is in the outcome, with its reason, and the others are committed.
 
@@ -28,8 +36,9 @@ def carry_out(spark: SparkSession, settings: ScoreSettings, work: Planned, table
     """
     if work.plan.empty:
         return Outcome()
+    committer = table.committer(work.table)
     steps = Steps(
-        spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, table.committer(work.table)
+        spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, committer, committed=committed
     )
     steps.remove(work.plan.remove)
     steps.relabel(work.plan.relabel)

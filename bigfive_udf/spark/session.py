@@ -36,8 +36,18 @@ _ALWAYS = {
 }
 
 
-def job_session(name: str, verbose: bool = False) -> SparkSession:
+_CATALOG = "spark.sql.catalogImplementation"
+# So that what the job writes into a statement's literals means what it says.
+_ALWAYS_WITH_CATALOG = {
+    "spark.sql.variable.substitute": "false",
+    "spark.sql.parser.escapedStringLiterals": "false",
+}
+
+
+def job_session(name: str, verbose: bool = False, catalog: bool = False) -> SparkSession:
     """The session that spark-submit prepared, or a local one where the job runs as plain python.
+
+    With `catalog` it keeps tables in a Hive metastore, the embedded one where the configuration names no other.
 
     Raises:
         SettingsError: the configuration is one that would hang, or one of Spark Connect.
@@ -63,7 +73,9 @@ def job_session(name: str, verbose: bool = False) -> SparkSession:
     for key, value in defaults.items():
         if not given.contains(key):
             builder = builder.config(key, value)
-    for key, value in _ALWAYS.items():
+    if catalog and not given.contains(_CATALOG):
+        builder = builder.config(_CATALOG, "hive")
+    for key, value in (_ALWAYS | (_ALWAYS_WITH_CATALOG if catalog else {})).items():
         builder = builder.config(key, value)
     _refuse_gpu_in_local_mode(given)
     session = builder.getOrCreate()

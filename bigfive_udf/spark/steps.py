@@ -85,6 +85,8 @@ class Steps:
     outcome: Outcome = field(default_factory=Outcome)
     number: int = 0
     """of the last step"""
+    committed: Callable[[], None] = lambda: None
+    """called after each commit"""
 
     @property
     def layout(self) -> Layout:
@@ -290,6 +292,7 @@ class Steps:
     def _commit(self, staged: Staged, entries: Sequence[Entry]) -> None:
         if entries:
             self.committer.commit(Commit(staged.commit, staged.directory, tuple(entries)))
+            self.committed()
         else:
             self.table.abandon(staged.commit)
 

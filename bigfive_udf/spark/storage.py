@@ -53,3 +53,8 @@ def as_pattern(fs: FileSystem, path: str) -> str:
 def quoted(column: str) -> str:
     """A column's name for an expression, where a bare dot would mean a field of it."""
     return "`" + column.replace("`", "``") + "`"
+
+
+def literal(value: str | None) -> str:
+    """A string as a literal of Spark's SQL, whatever stands in it."""
+    return "NULL" if value is None else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -87,6 +87,15 @@ def partition_name(columns: Sequence[str], values: Values) -> str:
     return "/".join(f"{_escaped(column)}={_escaped(value) if value else HIVE_NULL}" for column, value in pairs)
 
 
+def partition_values(name: str) -> Values:
+    """The values that a partition's name tells, as Spark and Hive write them.
+
+    >>> partition_values("dt=2026-11-22/country=__HIVE_DEFAULT_PARTITION__")
+    ('2026-11-22', None)
+    """
+    return tuple(None if m[2] == HIVE_NULL else _unescaped(m[2]) for m in _levels(name))
+
+
 def is_hidden(relative_path: str) -> bool:
     """Whether Spark passes over a file: for a part of its path that begins with . or _ (and is no partition directory),
     or that Hadoop is still copying."""

@@ -19,6 +19,7 @@ from bigfive_udf.tables.partitions import (
     is_hidden,
     layout_of,
     partition_name,
+    partition_values,
     select,
 )
 
@@ -126,6 +127,12 @@ def test_a_name_is_read_back_as_the_columns_and_values_it_was_made_from(pairs):
     assert name.count("/") == len(columns) - 1
     assert layout_of("/corpus", [file]) == Layout(columns, (Partition(values, (file,)),))
     assert layout_of("s3a://bucket/corpus", at("s3a://bucket/corpus", f"{name}/x")).partitions[0].values == values
+
+
+@given(st.dictionaries(COLUMNS, VALUES, min_size=1, max_size=4))
+def test_a_name_tells_the_values_that_it_was_made_from(pairs):
+    columns, values = zip(*pairs.items(), strict=True)
+    assert partition_values(partition_name(columns, values)) == values
 
 
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=8, unique=True))

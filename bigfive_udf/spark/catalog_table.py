@@ -1,0 +1,273 @@
+"""The table that people query: an external table of Spark's catalog over a Parquet score table, with its views.
+
+The ledger says what the table has; the catalog follows it. After every commit, and before anything else in every run,
+the two are compared and what differs is added, dropped or defined anew: so whatever kept a run from telling the
+catalog, the next one does. A catalog that can't be reached costs no scores: the run goes on, and ends with exit code 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from bigfive_udf.errors import OutputError, RefusedError, SettingsError
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.author_files import OF, keep_in_files
+from bigfive_udf.spark.catalog_definition import DIGEST, PATH, PREFIX, Definition, definition_of, shape_of
+from bigfive_udf.spark.catalog_lookup import Listed, Names
+from bigfive_udf.spark.catalog_statements import (
+    add_columns,
+    add_partitions,
+    comment_on,
+    create_table,
+    create_view,
+    drop_partitions,
+    set_properties,
+    unset_properties,
+)
+from bigfive_udf.spark.planning import Planned, Scoring
+from bigfive_udf.spark.storage import as_uri, quoted
+from bigfive_udf.tables.ledger import Ledger
+from bigfive_udf.tables.opening import OpenTable
+from bigfive_udf.tables.partitions import Values
+from bigfive_udf.tables.score_table import ScoreTable
+from bigfive_udf.tables.views import View, twice_named, views_of
+
+# A statement for so many: one for each partition would take minutes for a table of thousands.
+_AT_ONCE = 500
+_DERBY = "Another instance of Derby may have already booted"
+
+
+class NotInCatalog:
+    """A score table that is in no catalog of Spark's."""
+
+    def catch_up(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def about(self) -> dict[str, Any]:
+        return {}
+
+    def lines(self) -> list[str]:
+        return []
+
+    def require_up_to_date(self, failure: str) -> None: ...
+
+
+@dataclass
+class CatalogTable:
+    """The table `database`.`name` of the catalog, and what is known of it."""
+
+    names: Names
+    name: str
+    table: ScoreTable
+    ledger: Ledger
+    settings: ScoreSettings
+    scoring: Scoring
+    run: Run
+    behind: str | None = None
+    """why the catalog does not say what the table holds"""
+    _listed: Listed | None = field(default=None, init=False)
+    """what the catalog has; None until it was asked"""
+    _views: Sequence[View] = field(default=(), init=False)
+
+    @property
+    def views(self) -> list[str]:
+        """The names of the views that the table has."""
+        return [self.names.full(view.name) for view in self._views]
+
+    @property
+    def full_name(self) -> str:
+        return self.names.full(self.name)
+
+    def check(self) -> None:
+        """Refuse a name that is not for this table, before anything is scored.
+
+        Raises:
+            SettingsError: there is no such database, or a view would have two columns of one name.
+            RefusedError: a table or view of that name is somebody else's.
+        """
+        if (twice := twice_named(self._wanted_views)) is not None:
+            raise SettingsError(
+                f"output.table {self.full_name}: its view {twice[0]} would have two columns {twice[1]}; rename that "
+                "column of the corpus, or leave output.table out"
+            )
+        try:
+            self.names.require_database(self.name)
+            self._look()
+        except (SettingsError, RefusedError):
+            raise
+        except Exception as error:
+            self._fall_behind(error)
+
+    def catch_up(self, definition: bool = True) -> None:
+        """Make the catalog say what the ledger says; with `definition` also what the settings and the model say.
+
+        It raises nothing: where it can't be done, `behind` says why, and the next call tries again.
+        """
+        entries = self.ledger.committed
+        try:
+            listed = self._listed or self._look()
+            if not entries and listed.properties is None:
+                return
+            if definition or listed.properties is None:
+                found = entries.values()
+                self._define(listed, definition_of(self._uri, self.table.columns, found, self.settings, self.scoring))
+            if self.table.columns:
+                self._follow(listed, {tuple(e.values[c] for c in self.table.columns) for e in entries.values()})
+            self.names.ask(f"REFRESH TABLE {self._quoted}")
+            self.behind = None
+        except Exception as error:
+            self._fall_behind(error)
+
+    def finish(self) -> None:
+        """The same once more when all is done, and the view by author computed where it is to be kept in files."""
+        self.catch_up()
+        by_author = [v for v in self._views if v.name.endswith("_by_author")]
+        if self.behind is not None or not self.settings.output.author_files or not by_author:
+            return
+        (view,), entries = by_author, self.ledger.committed.values()
+        state = f"{len(entries)} partitions, up to commit {max((e.sequence for e in entries), default=0)}"
+        try:
+            if self.names.properties(view.name).get(OF) != state:
+                about = {PATH: self._uri, OF: state}
+                keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, self.run.run_id, about)
+        except Exception as error:
+            self._fall_behind(error)
+
+    def about(self) -> dict[str, Any]:
+        """For the run record."""
+        return {"catalog": {"table": self.full_name, "views": self.views, "behind": self.behind}}
+
+    def lines(self) -> list[str]:
+        """What a person can ask now."""
+        return [f"  in SQL: {', '.join([self.full_name, *self.views])}"] if self.behind is None else []
+
+    def require_up_to_date(self, failure: str) -> None:
+        """Raise OutputError where the catalog is behind; `failure` is what else the run has to say at its end."""
+        if self.behind is not None:
+            raise OutputError(
+                f"output.table {self.full_name} can't be brought up to date ({self.behind}); the scores are in "
+                f"{self.table.path}, none is lost, and the next run catches up{'; ' if failure else ''}{failure}"
+            )
+
+    @property
+    def _uri(self) -> str:
+        return as_uri(self.table.fs, self.table.path)
+
+    @property
+    def _quoted(self) -> str:
+        return self.names.quoted(self.name)
+
+    @property
+    def _wanted_views(self) -> Sequence[View]:
+        return views_of(shape_of(self.settings, self.table.columns), quoted)
+
+    def _look(self) -> Listed:
+        self._listed = self.names.listed(self.name, self._uri, bool(self.table.columns), self._wanted_views)
+        return self._listed
+
+    def _define(self, listed: Listed, wanted: Definition) -> None:
+        """Make the table and its views what they should be."""
+        self._views = wanted.views
+        there = listed.properties is not None and listed.properties.get(DIGEST) == wanted.digest
+        if there and listed.views >= {view.name for view in wanted.views}:
+            return
+        if listed.properties is None or not self._altered(wanted):
+            self._make(listed, wanted)
+        for view in wanted.views:
+            self.names.ask(create_view(self.names.quoted(view.name), view, {PATH: self._uri}))
+            listed.views.add(view.name)
+        # Last, so that a definition that was interrupted is begun anew.
+        self._set_properties(listed, {**wanted.properties, DIGEST: wanted.digest})
+
+    def _make(self, listed: Listed, wanted: Definition) -> None:
+        """Make the table, in the place of one whose columns can't be changed into these. No file is touched."""
+        if listed.properties is not None:
+            self.names.ask(f"DROP TABLE {self._quoted}")
+            listed.properties = None
+        self.names.ask(create_table(self._quoted, wanted, self._uri))
+        listed.properties, listed.partitions = {PATH: self._uri}, set()
+
+    def _altered(self, wanted: Definition) -> bool:
+        """Change the columns where SQL has a way: further ones, and other comments. False where it has none."""
+        there = {f.name: f for f in self.names.spark.table(self.full_name).schema.fields}
+        names = [c.name for c in wanted.columns]
+        new = [c for c in wanted.columns if c.name not in there]
+        if not there.keys() <= set(names) or any(key not in there for key in wanted.keys):
+            return False
+        if any(there[c.name].dataType.simpleString() != c.sql_type for c in wanted.columns if c.name in there):
+            return False
+        others = [c for c in wanted.columns if c not in new and _comment(there[c.name]) != c.comment]
+        if any(not c.name.isidentifier() or c.name in wanted.keys for c in others):
+            return False  # Spark can't comment on these
+        if new:
+            self.names.ask(add_columns(self._quoted, new))
+        for column in others:
+            self.names.ask(comment_on(self._quoted, column))
+        return True
+
+    def _set_properties(self, listed: Listed, wanted: dict[str, str]) -> None:
+        gone = [key for key in listed.properties or () if key.startswith(PREFIX) and key not in wanted]
+        if gone:
+            self.names.ask(unset_properties(self._quoted, gone))
+        self.names.ask(set_properties(self._quoted, wanted))
+        listed.properties = wanted
+
+    def _follow(self, listed: Listed, wanted: set[Values]) -> None:
+        """Add and drop partitions, many in one statement."""
+        changes = (add_partitions, wanted - listed.partitions), (drop_partitions, listed.partitions - wanted)
+        for change, some in changes:
+            rest = sorted(some, key=str)
+            for at in range(0, len(rest), _AT_ONCE):
+                self.names.ask(change(self._quoted, self.table.columns, rest[at : at + _AT_ONCE]))
+        listed.partitions = wanted
+
+    def _fall_behind(self, error: Exception) -> None:
+        self._listed = None  # to be looked at again
+        self.behind = _reason(error)
+        self.run.log("catalog is behind", table=self.full_name, reason=self.behind)
+
+
+def catalog_table(
+    spark: SparkSession, settings: ScoreSettings, work: Planned, opened: OpenTable, run: Run
+) -> CatalogTable | NotInCatalog:
+    """The table that output.table names, checked, and caught up with what earlier runs have committed.
+
+    Raises:
+        SettingsError: the name can't be used, or this session keeps no tables.
+        RefusedError: a table or view of that name is somebody else's.
+    """
+    name = settings.output.catalog_name
+    if name is None:
+        return NotInCatalog()
+    if spark.conf.get("spark.sql.catalogImplementation") != "hive":
+        raise SettingsError(
+            f"output.table {settings.output.table}: this session's catalog (spark.sql.catalogImplementation) is "
+            "in-memory and forgets every table; set it to hive, or leave output.table out"
+        )
+    found = CatalogTable(Names(spark, name[0]), name[1], work.table, opened.ledger, settings, work.scoring, run)
+    found.check()
+    if found.behind is None:
+        # Labels and models of what is about to be replaced are those that the catalog already tells.
+        found.catch_up(definition=False)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """What to tell of a failure of the catalog: its first line, or the cause that is behind it."""
+    trace = " ".join(str(part) for part in (error, getattr(error, "_stackTrace", ""), error.__cause__))
+    if _DERBY in trace:
+        return (
+            "another process holds the embedded metastore, Derby, which takes one at a time: close it, or configure a "
+            "metastore that is shared"
+        )
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]
+
+
+def _comment(column: Any) -> str:
+    return str(column.metadata.get("comment", ""))

@@ -1,0 +1,416 @@
+"""With output.table the job keeps a table that people query, and its views, in step with what it commits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bigfive_udf import __version__
+from bigfive_udf.errors import RefusedError, SettingsError
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.runs import Run
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.catalog_lookup import Names
+from bigfive_udf.spark.catalog_table import CatalogTable
+from bigfive_udf.spark.planning import scoring_of
+from bigfive_udf.tables.filesystem import LocalFileSystem
+from bigfive_udf.tables.ledger import Ledger
+from bigfive_udf.tables.parquet_table import ParquetTable
+from bigfive_udf.tables.partitions import partition_name
+from bigfive_udf.traits import SCORE_FIELDS
+from cluster import spark_sql, submit
+from corpora import write_corpus
+from nights import night
+
+DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
+
+
+@pytest.fixture
+def listed(basics: dict[str, Any], spark: Any) -> Iterator[dict[str, Any]]:
+    """Settings of a job whose table is in the catalog, which forgets it after the test."""
+    yield basics | {"output.table": "scores", "input.author_column": "author", "plan.max_rescored_share": 1.0}
+    for name in ("scores_long", "scores_by_partition", "scores_by_author"):
+        spark.sql(f"DROP VIEW IF EXISTS {name}")
+    spark.sql("DROP TABLE IF EXISTS scores")
+
+
+def in_files(settings: dict[str, Any], query: str) -> list[tuple[Any, ...]]:
+    """DuckDB's answer to a query on `files`, those of the table."""
+    how = "hive_partitioning=true, hive_types_autocast=false, union_by_name=true"
+    files = f"read_parquet('{settings['output.path']}/**/*.parquet', {how})"
+    return duckdb.sql(query.replace("files", files)).fetchall()
+
+
+def asked(spark: Any, query: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in spark.sql(query).collect()]
+
+
+def partitions(spark: Any) -> list[str]:
+    return [row[0] for row in asked(spark, "SHOW PARTITIONS scores")]
+
+
+def comments(spark: Any, table: str = "scores") -> dict[str, str]:
+    return {row[0]: row[2] for row in asked(spark, f"DESCRIBE {table}")}
+
+
+def properties(spark: Any, table: str = "scores") -> dict[str, str]:
+    return dict(asked(spark, f"SHOW TBLPROPERTIES {table}"))
+
+
+def counts(spark: Any) -> list[tuple[Any, ...]]:
+    return asked(spark, "SELECT dt, run_id, count(*) FROM scores GROUP BY ALL ORDER BY ALL")
+
+
+# --- what is there to be asked ---
+
+
+def test_the_table_is_there_with_its_partitions_its_columns_and_what_they_mean(score, listed, spark):
+    run = score(listed | {"output.purpose": 'a study; nobody\'s "score"'})
+    assert partitions(spark) == [f"dt={day}" for day in DAYS]
+    columns = [(name, kind) for name, kind in spark.table("scores").dtypes]
+    assert columns == [
+        ("doc_id", "string"), ("author", "string"), *((f.name, f.sql_type) for f in SCORE_FIELDS), ("dt", "string"),
+    ]  # fmt: skip
+    everything = ", ".join(name for name, _ in columns if name != "scored_at")
+    assert asked(spark, f"SELECT {everything} FROM scores ORDER BY doc_id") == in_files(
+        listed, f"SELECT {everything} FROM files ORDER BY doc_id"
+    )
+    told = comments(spark)
+    assert told["prob_openness"] == "probability of high openness, 0 to 1; null unless status is scored"
+    assert told["label_openness"] == "predicted label: prob_openness >= 0.5"
+    assert "who wrote it" in told["author"] and "partition" in told["dt"] and all(told[c] for c, _ in columns)
+    about = properties(spark)
+    assert about["bigfive.model_id"] == run.result["model_id"]
+    assert about["bigfive.version"] == __version__
+    assert about["bigfive.artifact"] == listed["model.path"]
+    assert about["bigfive.purpose"] == 'a study; nobody\'s "score"'
+    assert about["bigfive.evaluation.openness"] == "not known"
+    assert run.result["catalog"] == {
+        "table": "scores", "views": ["scores_long", "scores_by_partition", "scores_by_author"], "behind": None,
+    }  # fmt: skip
+
+
+def test_a_trait_that_is_no_better_than_chance_says_so_and_thresholds_are_those_in_force(
+    score, listed, spark, tmp_path
+):
+    score(listed)
+    model = shutil.copytree(listed["model.path"], tmp_path / "evaluated")
+    measured = {"roc_auc": 0.5, "roc_auc_ci": [0.4, 0.6], "better_than_chance": False}
+    good = measured | {"roc_auc": 0.7, "roc_auc_ci": [0.65, 0.75], "better_than_chance": True}
+    figures = {"openness": measured, "extraversion": good}
+    (model / "evaluation.json").write_text(json.dumps({"split": "author", "traits": figures}))
+    evaluated = listed | {"model.path": str(model), "labels.thresholds": {"O": 0.625}}
+    before = partitions(spark)
+    score(evaluated)
+    told, about = comments(spark), properties(spark)
+    no = "; by its evaluation NO better than chance"
+    assert told["prob_openness"].endswith(no)
+    assert told["label_openness"] == "predicted label: prob_openness >= 0.625" + no
+    assert told["label_extraversion"] == "predicted label: prob_extraversion >= 0.5"
+    assert about["bigfive.evaluation.openness"] == (
+        "NO better than chance; ROC AUC 0.500, 95 % interval 0.400 to 0.600"
+    )
+    assert about["bigfive.evaluation.extraversion"].startswith("better than chance; ROC AUC 0.700")
+    assert about["bigfive.evaluation.split"] == "by author"
+    score(evaluated | {"labels.require_evidence": True})
+    assert comments(spark)["label_neuroticism"].startswith("always null")
+    assert asked(spark, "SELECT DISTINCT label_neuroticism FROM scores") == [(None,)]
+    assert partitions(spark) == before
+
+
+def test_views_ask_what_duckdb_asks_of_the_files_and_their_intervals_are_scipys(score, listed, spark):
+    score(listed | {"output.least_texts": 18, "labels.thresholds": {"N": 0.4}})
+    assert asked(spark, "SELECT count(*), count(DISTINCT doc_id, trait) FROM scores_long") == [(600, 600)]
+    assert asked(
+        spark, "SELECT doc_id, probability, label, dt FROM scores_long WHERE trait = 'neuroticism' ORDER BY doc_id"
+    ) == in_files(listed, "SELECT doc_id, prob_neuroticism, label_neuroticism, dt FROM files ORDER BY doc_id")
+    found = {(row["author"], row["trait"]): row for row in spark.table("scores_by_author").collect()}
+    assert len(found) == 7 * 5
+    some = 0
+    for author, texts in in_files(listed, "SELECT author, count(*) FROM files WHERE status = 'scored' GROUP BY 1"):
+        row = found[author, "neuroticism"]
+        assert row["texts"] == texts
+        if texts < 18:
+            assert {row[c] for c in row.asDict() if c.startswith(("mean", "share"))} == {None}
+            continue
+        some += 1
+        values = in_files(
+            listed,
+            f"SELECT prob_neuroticism::double, label_neuroticism FROM files WHERE status = 'scored' "
+            f"AND author = '{author}'",
+        )
+        probabilities, positives = [v for v, _ in values], sum(label for _, label in values)
+        error = stats.sem(probabilities)
+        low, high = stats.t.interval(0.95, texts - 1, sum(probabilities) / texts, error)
+        assert (row["mean_low"], row["mean_high"]) == pytest.approx((low, high), abs=0.02 * error)
+        wilson = stats.binomtest(positives, texts).proportion_ci(method="wilson")
+        assert (row["share_low"], row["share_high"]) == pytest.approx((wilson.low, wilson.high), abs=1e-3)
+        assert row["share_positive"] == positives / texts
+    assert 0 < some < 7
+    assert asked(
+        spark,
+        "SELECT dt, documents, scored, empty, failed, round(mean_tokens, 9), round(mean_probability, 9) "
+        "FROM scores_by_partition WHERE trait = 'openness' ORDER BY dt",
+    ) == in_files(
+        listed,
+        "SELECT dt, count(*), count(prob_openness), count(*) FILTER (status = 'empty'), 0, "
+        "round(avg(n_tokens) FILTER (status = 'scored'), 9), round(avg(prob_openness::double), 9) "
+        "FROM files GROUP BY dt ORDER BY dt",
+    )
+    told = comments(spark, "scores_by_author")
+    assert told["mean_probability"] == "mean over the texts; null with fewer than 18"
+    assert all(told.values())
+
+
+def test_the_view_by_author_is_kept_in_files_where_that_is_asked_for(score, listed, corpus, spark):
+    query = "SELECT * FROM scores_by_author ORDER BY author, trait"
+    score(listed)
+    live = asked(spark, query)
+    kept = listed | {"output.author_files": True}
+    for _ in range(2):  # the second time nothing has changed
+        score(kept)
+        assert asked(spark, query) == live
+        (folder,) = Path(f"{listed['output.path']}.job/by_author").iterdir()
+    assert len(pq.read_table(folder)) == len(live) == 35
+    assert "by_author" in asked(spark, "SHOW CREATE TABLE scores_by_author")[0][0].split(" AS ")[-1]
+    os.utime(corpus / f"dt={DAYS[0]}" / "part-0.parquet", (1.7e9, 1.7e9))
+    (corpus / f"dt={DAYS[1]}" / "part-0.parquet").unlink()
+    score(kept)
+    texts = "SELECT DISTINCT author, texts FROM scores_by_author ORDER BY author"
+    assert asked(spark, texts) == in_files(listed, "SELECT author, count(*) FROM files GROUP BY 1 ORDER BY 1")
+    score(listed)
+    assert "parquet" not in asked(spark, "SHOW CREATE TABLE scores_by_author")[0][0].split(" AS ")[-1]
+
+
+# --- night after night ---
+
+
+def test_nights_add_replace_and_drop_partitions(score, listed, corpus, spark):
+    first = score(listed, "--until", "dt=2026-01-06").run_id
+    assert counts(spark) == [(DAYS[0], first, 40), (DAYS[1], first, 40)]
+    os.utime(corpus / f"dt={DAYS[0]}" / "part-0.parquet", (1.7e9, 1.7e9))
+    (corpus / f"dt={DAYS[1]}" / "part-0.parquet").unlink()
+    second = score(listed).run_id
+    assert counts(spark) == [(DAYS[0], second, 40), (DAYS[2], second, 40)]
+    assert partitions(spark) == [f"dt={day}" for day in DAYS], "an empty partition is one"
+    shutil.rmtree(corpus / f"dt={DAYS[0]}")
+    score(listed, "--prune")
+    assert partitions(spark) == [f"dt={day}" for day in DAYS[1:]]
+
+
+def test_a_night_without_news_changes_nothing_in_the_catalog_and_starts_no_spark_job(score, listed, spark):
+    score(listed)
+    before = asked(spark, "DESCRIBE FORMATTED scores"), properties(spark), properties(spark, "scores_long")
+    tracker = spark.sparkContext.statusTracker()
+    jobs = set(tracker.getJobIdsForGroup(None))
+    score(listed)
+    assert set(tracker.getJobIdsForGroup(None)) == jobs
+    assert (asked(spark, "DESCRIBE FORMATTED scores"), properties(spark), properties(spark, "scores_long")) == before
+
+
+def test_what_a_run_could_not_tell_the_catalog_the_next_one_does(score, listed, spark):
+    """It may have died between a commit and the catalog, before the first or in the midst of others."""
+    del (unlisted := dict(listed))["output.table"]
+    score(unlisted, "--limit", "1")
+    assert not spark.catalog.tableExists("scores")
+    score(listed, "--limit", "1")
+    assert partitions(spark) == ["dt=2026-01-05", "dt=2026-01-06"]
+    score(unlisted)
+    spark.sql("ALTER TABLE scores DROP PARTITION (dt = '2026-01-05')")
+    spark.sql("ALTER TABLE scores ADD PARTITION (dt = 'never')")
+    spark.sql("DROP VIEW scores_by_author")
+    assert score(listed).result["plan"]["score"] == []
+    assert partitions(spark) == [f"dt={day}" for day in DAYS]
+    assert len(asked(spark, "SELECT * FROM scores_by_author")) == 35
+    spark.sql("DROP TABLE scores")
+    score(listed)
+    assert [n for *_, n in counts(spark)] == [40, 40, 40]
+    assert Path(listed["output.path"], "dt=2026-01-05").exists()
+
+
+def test_a_further_kept_column_is_null_in_older_partitions_and_another_type_makes_the_table_anew(
+    score, listed, spark, tmp_path
+):
+    liked = listed | {"input.path": str(write_corpus(tmp_path / "liked", likes=7))}
+    score(liked, "--until", "dt=2026-01-06")
+    score(liked | {"input.keep_columns": ["likes"], "on_schema_change": "only_new"})
+    per_day = "SELECT DISTINCT dt, likes FROM scores ORDER BY dt"
+    assert asked(spark, per_day) == [(DAYS[0], None), (DAYS[1], None), (DAYS[2], 7)]
+    other = {"input.path": str(write_corpus(tmp_path / "words", likes="many")), "on_schema_change": "rescore"}
+    score(liked | other | {"input.keep_columns": ["likes"]}, "--rescore")
+    assert asked(spark, per_day) == [(day, "many") for day in DAYS]
+
+
+def test_a_corpus_without_partition_columns(score, listed, spark, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    pq.write_table(pa.table({"doc_id": [1, 2], "text": ["one", None], "author": ["a", "b"]}), flat / "a.parquet")
+    settings = listed | {"input.path": str(flat)}
+    score(settings)
+    assert asked(spark, "SELECT doc_id, status FROM scores ORDER BY doc_id") == [(1, "scored"), (2, "empty")]
+    pq.write_table(pa.table({"doc_id": [3], "text": ["three"], "author": ["c"]}), flat / "b.parquet")
+    score(settings)
+    assert asked(spark, "SELECT doc_id FROM scores ORDER BY doc_id") == [(1,), (2,), (3,)]
+    assert not spark.catalog.tableExists("scores_by_partition")
+    assert asked(spark, "SELECT count(*) FROM scores_long") == [(15,)]
+
+
+# --- names, and values of all kinds ---
+
+
+def test_a_table_of_a_database_is_found_from_any_other(score, listed, spark):
+    with pytest.raises(SettingsError, match=r"the catalog has no database people; make it with CREATE DATABASE people"):
+        score(listed | {"output.table": "people.scores"})
+    assert not Path(listed["output.path"]).exists(), "nothing was scored"
+    spark.sql("CREATE DATABASE people")
+    try:
+        score(listed | {"output.table": "people.scores"})
+        spark.sql("CREATE DATABASE elsewhere")
+        spark.sql("USE elsewhere")
+        assert asked(spark, "SELECT sum(documents) FROM people.scores_by_partition") == [(600,)]
+        assert asked(spark, "SELECT count(*) FROM people.scores_by_author") == [(35,)]
+    finally:
+        spark.sql("USE default")
+        spark.sql("DROP DATABASE people CASCADE")
+        spark.sql("DROP DATABASE IF EXISTS elsewhere")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE scores USING parquet LOCATION '{elsewhere}' AS SELECT 1 AS one",
+        "CREATE TABLE scores USING parquet AS SELECT 1 AS one",
+        "CREATE VIEW scores AS SELECT 1 AS one",
+        "CREATE VIEW scores_by_author AS SELECT 1 AS one",
+        "CREATE TABLE scores_long USING parquet AS SELECT 1 AS one",
+    ],
+)
+def test_what_is_somebody_elses_is_refused_and_stays(score, listed, spark, statement, tmp_path):
+    name = statement.split()[2]
+    spark.sql(statement.format(elsewhere=tmp_path / "elsewhere"))
+    try:
+        with pytest.raises(RefusedError, match=rf"^output\.table scores .*{name}.*: choose another name, or drop"):
+            score(listed)
+        assert asked(spark, f"SELECT * FROM {name}") == [(1,)]
+        assert not Path(listed["output.path"]).exists(), "nothing was scored"
+    finally:
+        spark.sql(f"DROP {statement.split()[1]} {name}")
+
+
+def test_a_column_that_a_view_has_already_is_refused(score, listed, spark, tmp_path):
+    corpus = write_corpus(tmp_path / "named", texts="x")
+    with pytest.raises(SettingsError, match=r"its view scores_by_author would have two columns texts"):
+        score(listed | {"input.path": str(corpus), "input.author_column": "texts"})
+
+
+VALUES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=12)
+NASTY = st.sampled_from(
+    [
+        "it's",
+        'q"uo"te',
+        "x'; DROP TABLE scores; --",
+        "b`c",
+        "${dt}",
+        "a\\",
+        "\\'",
+        "%",
+        "50%25",
+        "a=b/c",
+        "*",
+        "{x}",
+        "é東",
+        " x ",
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def scoring(checkpoint: Callable[..., Path]) -> Any:
+    settings = ScoreSettings.model_validate(
+        {
+            "input": {"path": "x", "id_column": "doc_id"},
+            "output": {"path": "x", "table": "scores"},
+            "model": {"path": str(checkpoint())},
+        }
+    )
+    return settings, scoring_of(settings, load_artifact(settings.model.path))
+
+
+@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    column=st.sampled_from(["d't`;x", 'a"b', "Größe; DROP", "c c", "dt"]),
+    values=st.lists(st.one_of(NASTY, NASTY, VALUES), min_size=8, max_size=16, unique_by=lambda v: v.lower()),
+)
+def test_partitions_and_columns_of_any_name_are_found_by_it(spark, scoring, tmp_path_factory, column, values):
+    from pyspark.sql import functions as F
+
+    settings, how = scoring
+    directory = tmp_path_factory.mktemp("it's a `table`")
+    path, fs = str(directory / "scores"), LocalFileSystem()
+    wanted = {(value, "K"): [i] for i, value in enumerate([*values, None])}
+    columns = (column, "Kind")
+
+    def told() -> None:
+        table = ParquetTable(fs, path, columns)
+        CatalogTable(
+            Names(spark, None), "scores", table, Ledger(fs, f"{path}.job/ledger"), settings, how, Run("x")
+        ).catch_up()
+
+    try:
+        night(path, columns, wanted, carried={"doc_id": "bigint"})
+        told()
+        found = spark.table("scores")
+        assert {tuple(r) for r in found.select(found.columns[-2], "doc_id").collect()} == {
+            (value, ids[0]) for (value, _), ids in wanted.items()
+        }
+        name = "`" + column.replace("`", "``") + "`"
+        for (value, _), (i,) in wanted.items():
+            rows = found.where(F.col(name).eqNullSafe(F.lit(value))).select("doc_id", "Kind").collect()
+            assert [tuple(r) for r in rows] == [(i, "K")], partition_name(columns, (value, "K"))
+        night(path, columns, dict.fromkeys(wanted), number=2)
+        told()
+        assert partitions(spark) == []
+    finally:
+        for view in ("scores_long", "scores_by_partition"):
+            spark.sql(f"DROP VIEW IF EXISTS {view}")
+        spark.sql("DROP TABLE IF EXISTS scores")
+
+
+# --- in processes of their own ---
+
+
+def test_a_metastore_out_of_reach_costs_no_scores_and_spark_sql_reads_what_the_next_run_tells(listed, tmp_path):
+    lost = "spark.hadoop.javax.jdo.option.ConnectionURL=jdbc:derby:/proc/not/here;create=true"
+    first = submit(listed, directory=tmp_path, conf=[lost])
+    assert first.code == 7, first.out + first.err
+    assert first.error.startswith("error: output.table scores can't be brought up to date (")
+    assert "none is lost, and the next run catches up" in first.error
+    assert in_files(listed, "SELECT count(*) FROM files") == [(120,)]
+    second = submit(listed, directory=tmp_path)
+    assert second.code == 0, second.out + second.err
+    assert "nothing to do: the table is up to date" in second.out
+    assert (tmp_path / "metastore_db").is_dir(), "the embedded metastore, in the working directory"
+    query = "SELECT dt, count(*), round(avg(prob_openness), 6) FROM scores GROUP BY dt ORDER BY dt"
+    answer = spark_sql(query, tmp_path)
+    files = in_files(listed, query.replace("scores", "files"))
+    assert [(day, int(n), float(p)) for day, n, p in (line.split("\t") for line in answer)] == files
+
+
+def test_a_session_that_forgets_tables_is_refused(listed, tmp_path):
+    done = submit(listed, directory=tmp_path, conf=["spark.sql.catalogImplementation=in-memory"])
+    assert done.code == 2, done.out + done.err
+    assert "spark.sql.catalogImplementation" in done.error
+    assert not Path(listed["output.path"]).exists()
