@@ -47,6 +47,16 @@ demo: $(READY)  ## build the default model, make a corpus, score it, show the re
 		jobs/score.py --config conf/demo.yaml 2> >(grep -v 'incubator modules' >&2)
 	@echo
 	@$(BIN)/python -m bigfive_udf.demo.show --table demo/scores --corpus demo/corpus --authors demo/authors.parquet
+	@$(BIN)/python -m bigfive_udf.demo.queries
+
+# Spark's own shell, in the session's time zone; its embedded metastore is made by the score job, in this directory.
+.PHONY: sql
+sql: $(READY)  ## open a spark-sql shell on the demo's table, which make demo makes
+	@test -e metastore_db || { echo "error: there is no table yet: run make demo first" >&2; exit 1; }
+	@$(BIN)/python -m bigfive_udf.demo.queries
+	@$(ACTIVE) spark-sql --properties-file conf/spark/laptop.conf --conf spark.sql.session.timeZone=UTC \
+		--driver-java-options -Dlog4j2.configurationFile=file:conf/spark/log4j2.properties \
+		2> >(grep -v 'incubator modules' >&2)
 
 # Many tests start JVMs, which takes most of their time.
 $(CLASSES): $(READY) scripts/class_archive.sh scripts/class_archive.py
