@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from bigfive_udf.tables.iceberg_table import IcebergTable
 from bigfive_udf.tables.ledger import COMMITTED, REMOVED, Entry
 from bigfive_udf.tables.partitions import GROUP, HIVE_NULL, Values, partition_name
 from bigfive_udf.tables.score_table import staged_files
+from postgres import postgres_server
 
 pytest.importorskip("pyiceberg")
 from pyiceberg.catalog import load_catalog
@@ -907,45 +907,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The URI of a database, and its server."""
-    binaries = {name: shutil.which(name) for name in ("postgres", "initdb")}
-    if not all(binaries.values()):
-        pytest.skip("there is no PostgreSQL server on this machine")
-    user = "postgres" if os.geteuid() == 0 else None
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    try:
-        (directory / "password").write_text("hush-hush")
-        if user:
-            shutil.chown(directory, user)
-            shutil.chown(directory / "password", user)
-        options = ["-U", "job", "-A", "scram-sha-256", "--pwfile", str(directory / "password"), "--no-sync"]
-        subprocess.run(
-            [str(binaries["initdb"]), "-D", str(directory / "db"), *options],
-            user=user,
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = subprocess.Popen(
-            [str(binaries["postgres"]), "-D", str(directory / "db"), "-k", str(directory), "-p", str(port), "-F"],
-            user=user,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
-        try:
-            for _ in range(200):
-                time.sleep(0.05)
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-            time.sleep(0.5)
-            yield f"postgresql+psycopg2://job:hush-hush@127.0.0.1:{port}/postgres", server
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(30)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with postgres_server() as (address, server):
+        yield f"postgresql+psycopg2://job:hush-hush@{address}/postgres", server
 
 
 def test_postgresql_is_a_catalog_as_well(postgres, tmp_path):
