@@ -38,6 +38,7 @@ LONGEST = (
     "chaos",
     "jobs/test_nightly.py",
     "tables/test_iceberg_table.py",
+    "jobs/test_catalog_table.py",
     "jobs/test_score.py",
     "jobs/test_cluster.py",
     "jobs/test_evaluate.py",

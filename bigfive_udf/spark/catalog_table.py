@@ -88,13 +88,18 @@ class CatalogTable:
         """Refuse a name that is not for this table, before anything is scored.
 
         Raises:
-            SettingsError: there is no such database, or a view would have two columns of one name.
+            SettingsError: there is no such database, or a column has a name that can't be used.
             RefusedError: a table or view of that name is somebody else's.
         """
         if (twice := twice_named(self._wanted_views)) is not None:
             raise SettingsError(
                 f"output.table {self.full_name}: its view {twice[0]} would have two columns {twice[1]}; rename that "
                 "column of the corpus, or leave output.table out"
+            )
+        if (comma := next((c for c in self.settings.input.carried_columns if "," in c), None)) is not None:
+            raise SettingsError(
+                f"output.table {self.full_name}: Hive takes no comma in the name of a column, and {comma!r} has one; "
+                "rename that column of the corpus, or leave output.table out"
             )
         try:
             self.names.require_database(self.name)

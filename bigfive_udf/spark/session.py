@@ -7,6 +7,7 @@ import os
 import shutil
 import site
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,12 @@ def job_session(name: str, verbose: bool = False, catalog: bool = False) -> Spar
     for key, value in defaults.items():
         if not given.contains(key):
             builder = builder.config(key, value)
-    if catalog and not given.contains(_CATALOG):
-        builder = builder.config(_CATALOG, "hive")
+    if catalog:
+        # Hive leaves an empty directory behind for every session, unless all of them have the same.
+        resources = f"{tempfile.gettempdir()}/hive-resources-{os.getuid()}"
+        for key, value in {_CATALOG: "hive", "spark.hadoop.hive.downloaded.resources.dir": resources}.items():
+            if not given.contains(key):
+                builder = builder.config(key, value)
     for key, value in (_ALWAYS | (_ALWAYS_WITH_CATALOG if catalog else {})).items():
         builder = builder.config(key, value)
     _refuse_gpu_in_local_mode(given)

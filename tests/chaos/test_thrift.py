@@ -41,6 +41,7 @@ METASTORE = {
     "spark.hadoop.javax.jdo.option.ConnectionDriverName": "org.postgresql.Driver",
     "spark.hadoop.javax.jdo.option.ConnectionUserName": USER,
     "spark.hadoop.javax.jdo.option.ConnectionPassword": PASSWORD,
+    "spark.hadoop.hive.metastore.schema.verification": "false",
     "spark.hadoop.datanucleus.schema.autoCreateTables": "true",
     "spark.hadoop.datanucleus.schema.autoCreateColumns": "true",
     "spark.hadoop.datanucleus.schema.autoCreateConstraints": "false",
@@ -117,7 +118,8 @@ def thrift_server(metastore: Path, directory: Path, conf: dict[str, str]) -> Ite
                 time.sleep(0.1)
             yield f"jdbc:hive2://127.0.0.1:{port}/default"
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
             server.wait(60)
 
 
