@@ -6,11 +6,11 @@ import argparse
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from bigfive_udf.errors import BigFiveError, SettingsError
+from bigfive_udf.redaction import told, trace_of
 from bigfive_udf.runs import Run
 
 
@@ -63,14 +63,15 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     except BigFiveError as error:
         code, message = error.exit_code, str(error)
         if args is not None and args.verbose:
-            traceback.print_exc()
+            print(trace_of(error), file=sys.stderr)
     except _Terminated:
         code, message = 143, "terminated; nothing is half-written, run it again"
     except KeyboardInterrupt:
         code, message = 130, "interrupted; nothing is half-written, run it again"
     # Everything else is a defect of ours, and the only case with a stack trace.
     except Exception as error:
-        code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {error}", traceback.format_exc()
+        said = next(iter(told(error).splitlines()), "")
+        code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {said}", trace_of(error)
         print(trace, file=sys.stderr)
     code, message = _kept(run, result_file, code, message, trace)
     if code:

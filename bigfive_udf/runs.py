@@ -27,6 +27,8 @@ class Run:
     """where the record goes beside --result, once the job knows its table"""
     keep_log: Callable[[str], None] | None = None
     """where the log goes, which is kept whole whenever it is flushed"""
+    log_texts: bool = False
+    """whether the log may hold excerpts of texts"""
     lines: list[str] = field(default_factory=list)
     """the log: a JSON object a line, with time, run_id, event and what belongs to it"""
 

@@ -53,11 +53,13 @@ def score(args: Namespace, run: Run) -> str:
     settings = load_settings(ScoreSettings, args.config, args.set)
     wanted = Selection(tuple(args.partition), args.since, args.until, args.limit, args.rescore, args.prune)
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
-    run.result["settings"] = settings.model_dump()
+    run.result["settings"] = settings.for_record()
+    run.log_texts = settings.log_texts
     with ThreadPoolExecutor(1) as aside:  # what the model needs takes as long to import as Spark takes to start
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
-        spark = job_session("bigfive score", args.verbose, catalog=settings.output.catalog_name is not None)
+        keeps_tables = settings.output.catalog_name is not None
+        spark = job_session("bigfive score", args.verbose, settings.log_texts, keeps_tables)
     scoring = looking.result()
     run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)

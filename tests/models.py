@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     DebertaV2Config,
@@ -172,4 +174,16 @@ def save_checkpoint(
             parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+    return directory
+
+
+def overflowing(checkpoint: Path, directory: Path, word: str) -> Path:
+    """A copy of a DistilBERT checkpoint in which a word's embedding is as large as a float can be: it has no score."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(checkpoint, directory)
+    weights = load_file(directory / "model.safetensors")
+    known = AutoTokenizer.from_pretrained(directory).convert_tokens_to_ids(word)
+    weights["distilbert.embeddings.word_embeddings.weight"][known] = 3e38
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     return directory

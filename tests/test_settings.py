@@ -99,7 +99,7 @@ def value_at(settings: Any, key: str) -> Any:
         (
             "zzz",
             "the keys there are input, output, model, labels, text, batching, on_model_change, on_schema_change, "
-            "plan, commit_every, retention, max_failed_share, max_label_flips",
+            "plan, commit_every, retention, max_failed_share, max_label_flips, log_texts",
         ),
     ],
 )

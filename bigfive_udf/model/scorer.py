@@ -22,6 +22,8 @@ from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
+_QUOTATION = 8
+"""Characters that a message may not share with the text that it is about: fewer are chance, or a word."""
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 """Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
 
@@ -134,9 +136,9 @@ class Scorer:
                 with_text.append((i, text))
         encoded = self._tokenizer.encode([text for _, text in with_text])
         windows = prepared.windows
-        for (i, _), ids in zip(with_text, encoded, strict=True):
+        for (i, text), ids in zip(with_text, encoded, strict=True):
             if isinstance(ids, Exception):
-                prepared.set_aside(i, FAILED, _why("tokenizer", ids))
+                prepared.set_aside(i, FAILED, _why("tokenizer", ids, text))
                 prepared.n_tokens[i] = -1
                 continue
             if not ids:
@@ -219,9 +221,17 @@ class Scorer:
         return self._forward(tensor.to(self._device, non_blocking=True), torch.from_numpy(lengths))
 
 
-def _why(stage: str, error: Exception) -> str:
-    """One short line without any of the text."""
+def _why(stage: str, error: Exception, text: str = "") -> str:
+    """One short line without any of the text, which the error may quote."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
         return f"{stage}: out of memory for this text alone"
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"{stage}: {type(error).__name__}: {first_line[:200]}"
+    first_line = next(iter(str(error).splitlines()), "")[:200]
+    if text and _shares(first_line, text):
+        return f"{stage}: {type(error).__name__}"
+    return f"{stage}: {type(error).__name__}: {first_line}"
+
+
+def _shares(message: str, text: str) -> bool:
+    """Whether a message holds a text, or enough of it to be a quotation."""
+    pieces = (message[i : i + _QUOTATION] for i in range(len(message) - _QUOTATION + 1))
+    return text.strip() in message or any(piece in text for piece in pieces)

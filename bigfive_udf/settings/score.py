@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from bigfive_udf.settings.secrets import without_secrets
 from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share, by_trait
 from bigfive_udf.traits import SCORE_FIELDS
 
@@ -205,6 +206,17 @@ class ScoreSettings(Section):
         description="share of labels that a reduced precision may turn over, by a sample in every run; with more, the "
         "run computes in a more exact one; a model that was quantized with more is refused",
     )
+
+    log_texts: bool = Field(
+        False, description="write excerpts of texts that can't be scored into the run's log; else no log holds any text"
+    )
+
+    def for_record(self) -> dict[str, Any]:
+        """All settings, the secrets of a catalog blotted out."""
+        catalog = {key: without_secrets(value, self.output.catalog) for key, value in self.output.catalog.items()}
+        settings = self.model_dump()
+        settings["output"]["catalog"] = catalog
+        return settings
 
     def that_change_scores(self, max_length: int) -> dict[str, Any]:
         """Settings by which a text gets other scores, or another text a row; `max_length` is the one that applies."""

@@ -20,6 +20,7 @@ from bigfive_udf.spark.reading import Readable, any_of, other_type, with_conditi
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables.filesystem import FileInfo
+from bigfive_udf.tables.footers import named
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
@@ -92,7 +93,7 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
         raise SettingsError(f"input.partition_columns {unknown[0]}: {settings.table} has no such column")
     for column in (*settings.carried_columns, settings.text_column):
         if column not in frame.columns:
-            raise InputError(f"{settings.table} has no column {column}; its columns are {', '.join(frame.columns)}")
+            raise InputError(f"{settings.table} has no column {column}; its columns are {named(frame.columns)}")
     return frame, tuple(columns)
 
 

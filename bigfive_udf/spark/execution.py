@@ -54,6 +54,7 @@ def carry_out(
             options=scoring.options,
             device=settings.model.device,
             precision=settings.model.precision,
+            log_texts=settings.log_texts,
         )
         model, fidelity = faithful_model(spark, settings, work, model)
         used = model.placement
@@ -67,5 +68,7 @@ def carry_out(
                 steps.score(tasks, work.readable, work.rows, model, rates.documents_per_second if rates else None)
         finally:
             steps.outcome.tally = model.tally.value
+            for excerpt in model.tally.value.excerpts:
+                run.log("text that can't be scored", excerpt=excerpt)
             model.close()
     return steps.outcome

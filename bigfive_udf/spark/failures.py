@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from bigfive_udf import errors
 from bigfive_udf.errors import BigFiveError, InputError, OutputError, SettingsError
 
+MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
+"""What reading.py raises instead of Spark's own error, which quotes the record."""
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
 _FILE = re.compile(r"\b(?:file|hdfs|s3a?|gs|abfss?|wasbs?|viewfs):/[^\s,;'\"()\]]+")
 _UNREADABLE = (
@@ -33,6 +35,7 @@ _ENVIRONMENT = (
     "JAVA_GATEWAY_EXITED",
     "All masters are unresponsive",
 )
+_MALFORMED = re.compile(rf"{MALFORMED_RECORD} in (\S+)")
 _CONDITION = ("CAST_INVALID_INPUT", "DIVIDE_BY_ZERO", "ARITHMETIC_OVERFLOW", "CAST_OVERFLOW")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space")
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
@@ -64,10 +67,11 @@ def explained(error: Exception) -> BigFiveError | None:
             f"Spark's machines can't run the job ({_line_with(text, _ENVIRONMENT)}): check the master, give --py-files "
             "the zip of make dist, install its requirements on the machines, set spark.pyspark.python"
         )
-    if any(word in text for word in _CONDITION):
+    if condition := next((word for word in _CONDITION if word in text), None):
+        # Spark's own words would quote the row's value.
         return SettingsError(
-            f"input.where fails on a row ({_line_with(text, _CONDITION)}): partition columns are strings, compare them "
-            "with quoted values"
+            f"input.where fails on a row ({condition}): partition columns are strings, compare them with quoted "
+            "values; of other values, try_cast makes null of what can't be cast"
         )
     if any(word in text for word in _NO_SPACE):
         return OutputError(
@@ -77,6 +81,8 @@ def explained(error: Exception) -> BigFiveError | None:
         return OutputError(
             f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
         )
+    if match := _MALFORMED.search(text):
+        return InputError(f"{match[1]} holds a record that is malformed: correct the file or move it away")
     if any(word in text for word in _UNREADABLE):
         file = _FILE.search(text)
         reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)

@@ -37,8 +37,8 @@ def faithful_model(
     number = min(max(_FEWEST, work.documents // 20), _MOST)
     sampled = work.readable.sample(settings.input.text_column, number)
     texts = [text[:_CHARACTERS] for text in sampled if text]
-    options, thresholds = model.remote.options, work.scoring.recipe.thresholds
-    exact = model_at(spark, model.artifact, Placement(model.placement.device, "fp32"), options)
+    options, log_texts, thresholds = model.remote.options, model.remote.log_texts, work.scoring.recipe.thresholds
+    exact = model_at(spark, model.artifact, Placement(model.placement.device, "fp32"), options, log_texts)
     right = _probabilities(spark, exact, texts)
     while model.placement.precision != "fp32":
         difference = compare(_probabilities(spark, model, texts), right, thresholds, model.placement.precision)
@@ -48,7 +48,7 @@ def faithful_model(
             return model, found
         model.close()
         better = more_exact(model.placement, session.executors_hardware(spark, model.placement.device))
-        model = exact if better == exact.placement else model_at(spark, model.artifact, better, options)
+        model = exact if better == exact.placement else model_at(spark, model.artifact, better, options, log_texts)
     return model, found
 
 

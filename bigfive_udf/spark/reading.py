@@ -16,9 +16,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.redaction import told
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
-from bigfive_udf.spark.failures import spark_failures
+from bigfive_udf.spark.failures import MALFORMED_RECORD, spark_failures
 from bigfive_udf.spark.storage import as_pattern, as_uri, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers
@@ -28,6 +29,8 @@ from bigfive_udf.tables.hadoop import HadoopFileSystem
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _PATH = "__bigfive_path"
+_MALFORMED = "__bigfive_malformed"
+_WITH_RECORDS = ("json", "csv")
 _SAMPLED_PARTITIONS = 8
 
 Types = tuple[tuple[str, str], ...]
@@ -214,12 +217,10 @@ def _reader(spark: SparkSession, corpus: Corpus, settings: InputSettings) -> Dat
     assert corpus.fs is not None
     reader = spark.read.format(settings.format).option("basePath", as_uri(corpus.fs, corpus.root))
     if settings.format == "csv":
-        # FAILFAST: by default Spark reads a malformed line as a row of nulls.
         # enforceSchema: by default it takes the columns of all files in the order of one file's header.
-        reader = reader.options(header=True, multiLine=True, escape='"', mode="FAILFAST", enforceSchema=False)
-    elif settings.format == "json":
-        reader = reader.options(mode="FAILFAST")
-    return reader
+        reader = reader.options(header=True, multiLine=True, escape='"', enforceSchema=False)
+    # By default Spark reads a malformed line as a row of nulls, and in mode FAILFAST quotes it in its logs.
+    return reader.option("columnNameOfCorruptRecord", _MALFORMED) if settings.format in _WITH_RECORDS else reader
 
 
 def _schema(
@@ -232,18 +233,19 @@ def _schema(
     try:
         found = reader.load([as_pattern(corpus.fs, path) for path in some]).schema
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")
+        first_line = next(iter(told(error).splitlines()), "")
         raise InputError(
             f"{sample} can't be read as {settings.format} ({first_line[:160]}): restore it or move it away"
         ) from None
-    in_files = [f for f in found.fields if f.name not in corpus.directory_columns]
-    return StructType([*in_files, *(StructField(c, StringType()) for c in corpus.directory_columns)])
+    in_files = [f for f in found.fields if f.name not in (_MALFORMED, *corpus.directory_columns)]
+    malformed = [StructField(_MALFORMED, StringType())] if settings.format in _WITH_RECORDS else []
+    return StructType([*in_files, *malformed, *(StructField(c, StringType()) for c in corpus.directory_columns)])
 
 
 def _carried(settings: InputSettings, schema: StructType) -> dict[str, str]:
     for column in (*settings.carried_columns, settings.text_column):
         if column not in schema.names:
-            raise InputError(f"{settings.source} has no column {column}; its columns are {', '.join(schema.names)}")
+            raise InputError(f"{settings.source} has no column {column}; its columns are {footers.named(schema.names)}")
     return {c: schema[c].dataType.simpleString() for c in settings.carried_columns}
 
 
@@ -260,11 +262,22 @@ def _load(
     columns = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
     paths = [as_pattern(corpus.fs, f.path) for p in partitions for f in p.files]
     frame = reader.schema(schema).load(paths) if paths else spark.createDataFrame([], schema)
+    if paths and _MALFORMED in schema.names:
+        frame = _whole_records(frame, settings.text_column)
     if not corpus.layout.columns:
         frame = with_groups(spark, corpus.fs, frame, partitions)
     if settings.where is not None:
         frame = with_condition(frame, settings.where)
     return frame.select(*[F.col(quoted(c)) for c in columns])
+
+
+def _whole_records(frame: DataFrame, text_column: str) -> DataFrame:
+    """The same rows, where one that is malformed raises an error which names its file and quotes nothing."""
+    # The empty beginning of the text, because Spark refuses to look for malformed records alone.
+    nothing = F.coalesce(F.substring(F.col(quoted(text_column)).cast("string"), 0, 0), F.lit(""))
+    where = F.concat(F.lit(f"{MALFORMED_RECORD} in "), F.col("_metadata.file_path"), nothing)
+    error = F.raise_error(where).cast("boolean")
+    return frame.where(F.when(F.col(_MALFORMED).isNotNull(), error).otherwise(F.lit(True)))
 
 
 def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partitions: Sequence[Partition]) -> DataFrame:
@@ -293,12 +306,13 @@ def _footer_reader(spark: SparkSession, fs: FileSystem, kind: str, reader: DataF
 
     def over_spark(path: str) -> Footer:
         try:
-            return Footer(dict.fromkeys(reader.load(as_pattern(fs, path)).columns, ""))
+            found = dict.fromkeys(reader.load(as_pattern(fs, path)).columns, "")
         except Exception as error:
-            first_line = next(iter(str(error).splitlines()), "")
+            first_line = next(iter(told(error).splitlines()), "")
             raise InputError(
                 f"{path} can't be read as {kind} ({first_line[:160]}): restore it or move it away"
             ) from None
+        return Footer({name: kind for name, kind in found.items() if name != _MALFORMED})
 
     return over_spark
 

@@ -29,6 +29,15 @@ _DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
 }
 _DAEMON, _WORKERS_PATH = "spark.python.daemon.module", "spark.executorEnv.PYTHONPATH"
+# They log what a task fails with. The job tells which partition failed and why, without the row.
+_LOGGERS_OF_ROWS = (
+    "org.apache.spark.executor.Executor",
+    "org.apache.spark.scheduler.TaskSetManager",
+    "org.apache.spark.scheduler.DAGScheduler",
+    "org.apache.spark.sql.execution.datasources.FileFormatWriter",
+    "org.apache.spark.sql.catalyst.csv.CSVHeaderChecker",
+    "org.apache.spark.util.Utils",
+)
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -45,10 +54,11 @@ _ALWAYS_WITH_CATALOG = {
 }
 
 
-def job_session(name: str, verbose: bool = False, catalog: bool = False) -> SparkSession:
+def job_session(name: str, verbose: bool = False, log_texts: bool = False, catalog: bool = False) -> SparkSession:
     """The session that spark-submit prepared, or a local one where the job runs as plain python.
 
-    With `catalog` it keeps tables in a Hive metastore, the embedded one where the configuration names no other.
+    Without `log_texts` this process's JVM does not log the errors of tasks, which may quote a row. With `catalog` it
+    keeps tables in a Hive metastore, the embedded one where the configuration names no other.
 
     Raises:
         SettingsError: the configuration is one that would hang, or one of Spark Connect.
@@ -85,6 +95,10 @@ def job_session(name: str, verbose: bool = False, catalog: bool = False) -> Spar
     _refuse_gpu_in_local_mode(given)
     session = builder.getOrCreate()
     require_classic(session)
+    if not log_texts:
+        logging: Any = session._jvm.org.apache.logging.log4j
+        for logger in _LOGGERS_OF_ROWS:
+            logging.core.config.Configurator.setLevel(logger, logging.Level.OFF)
     return session
 
 

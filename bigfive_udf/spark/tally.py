@@ -10,6 +10,8 @@ from pyspark import Accumulator, AccumulatorParam, SparkContext
 
 from bigfive_udf.model.scores import Effort
 
+MOST_EXCERPTS = 20
+
 
 @dataclass
 class Tally:
@@ -20,6 +22,8 @@ class Tally:
     loads: Counter[str] = field(default_factory=Counter)
     """model loads by worker process (host and process id)"""
     load_seconds: float = 0.0
+    excerpts: list[str] = field(default_factory=list)
+    """beginnings of the first texts that could not be scored, where the settings ask for them, and why"""
     threads: int = 0
     """most threads that a worker computed with"""
 
@@ -28,6 +32,7 @@ class Tally:
         self.effort += other.effort
         self.loads += other.loads
         self.load_seconds += other.load_seconds
+        self.excerpts = (self.excerpts + other.excerpts)[:MOST_EXCERPTS]
         self.threads = max(self.threads, other.threads)
         return self
 

@@ -60,6 +60,7 @@ def spark_model(
     options: ScoringOptions | None = None,
     device: str = "auto",
     precision: str = "auto",
+    log_texts: bool = False,
 ) -> SparkModel:
     """Decide the precision for the executors at hand, pack the artifact in it, and broadcast it.
 
@@ -68,11 +69,15 @@ def spark_model(
     """
     session.require_classic(spark)
     placement = hardware.decide(device, precision, session.executors_hardware(spark, device))
-    return model_at(spark, artifact, placement, options or artifact.options())
+    return model_at(spark, artifact, placement, options or artifact.options(), log_texts)
 
 
 def model_at(
-    spark: SparkSession, artifact: Artifact, placement: hardware.Placement, options: ScoringOptions
+    spark: SparkSession,
+    artifact: Artifact,
+    placement: hardware.Placement,
+    options: ScoringOptions,
+    log_texts: bool = False,
 ) -> SparkModel:
     """Pack and broadcast an artifact for a placement that is known to suit the executors."""
     bundle = artifact.pack(placement.precision)
@@ -83,6 +88,7 @@ def model_at(
         options=options,
         device=placement.device,
         tally=tally_accumulator(context),
+        log_texts=log_texts,
     )
     return SparkModel(artifact, placement, remote, _column_function(remote))
 

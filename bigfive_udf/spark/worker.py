@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ import pandas as pd
 from pyspark import Accumulator, Broadcast, TaskContext
 
 from bigfive_udf.model import hardware, node_cache
-from bigfive_udf.model.scores import ScoringOptions
-from bigfive_udf.spark.tally import Tally
+from bigfive_udf.model.scores import Scores, ScoringOptions
+from bigfive_udf.spark.tally import MOST_EXCERPTS, Tally
+from bigfive_udf.traits import FAILED
 
 if TYPE_CHECKING:
     from bigfive_udf.model.scorer import Scorer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Sorting pays over many rows, more than an Arrow batch may hold; the characters bound the memory for the tokens.
 _GATHER_ROWS = 8192
 _GATHER_CHARACTERS = 1 << 23
+_EXCERPT_CHARACTERS = 200
 # A session may score with two models in turn; more in one worker is a leak.
 _MODELS_PER_WORKER = 2
 
@@ -38,6 +40,8 @@ class RemoteModel:
     options: ScoringOptions
     device: str
     tally: Accumulator[Tally]
+    log_texts: bool = False
+    """whether the tally may hold excerpts of texts"""
 
 
 def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
@@ -45,9 +49,24 @@ def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[
     threads = _task_cpus()
     hardware.use_threads(threads)
     scorer = _scorer(model)
-    for scores in scorer.score_all(_gathered(batches)):
-        model.tally.add(Tally(documents=len(scores.status), effort=scores.effort, threads=threads))
+    waiting: deque[list[str | None]] = deque()
+    for scores in scorer.score_all(_remembered(_gathered(batches), waiting)):
+        texts = waiting.popleft()
+        excerpts = _excerpts(texts, scores) if model.log_texts else []
+        model.tally.add(Tally(len(scores.status), scores.effort, excerpts=excerpts, threads=threads))
         yield scores.to_frame()
+
+
+def _remembered(gathered: Iterator[list[str | None]], waiting: deque[list[str | None]]) -> Iterator[list[str | None]]:
+    """The same texts, which also wait to be put beside their scores: those may come a few batches later."""
+    for texts in gathered:
+        waiting.append(texts)
+        yield texts
+
+
+def _excerpts(texts: list[str | None], scores: Scores) -> list[str]:
+    failed = [i for i, status in enumerate(scores.status) if status == FAILED]
+    return [f"{scores.status_reason[i]}: {(texts[i] or '')[:_EXCERPT_CHARACTERS]!r}" for i in failed[:MOST_EXCERPTS]]
 
 
 def _gathered(batches: Iterator[pd.Series]) -> Iterator[list[str | None]]:

@@ -50,8 +50,8 @@ class FileSystem(Protocol):
     def read(self, path: str) -> str:
         """The content of a small file."""
 
-    def put(self, path: str, content: str) -> None:
-        """Write a small file whole, or not at all."""
+    def put(self, path: str, content: str, private: bool = False) -> None:
+        """Write a small file whole, or not at all; a private one is for its owner and the owner's group."""
 
     def swap_in(self, new: str, target: str) -> None:
         """Put directory `new` in the place of `target`; what was there, if anything, lies at `new` afterwards."""
@@ -109,11 +109,13 @@ class LocalFileSystem:
     def read(self, path: str) -> str:
         return Path(path).read_bytes().decode()
 
-    def put(self, path: str, content: str) -> None:
+    def put(self, path: str, content: str, private: bool = False) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         aside = f"{path}.tmp"  # always this one, so that the next run writes over what a killed one has left
         try:
             with open(aside, "w", encoding="utf-8") as file:
+                if private:
+                    os.fchmod(file.fileno(), 0o640)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

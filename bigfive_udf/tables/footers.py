@@ -7,7 +7,8 @@ be scored as a partition of empty texts. So the columns are checked file by file
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ from bigfive_udf.errors import InputError
 
 Columns = dict[str, str]
 """Top-level column -> its type, as the file stores it."""
+
+
+# Three words at most, none of them long.
+_NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
             raise footer
         missing = [c for c in needed if c not in footer.columns]
         if missing:
-            others = ", ".join(footer.columns)
+            others = named(footer.columns)
             raise InputError(
                 f"{path} has no column {missing[0]}, its columns are {others}: correct the settings or the file"
             )
@@ -108,6 +113,11 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
                     "write both in one type"
                 )
     return {name: first[1][name] for name in needed} if first else {}
+
+
+def named(columns: Iterable[str]) -> str:
+    """Columns as a message may name them: what a CSV file without a header has for names is its first row."""
+    return ", ".join(c if _NAME.fullmatch(c) else f"({len(c)} characters)" for c in columns) or "none that is readable"
 
 
 def _first_line(error: BaseException) -> str:

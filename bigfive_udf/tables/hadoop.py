@@ -87,16 +87,18 @@ class HadoopFileSystem:
             finally:
                 stream.close()
 
-    def put(self, path: str, content: str) -> None:
+    def put(self, path: str, content: str, private: bool = False) -> None:
         with _as_os_error(path):
             fs, location = self._at(path)
             if _is_object_store(fs):
                 # Such an object is there whole once its stream is closed; to rename it would be to delete and to copy.
-                self._overwrite(path, content)
+                self._overwrite(path, content)  # private or not: whose it is, is for the store's own rules
                 return
             _, aside = self._at(f"{path}.tmp")
             try:
                 self._overwrite(f"{path}.tmp", content)
+                if private:
+                    fs.setPermission(aside, self._jvm.org.apache.hadoop.fs.permission.FsPermission("640"))
                 self._replace(fs, aside, location)
             finally:
                 fs.delete(aside, False)

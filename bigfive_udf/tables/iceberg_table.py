@@ -11,16 +11,15 @@ Readers open it as load_catalog("bigfive", **output.catalog).load_table(output.t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from bigfive_udf.errors import OutputError, RefusedError, SettingsError
+from bigfive_udf.settings.secrets import without_secrets
 from bigfive_udf.tables.commit import Commit
 from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.filesystem import FileInfo, FileSystem, local_path
@@ -58,7 +57,6 @@ _MOST_MANIFESTS = 100
 # Whose exceptions mean that the catalog, or its server, has failed.
 _CATALOG_MODULES = {"sqlalchemy", "requests", "urllib3", "botocore", "google", "thrift", "pyiceberg"}
 _WRONG_SETTINGS = {"NoSuchPropertyException", "NotInstalledError", "ArgumentError", "NoSuchModuleError"}
-_SECRET = re.compile(r"(secret|token|password|credential|key)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -436,12 +434,7 @@ class IcebergTable:
 
     def _reason(self, error: Exception) -> str:
         """The first line of an error, without what nobody may see."""
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        for key, value in self.catalog.items():
-            password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
-            for secret in filter(None, (password, unquote(password), value if _SECRET.search(key) else "")):
-                reason = reason.replace(secret, "***")
-        return reason
+        return without_secrets(next(iter(str(error).strip().splitlines()), type(error).__name__), self.catalog)
 
 
 def _holds(table: Table, schema: pa.Schema) -> bool:

@@ -56,10 +56,10 @@ class OpenTable:
             self.there = (table.kind, tuple(table.columns))
         return Committer(self.fs, self.job_path, table, self.ledger, self.ours)
 
-    def put(self, name: str, content: str) -> None:
+    def put(self, name: str, content: str, private: bool = False) -> None:
         """Keep a small file beside the table, such as a run's record."""
         with as_output_error(self.job_path):
-            self.fs.put(f"{self.job_path}/{name}", content)
+            self.fs.put(f"{self.job_path}/{name}", content, private)
 
 
 def make_table(fs: FileSystem, path: str, output: OutputSettings, columns: Sequence[str]) -> ScoreTable:

@@ -35,7 +35,7 @@ def keep_records(run: Run, table: OpenTable) -> None:
                 fs.delete(marker)
 
     run.keep_record = keep
-    run.keep_log = lambda text: table.put(f"runs/{run.run_id}.log", text)
+    run.keep_log = lambda text: table.put(f"runs/{run.run_id}.log", text, private=run.log_texts)
     for line in table.mended:
         run.log("mended", what=line)
 

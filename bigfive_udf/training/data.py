@@ -22,6 +22,7 @@ from bigfive_udf.settings.labelled import Cut, LabelledDataSettings, TextTableSe
 from bigfive_udf.training.files import read_table
 from bigfive_udf.traits import LETTERS, TRAITS
 
+_LONGEST_LABEL = 20
 _YES, _NO = {"1", "1.0", "y", "yes", "true", "t"}, {"0", "0.0", "n", "no", "false", "f"}
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>"}
 
@@ -182,7 +183,7 @@ def _texts(source: str, table: pd.DataFrame, name: str) -> pd.Series:
     if not known.map(lambda value: isinstance(value, str)).all():
         example = next(value for value in known if not isinstance(value, str))
         raise InputError(
-            f"{source}: column {name!r} holds {type(example).__name__} such as {str(example)[:60]}, not texts: "
+            f"{source}: column {name!r} holds {type(example).__name__} such as {_cut(example)}, not texts: "
             "set data.text_column to the column of the texts"
         )
     written = known[known.str.strip() != ""]
@@ -230,19 +231,25 @@ def _labels(source: str, column: pd.Series, trait: str, cut: Cut | None) -> np.n
         scores = pd.to_numeric(words.where(~missing), errors="coerce").astype(float)
         if (bad := scores.isna() & ~missing | np.isinf(scores)).any():
             raise InputError(
-                f"{source}: column {column.name!r} ({trait}) has {column[bad].iloc[0]!r}, which is no score: "
+                f"{source}: column {column.name!r} ({trait}) has {_cut(column[bad].iloc[0])!r}, which is no score: "
                 f"data.cut is for numbers; leave {trait} out of it if its labels are yes and no"
             )
         return scores.to_numpy()
     labels = words.map(dict.fromkeys(_YES, 1.0) | dict.fromkeys(_NO, 0.0)).astype(float)
     if (bad := labels.isna() & ~missing).any():
         values = sorted(words[~missing].unique(), key=lambda word: (word in _YES | _NO, word))
-        shown = ", ".join(repr(v) for v in values[:4]) + (", …" if len(values) > 4 else "")
+        shown = ", ".join(repr(_cut(v)) for v in values[:4]) + (", …" if len(values) > 4 else "")
         raise InputError(
             f"{source}: column {column.name!r} ({trait}) has {len(values)} values ({shown}): a label is 0/1, y/n or "
             "true/false; for scores set data.cut to a number or median"
         )
     return labels.to_numpy()
+
+
+def _cut(value: object) -> str:
+    """A value as a message may show it: what is taken for a label may be a text, where the settings name its column."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…"
 
 
 def _counts(found: LabelledTexts, texts: pd.Series, empty: np.ndarray, columns: Mapping[str, str]) -> dict[str, int]:

@@ -15,13 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 import pytest
-from transformers import AutoTokenizer
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.traits import TRAITS
 from cluster import REPOSITORY, clean_environment, submit
 from corpora import corrupt, write_corpus
-from models import TRAINING_TEXT
+from models import TRAINING_TEXT, overflowing
 from oracle import Oracle
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
@@ -432,17 +431,7 @@ def test_a_bad_condition(score, basics):
 
 def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, tmp_path, checkpoint):
     """A word whose embedding is as large as a float can be makes real rows overflow in the real model."""
-    import shutil
-
-    path = tmp_path / "narrow"
-    shutil.copytree(checkpoint(), path)
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(path / "model.safetensors")
-    name = "distilbert.embeddings.word_embeddings.weight"
-    frequent = AutoTokenizer.from_pretrained(path).convert_tokens_to_ids("like")
-    weights[name][frequent] = 3e38
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    path = overflowing(checkpoint(), tmp_path / "narrow", "like")
     with pytest.raises(PartitionsFailedError, match=r"3 of 3 partitions failed.*max_failed_share"):
         score(basics | {"model.path": str(path)})
     assert not list(Path(basics["output.path"]).rglob("*.parquet"))

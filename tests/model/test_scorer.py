@@ -16,6 +16,7 @@ from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.scores import ScoringOptions
+from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import TRAITS
 from models import ARCHITECTURES, TRAINING_TEXT
 from oracle import Oracle
@@ -119,6 +120,23 @@ def test_a_text_that_breaks_the_tokenizer_fails_alone(checkpoint):
     assert frame.status_reason[1].startswith("tokenizer: ")
     assert frame.n_tokens.isna().tolist() == [False, True, False]
     np.testing.assert_allclose(frame[PROBABILITIES].to_numpy()[[0, 2]], fp32(path, ["before", "after"]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("no word of it", "tokenizer: ValueError: no word of it"),
+        ("in 'my own private words' there is", "tokenizer: ValueError"),
+        ("begins with my own private wo…", "tokenizer: ValueError"),
+    ],
+)
+def test_the_reason_of_a_failure_never_quotes_the_text(checkpoint, monkeypatch, said, reason):
+    def refuse(self: TextTokenizer, texts: list[str]) -> list[Exception]:
+        return [ValueError(said) for _ in texts]
+
+    monkeypatch.setattr(TextTokenizer, "encode", refuse)
+    frame = load_artifact(checkpoint("distilbert")).predict(["my own private words", None], precision="fp32")
+    assert frame.status_reason.tolist() == [reason, "text is null"]
 
 
 def test_texts_that_are_the_same_are_scored_once_and_all_get_the_scores(checkpoint):

@@ -790,8 +790,8 @@ class Meddling(LocalFileSystem):
     def __init__(self) -> None:
         self.deeds: list[Callable[[], object]] = []
 
-    def put(self, path: str, content: str) -> None:
-        super().put(path, content)
+    def put(self, path: str, content: str, private: bool = False) -> None:
+        super().put(path, content, private)
         if path.endswith("/unswept") and self.deeds:
             self.deeds.pop()()
 
