@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from bigfive_udf.pseudonyms import KEY_VARIABLE
 from bigfive_udf.settings.secrets import without_secrets
 from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share, by_trait
 from bigfive_udf.traits import SCORE_FIELDS
@@ -28,6 +29,12 @@ class InputSettings(Section):
         None, description="partition columns of the corpus; null: those of the directories or of the table; []: none"
     )
     keep_columns: list[str] = Field([], description="further columns to keep in the table")
+    pseudonymise: list[Literal["id", "author"]] = Field(
+        [], description="columns whose values become keyed hashes in the table: id, author, both; []: none"
+    )
+    pseudonym_key: str = Field(
+        KEY_VARIABLE, description="name of the environment variable that holds the key of the hashes; never the key"
+    )
     ready_file: str | None = Field(
         None, description="only partitions that hold a file of this name are seen, such as _SUCCESS; null: all"
     )
@@ -38,6 +45,12 @@ class InputSettings(Section):
             raise ValueError("set input.path or input.table, one of the two")
         if self.ready_file is not None and self.path is None:
             raise ValueError(f"input.ready_file {self.ready_file!r}: only a corpus of files has such; leave it out")
+        if "author" in self.pseudonymise and self.author_column is None:
+            raise ValueError("input.pseudonymise names the author, and there is none: set input.author_column")
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", self.pseudonym_key):  # its value is not told: it may be the key
+            raise ValueError(
+                "input.pseudonym_key: must be the name of an environment variable in capitals, not the key"
+            )
         return self
 
     @property
@@ -49,6 +62,12 @@ class InputSettings(Section):
     def carried_columns(self) -> list[str]:
         """Columns that go through to the table, in its order, partition columns not among them."""
         return [c for c in (self.id_column, self.author_column, *self.keep_columns) if c is not None]
+
+    @property
+    def pseudonymised_columns(self) -> list[str]:
+        """Those of them that the table holds as pseudonyms."""
+        columns = {"id": self.id_column, "author": self.author_column}
+        return [c for what, c in columns.items() if what in self.pseudonymise and c is not None]
 
 
 # What a Hive metastore takes for a name, with room for the longest ending of a view's.

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
-from bigfive_udf.spark.reading import Readable, any_of, other_type, with_condition
+from bigfive_udf.spark.reading import Readable, any_of, carried_types, other_type, with_condition
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables.filesystem import FileInfo
@@ -60,7 +60,7 @@ def examine_table(
     """The same for a table as `reading.examine_files` does for files: the catalog answers for its columns."""
     frame, _ = _opened(spark, settings)
     check_text_column(frame, settings.text_column)
-    columns = {c: frame.schema[c].dataType.simpleString() for c in settings.carried_columns}
+    columns = carried_types(settings, frame.schema)
 
     def load(some: Sequence[Partition]) -> DataFrame:
         keys = corpus.layout.columns

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from bigfive_udf.errors import InputError
+from bigfive_udf.errors import InputError, RefusedError
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.model.scores import ScoringOptions
+from bigfive_udf.pseudonyms import key_fingerprint, key_of_environment
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.reading import Readable
@@ -30,10 +31,13 @@ class Scoring:
     artifact: Artifact
     options: ScoringOptions
     recipe: Recipe
+    pseudonym_key: bytes | None = field(default=None, repr=False)
+    """where columns are to be pseudonymised"""
 
     def about(self) -> dict[str, Any]:
         """For the run record."""
-        return {"model_id": self.recipe.model_id, "thresholds": dict(self.recipe.thresholds)}
+        about = {"model_id": self.recipe.model_id, "thresholds": dict(self.recipe.thresholds)}
+        return about | ({"pseudonyms": dict(self.recipe.pseudonyms)} if self.recipe.pseudonyms else {})
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,10 @@ def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
     """What the settings make of a model.
 
     Raises:
-        SettingsError: they ask for more than the model can do.
+        SettingsError: they ask for more than the model can do, or for pseudonyms without a good key.
     """
+    hashed = settings.input.pseudonymised_columns
+    key = key_of_environment(settings.input.pseudonym_key) if hashed else None
     if settings.model.precision == "int8":
         artifact.check_int8(settings.max_label_flips)
     options = artifact.options(
@@ -75,8 +81,9 @@ def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
         settings.that_change_scores(options.max_length),
         tuple(settings.input.carried_columns),
         artifact.label_thresholds(settings.labels.thresholds, settings.labels.require_evidence),
+        dict.fromkeys(hashed, key_fingerprint(key)) if key else {},
     )
-    return Scoring(artifact, options, recipe)
+    return Scoring(artifact, options, recipe, key)
 
 
 def planned(
@@ -120,7 +127,21 @@ def planned(
     # Iceberg keeps a column's type for good, whatever the settings say.
     strict = settings.on_schema_change == "refuse" or settings.output.format == "iceberg"
     readable = examine(spark, corpus, settings.input, partitions, table_columns, strict)
+    if settings.output.format == "iceberg":
+        _refuse_other_types(settings.output.path, readable.columns, scoring.recipe, entries)
     readable, rows = readable.counted()
     if readable.unfit and not rows and table_columns is None:
         raise InputError(next(iter(readable.unfit.values())))
     return Planned(scoring, corpus, table, entries, plan, readable, rows)
+
+
+def _refuse_other_types(output: str, columns: Mapping[str, str], recipe: Recipe, entries: Mapping[str, Entry]) -> None:
+    """Refuse what Iceberg could not commit: pseudonyms in a column of numbers, or numbers in one of pseudonyms."""
+    for entry in entries.values():
+        for name, kind in columns.items():
+            had = entry.columns.get(name, kind)
+            if had != kind and (name in entry.pseudonyms) != (name in recipe.pseudonyms):
+                raise RefusedError(
+                    f"{output} has column {name} as {had}, the settings make it {kind}, and a column of Iceberg keeps "
+                    "its type: choose another output.path"
+                )

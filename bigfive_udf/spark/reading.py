@@ -32,6 +32,7 @@ _PATH = "__bigfive_path"
 _MALFORMED = "__bigfive_malformed"
 _WITH_RECORDS = ("json", "csv")
 _SAMPLED_PARTITIONS = 8
+_WITH_PSEUDONYMS = r"(string|(var)?char\(|(tiny|small|big)?int$)"
 
 Types = tuple[tuple[str, str], ...]
 """The needed columns of a file and their types, as the file stores them."""
@@ -124,7 +125,7 @@ def examine_files(
     sample = {types[p.values]: p.files[0].path for p in reversed(partitions) if p.values in types and p.files}
     fit_paths = [f.path for p in partitions if p.values in types for f in p.files]
     schemas = {t: _schema(reader, corpus, path, settings, fit_paths) for t, path in sample.items()}
-    carried = {t: _carried(settings, schema) for t, schema in schemas.items()}
+    carried = {t: carried_types(settings, schema) for t, schema in schemas.items()}
     chosen = _chosen_types(types, carried, table_columns, strict)
     for partition in partitions:
         if partition.files and (other := types.get(partition.values, chosen)) not in (chosen, None):
@@ -242,11 +243,24 @@ def _schema(
     return StructType([*in_files, *malformed, *(StructField(c, StringType()) for c in corpus.directory_columns)])
 
 
-def _carried(settings: InputSettings, schema: StructType) -> dict[str, str]:
+def carried_types(settings: InputSettings, schema: StructType) -> dict[str, str]:
+    """The carried columns and their Spark types in the table, where pseudonyms are strings.
+
+    Raises:
+        InputError: a column is not there, or is of a type that has no pseudonyms.
+    """
     for column in (*settings.carried_columns, settings.text_column):
         if column not in schema.names:
             raise InputError(f"{settings.source} has no column {column}; its columns are {footers.named(schema.names)}")
-    return {c: schema[c].dataType.simpleString() for c in settings.carried_columns}
+    types = {c: schema[c].dataType.simpleString() for c in settings.carried_columns}
+    for column in settings.pseudonymised_columns:
+        if not re.match(_WITH_PSEUDONYMS, types[column]):
+            raise InputError(
+                f"{settings.source} has column {column} as {types[column]}: pseudonyms are made of strings and whole "
+                "numbers only; write it as one of them, or leave it out of input.pseudonymise"
+            )
+        types[column] = "string"
+    return types
 
 
 def _load(

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import OutputSettings, ScoreSettings
+from bigfive_udf.spark.pseudonymise import pseudonym_column
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import SparkModel, label_columns, with_scores
 from bigfive_udf.tables.partitions import GROUP, Values
@@ -44,10 +45,17 @@ def scores_of(
     keys: Sequence[str],
     tasks: int,
     run: Run,
+    pseudonym_key: bytes | None = None,
 ) -> DataFrame:
     """The rows of the score table, columns in its order, `keys`, the columns that tell the partition, last."""
+    hashed = pseudonym_column(pseudonym_key) if pseudonym_key is not None else None
+    names = settings.input.pseudonymised_columns
+    carried = [
+        hashed(F.col(quoted(c))).alias(c) if hashed and c in names else F.col(quoted(c))
+        for c in settings.input.carried_columns
+    ]
+    columns = [*carried, *[F.col(quoted(c)) for c in keys]]
     # The text is no column of the table, so its name may be anything, that of a score column too.
-    columns = [F.col(quoted(c)) for c in (*settings.input.carried_columns, *keys)]
     frame = rows.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
     # By the text, so that those that are the same come to one task, which scores them once.
     scored = with_scores(frame.repartition(tasks, F.col(_TEXT)), model, _TEXT, thresholds)

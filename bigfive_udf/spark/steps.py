@@ -135,7 +135,8 @@ class Steps:
             size, cores = sum(p.size for p in partitions), self.spark.sparkContext.defaultParallelism
             tasks = task_count(documents, size, cores, model.placement.device)
             labels = self.recipe.thresholds
-            return scores_of(frame, model, self.settings, labels, self.layout.keys, tasks, self.run)
+            key = self.scoring.pseudonym_key
+            return scores_of(frame, model, self.settings, labels, self.layout.keys, tasks, self.run, key)
 
         try:
             with self._staged(scores if documents else None) as staged:
@@ -275,6 +276,7 @@ class Steps:
             model_id=self.recipe.model_id,
             settings=self.recipe.settings,
             thresholds=self.recipe.thresholds,
+            pseudonyms=self.recipe.pseudonyms,
             files=self.table.table_files(staged.commit, task.name, staged.files.get(key, ())),
         )
         found: dict[str, Any] = {name: counts.get(name, 0) for name in _COUNTS}

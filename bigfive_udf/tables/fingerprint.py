@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bigfive_udf.tables.filesystem import FileInfo
@@ -17,13 +17,15 @@ class Recipe:
     """All that decides what a run writes for a text, whatever partition it lies in.
 
     `settings` are those that change scores, and no others: a thread count is none of them. `columns` are the carried
-    columns in their order, `thresholds` those of the labels, by trait.
+    columns in their order, `thresholds` those of the labels, by trait. `pseudonyms` are the fingerprints of the keys by
+    which columns are pseudonymised.
     """
 
     model_id: str
     settings: Mapping[str, Any]
     columns: tuple[str, ...]
     thresholds: Mapping[str, float | None]
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)
 
 
 def input_digest(partition: Partition, root: str) -> str:

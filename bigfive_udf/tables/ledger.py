@@ -44,6 +44,8 @@ class Entry:
     """the settings that change scores"""
     columns: Mapping[str, str] = field(default_factory=dict)
     """the carried columns and their Spark types"""
+    pseudonyms: Mapping[str, str] = field(default_factory=dict)
+    """those of them that are pseudonymised, and the fingerprint of the key"""
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     documents: int = 0
     scored: int = 0

@@ -145,6 +145,8 @@ def make_plan(
     if policies.on_schema_change == "refuse" and (others := [e for e in left if tuple(e.columns) != recipe.columns]):
         had, now = f"columns {', '.join(others[-1].columns)}", f"the settings carry {', '.join(recipe.columns)}"
         raise _mixture("on_schema_change", others, entries, had, now)
+    staying = [e for name, e in entries.items() if name not in scored and name not in set(pruned)]
+    _refuse_two_pseudonymisations(staying, entries, recipe)
     _refuse_surprise(plan, entries, recipe, policies)
     return plan
 
@@ -162,9 +164,27 @@ def _why(entry: Entry | None, digest: str, recipe: Recipe, damaged: bool) -> tup
         return MODEL, False
     if dict(entry.settings) != dict(recipe.settings):
         return SETTINGS, False
-    if tuple(entry.columns) != recipe.columns:
+    if tuple(entry.columns) != recipe.columns or dict(entry.pseudonyms) != dict(recipe.pseudonyms):
         return COLUMNS, False
     return "", dict(entry.thresholds) != dict(recipe.thresholds)
+
+
+def _refuse_two_pseudonymisations(staying: Sequence[Entry], entries: Mapping[str, Entry], recipe: Recipe) -> None:
+    """Refuse to leave rows beside others in which the same person has another name, whatever the policies say."""
+    others = [e for e in staying if dict(e.pseudonyms) != dict(recipe.pseudonyms)]
+    if not others:
+        return
+    documents, total = sum(e.documents for e in others), sum(e.documents for e in entries.values())
+    had, now = _names(others[-1].pseudonyms), _names(recipe.pseudonyms)
+    raise RefusedError(
+        f"{_partitions(len(others))} of the table ({documents:,} of {total:,} documents) have {had}, the settings ask "
+        f"for {now}, and nobody may have two names in one table: set on_schema_change to rescore and run over all of "
+        "it, with --prune where partitions are gone from the input, or choose another output.path"
+    )
+
+
+def _names(pseudonyms: Mapping[str, str]) -> str:
+    return ", ".join(f"{c} by key {key}" for c, key in pseudonyms.items()) or "no pseudonyms"
 
 
 def _mixture(key: str, others: Sequence[Entry], entries: Mapping[str, Entry], had: str, now: str) -> RefusedError:

@@ -64,6 +64,19 @@ def refusal(*arguments: Any, **more: Any) -> str:
 # --- what is to be done ---
 
 
+def test_no_policy_leaves_two_pseudonymisations_in_one_table():
+    by_key = replace(RECIPE, pseudonyms={"doc_id": "abcdef012345"})
+    old = table(entry("a"), entry("b"))
+    for policies in (OPEN, Policies(), replace(OPEN, on_schema_change="rescore", limit=1)):
+        said = refusal(corpus({"a": "1", "b": "1"}), old, by_key, policies)
+        assert "have no pseudonyms, the settings ask for doc_id by key abcdef012345" in said
+    rescore = replace(OPEN, on_schema_change="rescore")
+    assert scored(make_plan(corpus({"a": "1", "b": "1"}), old, by_key, rescore)) == dict.fromkeys("ab", "other columns")
+    gone = corpus({"a": "1"}, gone=frozenset("b"))
+    assert "with --prune" in refusal(gone, old, by_key, rescore)
+    assert [e.partition for e in make_plan(gone, old, by_key, replace(rescore, prune=True)).remove] == ["b"]
+
+
 def test_only_what_is_new_or_changed_is_scored():
     found = corpus({"a": "1", "b": "2", "c": "1"})
     plan = make_plan(found, table(entry("a"), entry("b", "1")), RECIPE, OPEN)
