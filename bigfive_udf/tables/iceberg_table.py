@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -230,6 +230,7 @@ class IcebergTable:
         from pyiceberg.io.pyarrow import (
             compute_statistics_plan,
             data_file_statistics_from_parquet_metadata,
+            match_metrics_mode,
             parquet_path_to_id_mapping,
         )
         from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -238,7 +239,13 @@ class IcebergTable:
         from pyiceberg.types import StringType
 
         schema, spec = metadata.schema(), metadata.spec()
+        carried = {column for entry, _ in new.values() for column in entry.columns}
         plan, ids = compute_statistics_plan(schema, metadata.properties), parquet_path_to_id_mapping(schema)
+        # No least and greatest author or id: a snapshot keeps them of the files that it has replaced, and who is erased
+        # from the rows would stand there on.
+        plan = {
+            i: replace(c, mode=match_metrics_mode("counts")) if c.column_name in carried else c for i, c in plan.items()
+        }
         for name, (entry, size) in new.items():
             statistics = data_file_statistics_from_parquet_metadata(footers[name], plan, ids)
             # Strings to the letter, as we know them: pyiceberg takes one that a file keeps no statistics of, for being
