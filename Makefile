@@ -80,6 +80,12 @@ lint: $(READY)  ## check format, style and types
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary bigfive_udf jobs benchmarks
 
+# Needs PyPI's JSON interface, which mirrors often lack: so it is no part of test.
+.PHONY: audit
+audit: $(READY)  ## ask PyPI whether a pinned dependency has a known vulnerability (installs pip-audit)
+	@test -x .venv-audit/bin/pip-audit || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/pip install -q pip-audit; }
+	@.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
 .PHONY: bench
 bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, on two cores (TEXTS=, LONG_TEXTS=)
 	@mkdir -p build

@@ -350,6 +350,10 @@ def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[st
     if not isinstance(promised, dict):
         raise ArtifactError(f"{directory}/{DESCRIPTION} has files {promised!r}, expected names and their sha256")
     for name, digest in promised.items():
+        if os.path.basename(name) != name:
+            raise ArtifactError(
+                f"{directory}/{DESCRIPTION} lists {name!r}, which is no file of the artifact: copy it again"
+            )
         found = digests.get(name) or (checkpoint.sha256(directory / name) if (directory / name).is_file() else None)
         if found != digest:
             what = "is missing" if found is None else "is not the file that was written (its sha256 differs)"

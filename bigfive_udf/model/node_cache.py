@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bigfive_udf.errors import OutputError
+from bigfive_udf.errors import ArtifactError, OutputError
 
 _KEEP_SECONDS = 7 * 24 * 3600
 
@@ -27,6 +27,7 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
 
     Raises:
         OutputError: the directory for temporary files belongs to somebody else, or is full.
+        ArtifactError: a file of the bundle would lie elsewhere.
     """
     root = _own_root()
     target = root / digest
@@ -71,6 +72,8 @@ def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
     try:
         for name, content in files.items():
+            if os.path.basename(name) != name or name in ("", ".", ".."):
+                raise ArtifactError(f"the bundle holds a file {name!r}, which is no plain name: pack the model again")
             (aside / name).write_bytes(content)
         _list_of(target).write_text(" ".join(files))
         aside.rename(target)
