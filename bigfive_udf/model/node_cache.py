@@ -29,7 +29,7 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
         OutputError: the directory for temporary files belongs to somebody else, or is full.
         ArtifactError: a file of the bundle would lie elsewhere.
     """
-    root = _own_root()
+    root = own_directory()
     target = root / digest
     with contextlib.suppress(FileNotFoundError):
         os.utime(target)  # in use: nobody prunes it now
@@ -56,8 +56,13 @@ def _list_of(target: Path) -> Path:
     return target.parent / f".{target.name}.files"
 
 
-def _own_root() -> Path:
-    root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}"
+def own_directory(purpose: str = "") -> Path:
+    """A directory for temporary files that this user alone can enter, the same for each purpose.
+
+    Raises:
+        OutputError: what is there belongs to somebody else, or others can enter it.
+    """
+    root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}{purpose}"
     with contextlib.suppress(FileExistsError):
         root.mkdir(mode=0o700)
     found = root.lstat()

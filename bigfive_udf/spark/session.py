@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 import bigfive_udf
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.model import hardware
+from bigfive_udf.model import hardware, node_cache
 
 # Set where the user has not set them. Partition values are strings, kept to the letter; a row must never be left out
 # because a file could not be read.
@@ -76,7 +76,7 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     if _is_local(given.get("spark.master", "local[*]") or ""):
         # Workers must run the interpreter that has torch, which need not be the first python3 of the PATH.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        for key, value in _own_daemon(given).items():
+        for key, value in (_own_daemon(given) | _own_scratch(given)).items():
             builder = builder.config(key, value)
     if not given.contains("spark.master"):
         builder = builder.master("local[*]")
@@ -113,6 +113,13 @@ def _own_daemon(given: Any) -> dict[str, str]:
         return {_DAEMON: "bigfive_udf.spark.daemon"}
     # A checkout or a zip, which a new interpreter need not know of.
     return {_DAEMON: "bigfive_udf.spark.daemon", _WORKERS_PATH: root} if not given.contains(_WORKERS_PATH) else {}
+
+
+def _own_scratch(given: Any) -> dict[str, str]:
+    """Where shuffled and spilled texts lie: Spark alone makes a directory that all users of the machine can read."""
+    if given.contains("spark.local.dir") or "SPARK_LOCAL_DIRS" in os.environ:
+        return {}
+    return {"spark.local.dir": str(node_cache.own_directory("-spark"))}
 
 
 def about_session(spark: SparkSession) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -108,11 +107,8 @@ def test_what_a_condition_can_not_cast_and_a_row_taken_for_a_header_are_not_quot
 
 
 def test_what_spark_shuffles_and_spills_lies_where_nobody_else_can_look(spark):
-    """Texts are shuffled; the directories of this session, made under whatever umask, are looked at as they are."""
     spark.range(100).repartition(3).selectExpr("cast(id AS string) AS text").collect()
-    blocks = spark.sparkContext._jsc.sc().env().blockManager().diskBlockManager().localDirs()
-    files = [p for directory in blocks for p in Path(directory.toString()).rglob("*") if p.is_file()]
-    assert files
-    for file in [*files, Path(spark.sparkContext._temp_dir) / "what Python broadcasts"]:
-        above = [p for p in file.parents if p.exists() and p.stat().st_uid == os.getuid()]
-        assert any(stat.S_IMODE(p.stat().st_mode) & 0o077 == 0 for p in above), file
+    scratch = Path(spark.sparkContext.getConf().get("spark.local.dir"))
+    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
+    assert [p for p in scratch.rglob("shuffle_*.data") if p.stat().st_size], "or it is somewhere else"
+    assert Path(spark.sparkContext._temp_dir).is_relative_to(scratch), "what Python broadcasts"

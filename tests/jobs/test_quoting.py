@@ -11,7 +11,7 @@ import pytest
 
 from bigfive_udf.tables.partitions import partition_name
 
-COLUMN, ID, AUTHOR = "d`t'; --", 'the "id"\'; DROP TABLE x; --', "`author`;"
+COLUMN, ID, AUTHOR = "d`t'; --", 'the "id"\'; DROP TABLE x; --', "author`;"
 VALUES = ["x'; DROP TABLE scores; --", '" OR 1=1; --', "`;{scores}"]
 
 
