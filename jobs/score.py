@@ -81,7 +81,7 @@ def score(args: Namespace, run: Run) -> str:
         done = carry_out(spark, settings, work, table, run, catalog.catch_up)
         catalog.finish()
         clean(table, work.table, settings.retention)
-    run.result |= summary_of(done) | catalog.about()
+    run.result |= summary_of(done) | catalog.about() | {"spark": about_session(spark)}  # all executors have come
     if not work.plan.empty:
         print(*summary_lines(run.result, path), *catalog.lines(), sep="\n")
     failure = failure_line(done.failed, len(work.plan.score)) if done.failed else ""

@@ -122,9 +122,15 @@ def _own_scratch(given: Any) -> dict[str, str]:
     return {"spark.local.dir": str(node_cache.own_directory("-spark"))}
 
 
-def about_session(spark: SparkSession) -> dict[str, str]:
-    """Where a job ran, for its record: the master, and the application's id, by which the cluster's logs are found."""
-    return {"master": spark.sparkContext.master or "", "application_id": spark.sparkContext.applicationId or ""}
+def about_session(spark: SparkSession) -> dict[str, Any]:
+    """Where a job ran, for its record: the master, the application's id, by which the cluster's logs are found, and the
+    cores that it has now."""
+    context = spark.sparkContext
+    return {
+        "master": context.master or "",
+        "application_id": context.applicationId or "",
+        "cores": context.defaultParallelism,
+    }
 
 
 def stop() -> None:
