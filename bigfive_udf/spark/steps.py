@@ -18,7 +18,7 @@ from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.planning import Scoring
-from bigfive_udf.spark.reading import Readable, with_groups
+from bigfive_udf.spark.reading import Readable
 from bigfive_udf.spark.scoring import (
     relabelled,
     scores_of,
@@ -29,13 +29,14 @@ from bigfive_udf.spark.scoring import (
     write_staged,
 )
 from bigfive_udf.spark.storage import as_pattern, as_uri
+from bigfive_udf.spark.stored import stored_rows
 from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel
 from bigfive_udf.tables.commit import Commit, Committer
 from bigfive_udf.tables.filesystem import FileInfo
 from bigfive_udf.tables.fingerprint import Recipe, fingerprint
 from bigfive_udf.tables.ledger import COMMITTED, Entry, Ledger, removed
-from bigfive_udf.tables.partitions import Layout, Partition, Values, partition_name, relative_path
+from bigfive_udf.tables.partitions import Layout, Values, partition_name, relative_path
 from bigfive_udf.tables.plan import Task
 from bigfive_udf.tables.score_table import ScoreTable, staged_files
 
@@ -190,7 +191,8 @@ class Steps:
         started = time.monotonic()
 
         def labels() -> DataFrame:
-            rows = self._stored(step)
+            rows = stored_rows(self.spark, self.table, list(old.values()))
+            assert rows is not None
             return relabelled(rows, self.scoring.artifact, self.recipe.thresholds, carried, self.layout.keys, self.run)
 
         documents = sum(e.documents for e in old.values())
@@ -241,20 +243,6 @@ class Steps:
                 with contextlib.suppress(BigFiveError, OSError):
                     self.table.abandon(commit)
             raise
-
-    def _stored(self, step: Sequence[Task]) -> DataFrame:
-        """What the table holds of some partitions, with the columns that tell the partition."""
-        fs = self.table.fs
-        holders = [
-            Partition(task.partition.values, tuple(FileInfo(p, 0, 0.0) for p in self.table.paths(task.entry)))
-            for task in step
-            if task.entry is not None
-        ]
-        paths = [as_pattern(fs, f.path) for p in holders for f in p.files]
-        # Files that hold the partition columns themselves lie in directories of their commits, which tell nothing.
-        how = {"recursiveFileLookup": "true"} if self.table.keeps_keys_in_files else {}
-        rows = self.spark.read.options(basePath=as_uri(fs, self.table.path), **how).parquet(*paths)
-        return with_groups(self.spark, fs, rows, holders) if not self.layout.columns else rows
 
     def _drop(self, staged: Staged, values: Values) -> None:
         """A partition that is not committed leaves no rows behind."""
