@@ -8,6 +8,7 @@ from typing import Any
 
 from bigfive_udf.model.artifact import EVALUATION, describe, load_artifact, new_artifact
 from bigfive_udf.model.quiet import quiet_transformers
+from bigfive_udf.reporting.reference import REFERENCE, held_out_reference
 from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training.base_models import public_name
 from bigfive_udf.training.card import write_card
@@ -55,8 +56,10 @@ def write_artifact(
             **outcome.evaluation,
         }
         _write_json(directory / EVALUATION, evaluation)
+        reference = held_out_reference(outcome.reported.probabilities, outcome.reported.authors)
+        _write_json(directory / REFERENCE, reference)
         write_card(directory, settings, found, evaluation, outcome)
-        describe(directory, **about)  # again: the digests of the card and its pictures belong in it
+        describe(directory, **about)  # again: the digests of the reference, the card and its pictures belong in it
     return evaluation
 
 

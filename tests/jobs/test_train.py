@@ -27,6 +27,7 @@ from bigfive_udf.errors import (
     TableLockedError,
 )
 from bigfive_udf.model.artifact import Artifact, load_artifact
+from bigfive_udf.reporting.reference import read_reference
 from bigfive_udf.training.data import digest_of
 from bigfive_udf.traits import TRAITS, probability_column
 from cluster import clean_environment
@@ -116,7 +117,7 @@ def test_folds_give_an_artifact_on_all_rows_with_out_of_fold_figures(made) -> No
     artifact = made.artifact
     assert {p.name for p in artifact.path.iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "bigfive.json"),
-        *("evaluation.json", "training.json", "split.parquet"),
+        *("evaluation.json", "training.json", "split.parquet", "reference.json"),
         *("README.md", "roc.png", "calibration.png", "training.png"),
     }
     about, evaluation = artifact.description, artifact.evaluation
@@ -126,6 +127,10 @@ def test_folds_give_an_artifact_on_all_rows_with_out_of_fold_figures(made) -> No
     assert evaluation["rows"] == {"train": 400, "out_of_fold": 400}
     assert evaluation["authors"] == {"train": 40, "out_of_fold": 40}
     assert evaluation["macro"]["roc_auc"] > 0.65
+    # Drift can be judged against the rows that the figures come from.
+    reference = read_reference(artifact.path)
+    assert reference is not None and reference.total.sum(-1).tolist() == [400] * 5
+    assert "reference.json" in about["files"]
     # It knows the rows that it was trained on better than it says of itself.
     frame = pd.read_csv(made.table)
     known = scores(artifact.path, frame["text"].tolist())
