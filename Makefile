@@ -36,7 +36,7 @@ $(READY): setup.py constraints.txt scripts/setup.sh
 	@touch $@
 
 .PHONY: demo
-demo: $(READY)  ## build the default model, make a corpus, score it, show the result through SQL
+demo: $(READY)  ## build the default model, make a corpus, score it, show the result through SQL and as a page
 	@$(BIN)/python -m bigfive_udf.demo.bank --output demo/statements --if-missing
 	@test -e models/default || { echo; echo '$$ python jobs/train.py --config conf/demo_train.yaml'; \
 		$(BIN)/python jobs/train.py --config conf/demo_train.yaml; }
@@ -47,6 +47,10 @@ demo: $(READY)  ## build the default model, make a corpus, score it, show the re
 		jobs/score.py --config conf/demo.yaml 2> >(grep -v 'incubator modules' >&2)
 	@echo
 	@$(BIN)/python -m bigfive_udf.demo.show --table demo/scores --corpus demo/corpus --authors demo/authors.parquet
+	@echo; echo '$$ spark-submit --properties-file conf/spark/laptop.conf jobs/report.py --config conf/demo_report.yaml'
+	@$(ACTIVE) spark-submit --properties-file conf/spark/laptop.conf \
+		--driver-java-options -Dlog4j2.configurationFile=file:conf/spark/log4j2.properties \
+		jobs/report.py --config conf/demo_report.yaml 2> >(grep -v 'incubator modules' >&2)
 	@$(BIN)/python -m bigfive_udf.demo.queries
 
 # Spark's own shell, in the session's time zone; its embedded metastore is made by the score job, in this directory.

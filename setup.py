@@ -10,10 +10,12 @@ version = re.search(r'^__version__ = "(.+)"$', (here / "bigfive_udf/__init__.py"
 
 iceberg = ["pyiceberg[sql-sqlite]>=0.12,<1"]
 train = ["accelerate>=1.1", "fsspec>=2024.2", "matplotlib>=3.8", "scikit-learn>=1.4", "scipy>=1.12"]
+report = ["jinja2>=3.1", "markupsafe>=2.1", "matplotlib>=3.8"]
 extras = {
     "spark": ["pyspark>=3.5,<5"],
     "train": train,
-    "demo": ["pyspark>=3.5,<5", *train],
+    "report": ["pyspark>=3.5,<5", *report],
+    "demo": ["pyspark>=3.5,<5", *train, *report],
     "import": ["h5py>=3.8"],
     "iceberg": iceberg,
     "dev": [
@@ -43,7 +45,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["bigfive_udf", "bigfive_udf.*"]),
-    package_data={"bigfive_udf.demo": ["statements/*.csv", "phrases/*.txt"]},
+    package_data={
+        "bigfive_udf.demo": ["statements/*.csv", "phrases/*.txt"],
+        "bigfive_udf.reporting": ["page.html.j2", "page.css"],
+    },
     install_requires=[
         "torch>=2.5",
         "transformers>=5.0",

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from bigfive_udf.errors import BigFiveError
 from bigfive_udf.runs import Run
 from cluster import REPOSITORY, Finished, clean_environment
 
@@ -24,6 +25,7 @@ _BODIES = {
     "evaluate": "evaluate",
     "import_model": "import_model",
     "quantize": "quantize",
+    "report": "report",
 }
 
 
@@ -37,14 +39,30 @@ def arguments(settings: dict[str, Any]) -> list[str]:
 
 def run_here(job: str, settings: dict[str, Any], *flags: str) -> Run:
     """Run the body of jobs/<job>.py; returns what it would record, raises its errors."""
+    run = Run(job)
+    _body(job, run, settings, *flags)
+    return run
+
+
+def run_recorded(job: str, settings: dict[str, Any], *flags: str) -> int:
+    """The same, with the record kept beside the table as `command_line.main` keeps it; returns the exit code."""
+    run, code, message = Run(job), 0, ""
+    try:
+        message = _body(job, run, settings, *flags)
+    except BigFiveError as error:
+        code, message = error.exit_code, str(error)
+    if run.keep_record is not None:
+        run.keep_record(run.record(code, message, None))
+    return code
+
+
+def _body(job: str, run: Run, settings: dict[str, Any], *flags: str) -> str:
     spec = importlib.util.spec_from_file_location(f"{job}_job", REPOSITORY / "jobs" / f"{job}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    run = Run(job)
-    getattr(module, _BODIES[job])(module.FLAGS.parse_args([*flags, *arguments(settings)]), run)
-    return run
+    return str(getattr(module, _BODIES[job])(module.FLAGS.parse_args([*flags, *arguments(settings)]), run))
 
 
 def command_of(job: str, settings: dict[str, Any], *flags: str) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from bigfive_udf.settings.evaluate import EvaluateSettings
 from bigfive_udf.settings.import_model import ImportSettings
 from bigfive_udf.settings.quantize import QuantizeSettings
+from bigfive_udf.settings.report import ReportSettings
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.settings.section import Section
 from bigfive_udf.settings.train import TrainSettings
@@ -21,6 +22,7 @@ JOBS: dict[str, type[Section]] = {
     "evaluate": EvaluateSettings,
     "import_model": ImportSettings,
     "quantize": QuantizeSettings,
+    "report": ReportSettings,
 }
 
 _HEAD = """# Settings

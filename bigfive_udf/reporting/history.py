@@ -1,0 +1,127 @@
+"""What the runs of a table were like, by the records that they left beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bigfive_udf.reporting.stretch import Stretch
+from bigfive_udf.tables.filesystem import FileSystem
+from bigfive_udf.tables.ledger import Entry
+
+_UNDER_WAY = "running"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. What a record lacks, because its run ended early or an older version wrote it, is None or empty."""
+
+    run_id: str
+    exit_code: int | None
+    message: str
+    under_way: bool
+    started: str
+    seconds: float | None
+    scoring_seconds: float | None
+    documents: int
+    documents_per_second: float | None
+    worker_seconds: Mapping[str, float]
+    cores: int | None
+    device: str
+    precision: str
+    partitions: frozenset[str]
+    failed: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def core_seconds(self) -> float | None:
+        """What it took from the machine."""
+        return None if self.seconds is None or self.cores is None else self.seconds * self.cores
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A partition that failed in a run, and the later run that has committed it, where one has."""
+
+    partition: str
+    reason: str
+    run_id: str
+    mended_by: str | None
+
+
+def read_history(fs: FileSystem, job_path: str, stretch: Stretch, run_id: str | None) -> list[Record]:
+    """The runs behind the partitions of a page, and those between them; with `run_id` that one alone. Oldest first.
+
+    Relabelling and failing leave a record too, though the ledger may know nothing of it.
+    """
+    first = min(e.run_id for e in stretch.shown)
+    last = None if stretch.whole else max(e.run_id for e in stretch.shown)
+    names = [n.removesuffix(".json") for n in fs.names(f"{job_path}/runs") if n.endswith(".json")]
+    if run_id is not None:
+        chosen = [n for n in names if n == run_id]
+    else:
+        chosen = [n for n in names if n >= first and (last is None or n <= last)]
+    marker = f"{job_path}/running"
+    under_way = fs.read(marker).strip() if fs.exists(marker) else ""
+    found = []
+    for name in sorted(chosen):
+        try:
+            found.append(_record(name, json.loads(fs.read(f"{job_path}/runs/{name}.json")), name == under_way))
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+        ):  # cut short: it tells nothing, and is no reason to have no report
+            continue
+    return found
+
+
+def last_settings(fs: FileSystem, job_path: str) -> dict[str, Any]:
+    """The settings of the last run that has left a record with some; empty where there is none."""
+    for name in reversed([n for n in fs.names(f"{job_path}/runs") if n.endswith(".json")]):
+        try:
+            settings = json.loads(fs.read(f"{job_path}/runs/{name}")).get("settings")
+        except (ValueError, AttributeError):
+            continue
+        if settings:
+            return dict(settings)
+    return {}
+
+
+def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Failure]:
+    """The partitions that failed, those that are still missing first, then the latest; each partition once."""
+    latest: dict[str, Failure] = {}
+    for record in records:
+        for name, reason in record.failed.items():
+            entry = entries.get(name)
+            later = entry.run_id if entry is not None and entry.run_id > record.run_id else None
+            latest[name] = Failure(name, reason, record.run_id, later)
+    recent = sorted(latest.values(), key=lambda f: f.run_id, reverse=True)
+    return sorted(recent, key=lambda f: f.mended_by is not None)
+
+
+def _record(run_id: str, content: Mapping[str, Any], marked: bool) -> Record:
+    # The message of a run that has not ended: of one that was killed too, until the next run notices.
+    under_way = marked and content.get("exit_code") is None and content.get("message") == _UNDER_WAY
+    workers, threads = content.get("workers"), content.get("threads_per_worker")
+    cores = (content.get("spark") or {}).get("cores") or (workers * max(1, threads or 1) if workers else None)
+    return Record(
+        run_id=run_id,
+        exit_code=content.get("exit_code"),
+        message=str(content.get("message") or ""),
+        under_way=under_way,
+        started=str(content.get("started") or ""),
+        seconds=content.get("seconds") if content.get("exit_code") is not None else None,
+        scoring_seconds=content.get("scoring_seconds"),
+        documents=int(content.get("documents_out") or 0),
+        documents_per_second=content.get("documents_per_second") or None,
+        worker_seconds=dict(content.get("worker_seconds") or {}),
+        cores=cores,
+        device=str(content.get("device") or ""),
+        precision=str(content.get("precision") or ""),
+        partitions=frozenset(content.get("partitions") or ()),
+        failed=dict(content.get("failed_partitions") or {}),
+        settings=dict(content.get("settings") or {}),
+    )
