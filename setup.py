@@ -57,6 +57,7 @@ setup(
         "pyarrow>=15",
         "pandas>=2.1,<3",
         "numpy>=1.26",
+        "tqdm>=4.60",
         "pydantic>=2.7",
         "pyyaml>=6",
     ],

@@ -64,7 +64,7 @@ def carry_out(
             run.log(line)
         rates = remembered(work.entries)
         try:
-            with Progress(model.tally, work.documents):
+            with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
                 steps.score(tasks, work.readable, work.rows, model, rates.documents_per_second if rates else None)
         finally:
             steps.outcome.tally = model.tally.value

@@ -1,33 +1,95 @@
-"""What a person sees while the job scores: documents done, documents/s, time left."""
+"""What a person sees while the job scores: partitions and documents done, documents/s, time left, what failed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from pyspark import Accumulator
+from tqdm import tqdm
 
 from bigfive_udf.spark.tally import Tally
 
 _TERMINAL_SECONDS = 0.5
-_LOG_SECONDS = 10.0
+_LOG_SECONDS = 5.0
+_BAR = 10
+_BESIDE_BAR = len("100 %  ")
+
+
+class Finished(Protocol):
+    """What is known of the partitions so far: an `Outcome`."""
+
+    @property
+    def committed(self) -> Sized: ...
+    @property
+    def failed(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is."""
+
+    documents: int
+    of_documents: int
+    partitions: int
+    of_partitions: int
+    failed: int
+    seconds: float
+    idle: float = 0.0
+    """of these, the last ones, since documents were done"""
+
+    @property
+    def share(self) -> float:
+        # What Spark or a failed step did twice counts for the rate alone.
+        return min(1.0, self.documents / max(1, self.of_documents))
+
+    def words(self) -> dict[str, str]:
+        """What is told of it, in the order in which it is told."""
+        done = min(self.documents, self.of_documents)
+        told = {
+            "partitions": f"{self.partitions:,} of {self.of_partitions:,} partitions",
+            "documents": f"{done:,} of {self.of_documents:,} documents",
+        }
+        if self.failed:
+            told["failed"] = f"{self.failed:,} failed"
+        if self.documents == 0:
+            return told | {"left": f"starting for {duration(self.seconds)}"}
+        rate = self.documents / (self.seconds - self.idle)  # as of then, or it would fall until the next task ends
+        left = max(0.0, (self.of_documents - done) / rate - self.idle)
+        words = f"about {duration(left)} left" if done < self.of_documents else "writing"
+        return told | {"rate": f"{rate:,.0f}/s", "left": words}
 
 
 class Progress:
-    """While the block runs: one line that is redrawn on a terminal, a line every ten seconds elsewhere.
+    """While the block runs: a bar that is redrawn on a terminal, a line every five seconds elsewhere.
 
-    The numbers move when tasks end, for that is when Spark's accumulators reach the driver.
+    The numbers move when tasks end, for that is when Spark's accumulators reach the driver. A terminal that goes away
+    ends the display and nothing else.
     """
 
-    def __init__(self, tally: Accumulator[Tally], total: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        tally: Accumulator[Tally],
+        finished: Finished,
+        documents: int,
+        partitions: int,
+        stream: TextIO | None = None,
+    ) -> None:
         self._tally = tally
-        self._total = total
-        self._stream = stream or _terminal_of_spark_submit() or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._finished = finished
+        self._documents = documents
+        self._partitions = partitions
+        stream = stream or _terminal_of_spark_submit() or sys.stderr
+        redrawn = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._screen: _Bar | _Lines = _Bar(stream) if redrawn else _Lines(stream)
+        self._seen, self._moved = 0, 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -41,25 +103,85 @@ class Progress:
     ) -> None:
         self._end.set()
         self._thread.join()
-        if self._terminal:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        with contextlib.suppress(OSError):
+            self._screen.close()
 
     def _run(self) -> None:
-        said = -1
-        while not self._end.wait(_TERMINAL_SECONDS if self._terminal else _LOG_SECONDS):
-            done = self._tally.value.documents
-            line = progress_line(done, self._total, time.monotonic() - self._started)
-            if self._terminal:
-                self._stream.write(f"\r\x1b[K{line}")
-            elif done != said:
-                self._stream.write(line + "\n")
-            said = done
-            self._stream.flush()
+        told: set[str] = set()
+        with contextlib.suppress(OSError):
+            while not self._end.wait(self._screen.seconds):
+                for name, reason in list(self._finished.failed.items()):
+                    if name not in told:
+                        self._screen.say(f"failed: {reason}")
+                        told.add(name)
+                self._screen.show(self._standing())
+
+    def _standing(self) -> Standing:
+        finished, documents, seconds = self._finished, self._tally.value.documents, time.monotonic() - self._started
+        if documents != self._seen:
+            self._seen, self._moved = documents, seconds
+        partitions, failed = len(finished.committed), len(finished.failed)
+        return Standing(
+            documents, self._documents, partitions, self._partitions, failed, seconds, idle=seconds - self._moved
+        )
+
+
+class _Lines:
+    """A pipe or a log file: a line whenever something has moved."""
+
+    seconds = _LOG_SECONDS
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said: tuple[int, ...] = ()
+
+    def show(self, now: Standing) -> None:
+        moved = (now.documents, now.partitions, now.failed)
+        if moved != self._said:
+            self._said = moved
+            self.say(progress_line(now))
+
+    def say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _Redrawn(tqdm):
+    monitor_interval = 0  # it is redrawn by our thread, and needs none of its own
+
+
+class _Bar:
+    """A terminal: one line that is drawn again and again, as wide as the terminal is at that moment."""
+
+    seconds = _TERMINAL_SECONDS
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bar: _Redrawn | None = None
+
+    def show(self, now: Standing) -> None:
+        columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # some terminals do not say
+        if self._bar is None:
+            form = "{percentage:3.0f} % {bar:10} {desc}"
+            self._bar = _Redrawn(total=1.0, file=self._stream, bar_format=form, leave=False)
+        self._bar.n, self._bar.ncols = now.share, columns - 1
+        self._bar.set_description_str(fitting(now.words(), columns - 1 - _BAR - _BESIDE_BAR))
+
+    def say(self, line: str) -> None:
+        _Redrawn.write(line, file=self._stream)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _terminal_of_spark_submit() -> TextIO | None:
     """The terminal that spark-submit prints to, which hands a job pipes in its place; None where there is none."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return None  # the parent is a shell, whose terminal is not ours where our output was sent elsewhere
     try:
         target = os.readlink(f"/proc/{os.getppid()}/fd/1")
         return open(target, "w") if target.startswith(("/dev/pts/", "/dev/tty")) else None
@@ -67,17 +189,30 @@ def _terminal_of_spark_submit() -> TextIO | None:
         return None
 
 
-def progress_line(done: int, total: int, seconds: float) -> str:
+def progress_line(now: Standing) -> str:
     """
-    >>> progress_line(2048, 20000, 16.0)
-    'scored 2,048 of 20,000 documents (10 %), 128/s, about 2 min 20 s left'
+    >>> progress_line(Standing(2048, 20000, 1, 7, 0, 16.0))
+    'scored 1 of 7 partitions, 2,048 of 20,000 documents (10 %), 128/s, about 2 min 20 s left'
     """
-    if done == 0:
-        return f"starting: {total:,} documents to score, {duration(seconds)} so far"
-    rate = done / seconds
-    done = min(done, total)  # what Spark or a failed step did twice counts for the rate alone
-    left = duration(max(0.0, (total - done) / rate))
-    return f"scored {done:,} of {total:,} documents ({100 * done // max(1, total)} %), {rate:,.0f}/s, about {left} left"
+    words = now.words()
+    words["documents"] += f" ({100 * now.share:.0f} %)"
+    return "scored " + ", ".join(words.values())
+
+
+def fitting(words: Mapping[str, str], width: int) -> str:
+    """As many of the words as there is room for; half a number would be a wrong one.
+
+    >>> words = Standing(2048, 20000, 1, 7, 0, 16.0).words()
+    >>> fitting(words, 80)
+    '1 of 7 partitions, 2,048 of 20,000 documents, 128/s, about 2 min 20 s left'
+    >>> fitting(words, 60)
+    '1 of 7 partitions, 128/s, about 2 min 20 s left'
+    """
+    for left_out in ((), ("documents",), ("documents", "rate"), ("documents", "rate", "partitions")):
+        line = ", ".join(word for name, word in words.items() if name not in left_out)
+        if len(line) <= width:
+            return line
+    return ""
 
 
 def duration(seconds: float) -> str:
