@@ -47,6 +47,7 @@ class _Terminated(BaseException):
 
 def _terminated(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+    _spark("cancel_jobs")  # as pyspark does after Ctrl-C: what cleans up would wait until they have ended by themselves
     raise _Terminated
 
 
@@ -78,7 +79,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         print(f"error: {_one_line(message)}", file=sys.stderr)
     elif message:
         print(message)
-    _stop_spark()
+    _spark("stop")
     sys.stdout.flush()
     sys.exit(code)
 
@@ -120,10 +121,10 @@ def _write(path: str, content: str) -> None:
     LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
 
 
-def _stop_spark() -> None:
+def _spark(what: str) -> None:
     session = sys.modules.get("bigfive_udf.spark.session")  # None where no Spark was ever started
     if session is not None:
-        session.stop()
+        getattr(session, what)()
 
 
 def _one_line(message: str) -> str:

@@ -140,6 +140,15 @@ def stop() -> None:
         session.stop()
 
 
+def cancel_jobs() -> None:
+    """End what Spark is computing, if it is. Called from a signal's handler, so nothing may go wrong in it."""
+    from pyspark import SparkContext
+
+    with contextlib.suppress(Exception):
+        if SparkContext._active_spark_context is not None:
+            SparkContext._active_spark_context.cancelAllJobs()
+
+
 def require_classic(spark: Any) -> None:
     """Raise SettingsError for a Spark Connect session: broadcasts and accumulators need the driver's own process."""
     if type(spark).__module__.startswith("pyspark.sql.connect"):

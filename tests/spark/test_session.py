@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from bigfive_udf.spark.session import cancel_jobs
 from cluster import clean_environment
 
 JOB = """
@@ -34,3 +37,22 @@ def test_a_job_gets_the_session_that_it_was_submitted_with(tmp_path: Path, comma
     assert done.returncode == 0, done.stderr
     # Adaptive execution is not the user's to switch off.
     assert json.loads(done.stdout.splitlines()[-1]) == [master, zone, "2048", "true"]
+
+
+def test_what_spark_computes_ends_when_a_run_is_terminated(spark):
+    """Else what cleans up after SIGTERM waits for it: minutes, where the scheduler then kills without a word."""
+
+    def computing(numbers):
+        time.sleep(60)
+        return numbers
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(spark.sparkContext.parallelize([1], 1).mapPartitions(computing).collect)
+        while not spark.sparkContext.statusTracker().getActiveJobsIds():
+            assert time.monotonic() < started + 20
+            time.sleep(0.05)
+        cancel_jobs()
+        with pytest.raises(Exception, match="cancelled"):
+            job.result(timeout=20)
+    assert time.monotonic() - started < 20
