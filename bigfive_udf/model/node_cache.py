@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import stat
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bigfive_udf.errors import ArtifactError, OutputError
+
+_log = logging.getLogger(__name__)
 
 _KEEP_SECONDS = 7 * 24 * 3600
 
@@ -38,6 +41,8 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_whole(target):
+            if target.exists():
+                _log.warning("this machine's copy of the model was not whole, it is written again")
             shutil.rmtree(target, ignore_errors=True)  # what a cleaner of temporary files has left of it
             _write(root, target, files())
             _prune(root, keep=target)

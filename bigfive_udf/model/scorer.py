@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,8 @@ from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
+_log = logging.getLogger(__name__)
+_NO_MEMORY = "out of memory"
 _QUOTATION = 8
 """Characters that a message may not share with the text that it is about: fewer are chance, or a word."""
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
@@ -58,6 +61,8 @@ class _Prepared:
 
     def set_aside(self, i: int, status: str, reason: str) -> None:
         self.status[i], self.reason[i] = status, reason
+        if status == FAILED:
+            _log.warning("a text can't be scored: %s", reason)
 
 
 class Scorer:
@@ -192,6 +197,7 @@ class Scorer:
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
                 if len(batch) > 1:
+                    _log.warning("a batch is halved, for the model can't take it: %s", _short(error))
                     half = len(batch) // 2
                     pending += [batch[half:], batch[:half]]
                 else:
@@ -223,12 +229,17 @@ class Scorer:
 
 def _why(stage: str, error: Exception, text: str = "") -> str:
     """One short line without any of the text, which the error may quote."""
+    short = _short(error)
+    if short == _NO_MEMORY:
+        return f"{stage}: {short} for this text alone"
+    return f"{stage}: {type(error).__name__ if text and _shares(short, text) else short}"
+
+
+def _short(error: Exception) -> str:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
-        return f"{stage}: out of memory for this text alone"
-    first_line = next(iter(str(error).splitlines()), "")[:200]
-    if text and _shares(first_line, text):
-        return f"{stage}: {type(error).__name__}"
-    return f"{stage}: {type(error).__name__}: {first_line}"
+        return _NO_MEMORY
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first_line[:200]}"
 
 
 def _shares(message: str, text: str) -> bool:

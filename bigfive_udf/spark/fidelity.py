@@ -73,7 +73,7 @@ def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str])
     rows = scores.select("i", *[f"s.{f.name}" for f in PROBABILITY_FIELDS]).collect()
     done = model.tally.value
     # The run's own count begins after this; a model that is loaded by now stays so.
-    model.tally.value = Tally(loads=done.loads, load_seconds=done.load_seconds, threads=done.threads)
+    model.tally.value = Tally(loads=done.loads, load_seconds=done.load_seconds, threads=done.threads, heard=done.heard)
     found = np.full((len(texts), len(TRAITS)), np.nan)
     for i, *values in rows:
         found[i] = [np.nan if v is None else v for v in values]

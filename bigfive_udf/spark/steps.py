@@ -17,6 +17,7 @@ from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import spark_failures
+from bigfive_udf.spark.notes import Heard, Note
 from bigfive_udf.spark.planning import Scoring
 from bigfive_udf.spark.reading import Readable
 from bigfive_udf.spark.scoring import (
@@ -88,6 +89,8 @@ class Steps:
     """of the last step"""
     committed: Callable[[], None] = lambda: None
     """called after each commit"""
+    logged: set[Note] = field(default_factory=set)
+    """what workers warned of and the log has already"""
 
     @property
     def layout(self) -> Layout:
@@ -119,7 +122,10 @@ class Steps:
                 step.append(task)
             at += len(step)
             started, before = time.monotonic(), len(self.outcome.committed)
-            self._score_step(step, readable, rows, model)
+            try:
+                self._score_step(step, readable, rows, model)
+            finally:
+                self._log_warnings(model.tally.value.heard)
             done = list(self.outcome.committed.values())[before:]
             if scored := sum(e.documents for e in done):
                 rate = scored / (time.monotonic() - started)
@@ -290,6 +296,14 @@ class Steps:
         """Let a partition fail; the others go on."""
         self.outcome.failed[name] = reason
         self.run.log("partition failed", partition=name, reason=reason)
+
+    def _log_warnings(self, heard: Heard) -> None:
+        """What workers warned of, each message once in a run; how often is said at its end."""
+        for about in heard.about():
+            note = Note(about["level"], about["logger"], about["message"])
+            if note not in self.logged:
+                self.logged.add(note)
+                self.run.log("worker warned", **about)
 
     def _tell(
         self, what: str, staged: Staged, entries: Sequence[Entry], started: float, effort: Effort | None = None

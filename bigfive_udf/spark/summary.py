@@ -17,6 +17,7 @@ from bigfive_udf.traits import STATUSES, TRAITS
 
 _SHOWN_PARTITIONS = 12
 _SHOWN_FAILURES = 5
+_SHOWN_WARNINGS = 3
 
 
 def plan_lines(planned: Planned, output: str) -> list[str]:
@@ -145,6 +146,8 @@ def _effort(tally: Tally) -> dict[str, Any]:
         "model_loads": sum(tally.loads.values()),
         "documents_evaluated": tally.documents,
         "threads_per_worker": tally.threads,
+        "worker_warnings": tally.heard.about(),
+        "worker_warnings_left_out": tally.heard.left_out,
     }
 
 
@@ -165,12 +168,21 @@ def summary_lines(summary: Mapping[str, Any], output: str) -> list[str]:
             f"with model {summary['model_id']} in {summary['precision']} on {summary['device']}",
             f"  {summary['workers']} Python workers spent {spent['tokenize']:.1f} s in the tokenizer, "
             f"{spent['model']:.1f} s in the model, {spent['load']:.1f} s loading it",
+            *_warning_lines(summary),
         ]
     if relabelled := summary["relabelled_partitions"]:
         lines.append(f"labels computed again from the stored probabilities: {_some(relabelled)}")
     if removed := summary["removed_partitions"]:
         lines.append(f"removed: {_some(removed)}")
     return [*lines, f"  table: {output}"]
+
+
+def _warning_lines(summary: Mapping[str, Any]) -> list[str]:
+    warnings = summary["worker_warnings"]
+    lines = [f"  workers warned {w['times']:,} x: {w['message']}" for w in warnings[:_SHOWN_WARNINGS]]
+    if len(warnings) > _SHOWN_WARNINGS:
+        lines.append(f"  workers warned of {len(warnings) - _SHOWN_WARNINGS:,} other things, see the run record")
+    return lines
 
 
 def failure_line(failed: Mapping[str, str], of: int) -> str:

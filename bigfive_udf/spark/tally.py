@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pyspark import Accumulator, AccumulatorParam, SparkContext
 
 from bigfive_udf.model.scores import Effort
+from bigfive_udf.spark.notes import Heard
 
 MOST_EXCERPTS = 20
 
@@ -26,6 +27,8 @@ class Tally:
     """beginnings of the first texts that could not be scored, where the settings ask for them, and why"""
     threads: int = 0
     """most threads that a worker computed with"""
+    heard: Heard = field(default_factory=Heard)
+    """what workers warned of"""
 
     def __iadd__(self, other: Tally) -> Tally:
         self.documents += other.documents
@@ -34,6 +37,7 @@ class Tally:
         self.load_seconds += other.load_seconds
         self.excerpts = (self.excerpts + other.excerpts)[:MOST_EXCERPTS]
         self.threads = max(self.threads, other.threads)
+        self.heard += other.heard
         return self
 
 

@@ -15,6 +15,7 @@ from pyspark import Accumulator, Broadcast, TaskContext
 
 from bigfive_udf.model import hardware, node_cache
 from bigfive_udf.model.scores import Scores, ScoringOptions
+from bigfive_udf.spark.notes import listening
 from bigfive_udf.spark.tally import MOST_EXCERPTS, Tally
 from bigfive_udf.traits import FAILED
 
@@ -48,13 +49,16 @@ def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[
     """Score Series of UTF-8 bytes; frames of `UDF_FIELDS` come out, as many rows in all and in the same order."""
     threads = _task_cpus()
     hardware.use_threads(threads)
-    scorer = _scorer(model)
     waiting: deque[list[str | None]] = deque()
-    for scores in scorer.score_all(_remembered(_gathered(batches), waiting)):
-        texts = waiting.popleft()
-        excerpts = _excerpts(texts, scores) if model.log_texts else []
-        model.tally.add(Tally(len(scores.status), scores.effort, excerpts=excerpts, threads=threads))
-        yield scores.to_frame()
+    with listening() as listener:
+        scorer = _scorer(model)
+        for scores in scorer.score_all(_remembered(_gathered(batches), waiting)):
+            texts = waiting.popleft()
+            excerpts = _excerpts(texts, scores) if model.log_texts else []
+            heard = listener.taken()
+            model.tally.add(Tally(len(scores.status), scores.effort, excerpts=excerpts, threads=threads, heard=heard))
+            yield scores.to_frame()
+        model.tally.add(Tally(heard=listener.taken()))
 
 
 def _remembered(gathered: Iterator[list[str | None]], waiting: deque[list[str | None]]) -> Iterator[list[str | None]]:

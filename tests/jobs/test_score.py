@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -440,6 +441,16 @@ def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, t
     reasons = {r for r in table_of(basics["output.path"])["status_reason"].to_pylist() if r}
     assert reasons
     assert reasons == {"model: a value that is not a finite number"}
+    # The workers warned of it, and the driver's log says so: once, with the run and the worker, without a text.
+    log = Path(f"{basics['output.path']}.job/runs/{run.run_id}.log").read_text()
+    (warned,) = [e for e in map(json.loads, log.splitlines()) if e["event"] == "worker warned"]
+    assert warned["run_id"] == run.run_id
+    assert warned["message"] == "a text can't be scored: model: a value that is not a finite number"
+    host, _, pid = warned["first_worker"].rpartition(":")
+    assert (host, pid.isdigit(), int(pid) != os.getpid()) == (platform.node(), True, True)
+    (counted,) = run.result["worker_warnings"]
+    assert 1 <= counted["times"] <= run.result["documents_by_status"]["failed"], "texts that are the same count once"
+    assert "like" not in log
 
 
 @pytest.fixture

@@ -308,10 +308,11 @@ def test_the_caches_are_where_temporary_files_are(root, tmp_path, monkeypatch):
     assert made() == tmp_path / "other" / f"bigfive_udf-{os.getuid()}" / "abc"
 
 
-def test_a_copy_of_which_a_cleaner_took_a_file_is_written_again():
+def test_a_copy_of_which_a_cleaner_took_a_file_is_written_again(caplog):
     files = {"a": b"1", "b": b"2"}
     digest = "0" * 63 + "c"
     target = node_cache.unpacked(digest, lambda: files)
     (target / "b").unlink()
     assert node_cache.unpacked(digest, lambda: files) == target
     assert (target / "b").read_bytes() == b"2"
+    assert caplog.messages == ["this machine's copy of the model was not whole, it is written again"]

@@ -188,12 +188,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on(checkpoint):
     np.testing.assert_allclose(scores.probabilities, fp32(path, TEXTS), atol=1e-5)
 
 
-def test_a_text_too_large_for_the_memory_fails_alone(checkpoint):
+def test_a_text_too_large_for_the_memory_fails_alone(checkpoint, caplog):
     scorer = _opened(checkpoint("distilbert"))
     scorer._forward = _Scarce(scorer._forward, tokens=40)
     scores = scorer.score(["short", " ".join(["people"] * 60), "also short"])
     assert scores.status.tolist() == ["scored", "failed", "scored"]
     assert scores.status_reason[1] == "model: out of memory for this text alone"
+    assert caplog.messages[-1] == "a text can't be scored: model: out of memory for this text alone"
+    assert "a batch is halved, for the model can't take it: out of memory" in caplog.messages
 
 
 def test_a_logit_that_is_not_finite_fails_its_row(checkpoint):

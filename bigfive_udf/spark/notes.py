@@ -1,0 +1,101 @@
+"""What Python workers warn of, on its way to the driver: each message once, with how often and where it was first said.
+
+Spark 4.1 and newer can collect workers' logs too (`spark.sql.pyspark.worker.logging.enabled`), but an executor that is
+lost takes them along, nothing bounds them, and 3.5 has no such thing. These come with the accumulator of the counts.
+But: of a task that fails only the failure reaches the driver. What it said before is in its executor's stderr, to which
+each message goes once, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MOST = 100
+"""Different messages that are kept; more are counted."""
+_CHARACTERS = 300
+
+_printed: set[Note] = set()
+"""by this process, to its stderr"""
+
+
+@dataclass(frozen=True)
+class Note:
+    """One message."""
+
+    level: str
+    logger: str
+    message: str
+
+
+@dataclass
+class Heard:
+    """Messages, how often each was said, and by whom first (host and process id)."""
+
+    times: dict[Note, int] = field(default_factory=dict)
+    worker: dict[Note, str] = field(default_factory=dict)
+    left_out: int = 0
+    """how often something else was said, when there were `MOST` already"""
+
+    def add(self, note: Note, times: int, worker: str) -> None:
+        if note not in self.times and len(self.times) >= MOST:
+            self.left_out += times
+            return
+        self.times[note] = self.times.get(note, 0) + times
+        self.worker.setdefault(note, worker)
+
+    def __iadd__(self, other: Heard) -> Heard:
+        for note, times in other.times.items():
+            self.add(note, times, other.worker[note])
+        self.left_out += other.left_out
+        return self
+
+    def about(self) -> list[dict[str, Any]]:
+        """For the run's record, the most frequent first."""
+        by_times = sorted(self.times.items(), key=lambda item: -item[1])
+        return [asdict(note) | {"times": n, "first_worker": self.worker[note]} for note, n in by_times]
+
+
+class _Listener(logging.Handler):
+    """Collects what is logged, from any thread, until the task takes it along."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._heard = Heard()
+        self._guard = threading.Lock()
+        self._worker = f"{platform.node()}:{os.getpid()}"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = " ".join(record.getMessage().split())
+        note = Note(record.levelname, record.name, message[:_CHARACTERS])
+        with self._guard:
+            self._heard.add(note, 1, self._worker)
+            if note not in _printed and len(_printed) < MOST:
+                _printed.add(note)
+                print(f"{note.level} {note.logger}: {note.message}", file=sys.stderr)
+
+    def taken(self) -> Heard:
+        """What was heard since the last call."""
+        with self._guard:
+            taken, self._heard = self._heard, Heard()
+        return taken
+
+
+@contextmanager
+def listening() -> Iterator[_Listener]:
+    """While the block runs, what this process logs from WARNING on is heard, Python's own warnings among it."""
+    listener, root = _Listener(), logging.getLogger()
+    root.addHandler(listener)
+    logging.captureWarnings(True)
+    try:
+        yield listener
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(listener)
