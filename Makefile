@@ -118,4 +118,4 @@ dist: $(READY)  ## make dist/: the wheel, the zip for --py-files, the jobs and t
 
 .PHONY: clean
 clean:  ## remove what was built, the demo's model and tables among it (not .venv)
-	@rm -rf build dist demo models ./*.egg-info spark-warehouse metastore_db derby.log
+	@rm -rf build dist demo models ./*.egg-info spark-warehouse spark-events metastore_db derby.log

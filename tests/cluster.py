@@ -57,6 +57,7 @@ def submit(
     directory: Path,
     master: str = "local[2]",
     conf: Sequence[str] = (),
+    properties: Path | None = None,
     job: Path = SCORE,
     timeout: float = 240,
     **environment: str,
@@ -65,6 +66,8 @@ def submit(
     result = directory / "result.json"
     result.unlink(missing_ok=True)
     command = ["spark-submit", "--master", master, "--conf", "spark.ui.enabled=false"]
+    if properties is not None:
+        command += ["--properties-file", str(properties)]
     for entry in conf:
         command += ["--conf", entry]
     command += [str(job), "--result", str(result), *flags]
@@ -84,10 +87,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def standalone_cluster(directory: Path, workers: int = 2) -> Iterator[str]:
+def standalone_cluster(directory: Path, workers: int = 2, java_options: str = "") -> Iterator[str]:
     """A master and workers of one core each, every one a process of its own; yields the master's URL."""
     port, ui_port = free_port(), free_port()
-    environment = clean_environment(SPARK_HOME=str(SPARK_HOME), SPARK_NO_DAEMONIZE="1")
+    environment = clean_environment(
+        SPARK_HOME=str(SPARK_HOME), SPARK_NO_DAEMONIZE="1", SPARK_DAEMON_JAVA_OPTS=java_options
+    )
     launcher = str(SPARK_HOME / "bin" / "spark-class")
     url = f"spark://127.0.0.1:{port}"
     master = ["-h", "127.0.0.1", "-p", str(port), "--webui-port", str(ui_port)]

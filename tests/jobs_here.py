@@ -56,12 +56,18 @@ def run_recorded(job: str, settings: dict[str, Any], *flags: str) -> int:
     return code
 
 
-def _body(job: str, run: Run, settings: dict[str, Any], *flags: str) -> str:
+def load_job(job: str) -> Any:
+    """The module jobs/<job>.py."""
     spec = importlib.util.spec_from_file_location(f"{job}_job", REPOSITORY / "jobs" / f"{job}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def _body(job: str, run: Run, settings: dict[str, Any], *flags: str) -> str:
+    module = load_job(job)
     return str(getattr(module, _BODIES[job])(module.FLAGS.parse_args([*flags, *arguments(settings)]), run))
 
 

@@ -36,6 +36,7 @@ _ENVIRONMENT = (
     "All masters are unresponsive",
 )
 _MALFORMED = re.compile(rf"{MALFORMED_RECORD} in (\S+)")
+_EVENT_LOG = "EventLogFileWriter"
 _CONDITION = ("CAST_INVALID_INPUT", "DIVIDE_BY_ZERO", "ARITHMETIC_OVERFLOW", "CAST_OVERFLOW")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space")
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
@@ -66,6 +67,12 @@ def explained(error: Exception) -> BigFiveError | None:
         return SettingsError(
             f"Spark's machines can't run the job ({_line_with(text, _ENVIRONMENT)}): check the master, give --py-files "
             "the zip of make dist, install its requirements on the machines, set spark.pyspark.python"
+        )
+    if _EVENT_LOG in text:
+        reason = text.splitlines()[0] if "\n: " not in text else text.split("\n: ")[1].splitlines()[0]
+        return SettingsError(
+            f"Spark can't write its event log ({reason[:300]}): make the directory of spark.eventLog.dir, or set "
+            "spark.eventLog.enabled=false"
         )
     if condition := next((word for word in _CONDITION if word in text), None):
         # Spark's own words would quote the row's value.

@@ -93,6 +93,7 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     for key, value in (_ALWAYS | (_ALWAYS_WITH_CATALOG if catalog else {})).items():
         builder = builder.config(key, value)
     _refuse_gpu_in_local_mode(given)
+    _make_event_log_directory(given)
     session = builder.getOrCreate()
     require_classic(session)
     if not log_texts:
@@ -194,6 +195,18 @@ def _refuse_gpu_in_local_mode(conf: Any) -> None:
     for key in ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"):
         if conf.contains(key) and _is_local(master):
             raise SettingsError(f"{key} with master {master} would hang: local mode has no GPU resources; leave it out")
+
+
+def _make_event_log_directory(conf: Any) -> None:
+    """Spark starts no session where the directory of its event log is missing; a local one is made."""
+    where = conf.get("spark.eventLog.dir", "file:/tmp/spark-events")
+    if conf.get("spark.eventLog.enabled", "false").lower() == "true" and _is_local_path(where):
+        with contextlib.suppress(OSError):  # Spark says what is wrong with it
+            os.makedirs(where.removeprefix("file://").removeprefix("file:"), exist_ok=True)
+
+
+def _is_local_path(uri: str) -> bool:
+    return "${" not in uri and (uri.startswith("file:") or ":" not in uri)
 
 
 def _is_local(master: str) -> bool:

@@ -17,6 +17,11 @@ from bigfive_udf.traits import TRAITS
 from cluster import REPOSITORY, standalone_cluster, submit, tasks_by_worker
 from corpora import write_corpus
 
+SECRET = {
+    "spark.authenticate": "true",
+    "spark.authenticate.secret": "the-same-for-all",
+    "spark.network.crypto.enabled": "true",
+}
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 
 
@@ -29,9 +34,20 @@ def test_a_cluster_gives_the_same_table_as_one_machine(big_corpus, checkpoint, t
     basics = {"input.path": str(big_corpus), "model.path": str(checkpoint()), "model.precision": "fp32"}
     here = submit(basics | {"output.path": str(tmp_path / "local")}, directory=tmp_path)
     assert here.code == 0, here.err
-    with standalone_cluster(tmp_path) as master:
-        there = submit(basics | {"output.path": str(tmp_path / "cluster")}, directory=tmp_path, master=master)
-    assert there.code == 0, there.err
+    # With the shipped property file, its secret, and the sizes of these machines.
+    properties = tmp_path / "my-cluster.conf"
+    shipped = (REPOSITORY / "conf" / "spark" / "cpu-cluster.conf").read_text()
+    properties.write_text(f"{shipped}spark.authenticate.secret  {SECRET['spark.authenticate.secret']}\n")
+    with standalone_cluster(tmp_path, java_options=" ".join(f"-D{k}={v}" for k, v in SECRET.items())) as master:
+        there = submit(
+            basics | {"output.path": str(tmp_path / "cluster")},
+            directory=tmp_path,
+            master=master,
+            properties=properties,
+            conf=["spark.executor.cores=1", "spark.executor.memory=1g", "spark.driver.memory=1g"],
+        )
+    assert there.code == 0, there.out + there.err
+    assert there.result["spark"]["application_id"] in next((tmp_path / "spark-events").iterdir()).name
     assert there.result["spark"]["master"] == master
     assert min(tasks_by_worker(tmp_path)) > 0, "both executors worked"
     assert there.result["workers"] == 2
