@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -45,19 +46,23 @@ class _Terminated(BaseException):
     """Raised by SIGTERM wherever the job stands."""
 
 
-def _terminated(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
-    _spark("cancel_jobs")  # as pyspark does after Ctrl-C: what cleans up would wait until they have ended by themselves
-    raise _Terminated
-
-
 def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:
     """Run `work`, which returns the closing message, and exit with the code of design: 0, or that of the error."""
     run = Run(job)
     # How schedulers stop a job: it ends with its record, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _terminated)
+    stopped = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+        stopped.set()
+        # What Spark computes is cancelled, and its failure arrives where it is awaited. To leave that call without its
+        # answer would let what cleans up wait for it.
+        if not _spark("cancel_jobs"):
+            raise _Terminated
+
+    signal.signal(signal.SIGTERM, stop)
     args, result_file = None, _result_flag(sys.argv[1:])
-    trace = None
+    code, message, trace = 0, "", None
     try:
         args = flags.parse_args()
         code, message = 0, work(args, run)
@@ -66,14 +71,17 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         if args is not None and args.verbose:
             print(trace_of(error), file=sys.stderr)
     except _Terminated:
-        code, message = 143, "terminated; nothing is half-written, run it again"
+        pass
     except KeyboardInterrupt:
         code, message = 130, "interrupted; nothing is half-written, run it again"
     # Everything else is a defect of ours, and the only case with a stack trace.
     except Exception as error:
-        said = next(iter(told(error).splitlines()), "")
-        code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {said}", trace_of(error)
-        print(trace, file=sys.stderr)
+        if not stopped.is_set():
+            said = next(iter(told(error).splitlines()), "")
+            code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {said}", trace_of(error)
+            print(trace, file=sys.stderr)
+    if stopped.is_set():
+        code, message = 143, "terminated; nothing is half-written, run it again"
     code, message = _kept(run, result_file, code, message, trace)
     if code:
         print(f"error: {_one_line(message)}", file=sys.stderr)
@@ -121,10 +129,9 @@ def _write(path: str, content: str) -> None:
     LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
 
 
-def _spark(what: str) -> None:
+def _spark(what: str) -> bool:
     session = sys.modules.get("bigfive_udf.spark.session")  # None where no Spark was ever started
-    if session is not None:
-        getattr(session, what)()
+    return session is not None and bool(getattr(session, what)())
 
 
 def _one_line(message: str) -> str:

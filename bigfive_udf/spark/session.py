@@ -8,6 +8,8 @@ import shutil
 import site
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ _LOGGERS_OF_ROWS = (
     "org.apache.spark.sql.catalyst.csv.CSVHeaderChecker",
     "org.apache.spark.util.Utils",
 )
+_CANCEL_SECONDS = 0.5
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -141,13 +144,31 @@ def stop() -> None:
         session.stop()
 
 
-def cancel_jobs() -> None:
-    """End what Spark is computing, if it is. Called from a signal's handler, so nothing may go wrong in it."""
+def cancel_jobs() -> bool:
+    """Cancel what Spark computes, and whatever it begins from now on. Returns whether it was computing.
+
+    By a thread of its own, which has its own connection to the JVM: that of the caller, a signal's handler, may be
+    waiting for an answer.
+    """
     from pyspark import SparkContext
 
-    with contextlib.suppress(Exception):
-        if SparkContext._active_spark_context is not None:
-            SparkContext._active_spark_context.cancelAllJobs()
+    context = SparkContext._active_spark_context
+    if context is None:
+        return False
+    active: list[int] = []
+    asked = threading.Event()
+
+    def cancel() -> None:
+        with contextlib.suppress(Exception):
+            active.extend(context.statusTracker().getActiveJobsIds())
+            asked.set()
+            while True:
+                context.cancelAllJobs()
+                time.sleep(_CANCEL_SECONDS)
+
+    threading.Thread(target=cancel, daemon=True).start()
+    asked.wait(timeout=5)
+    return bool(active)
 
 
 def require_classic(spark: Any) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from bigfive_udf.spark.session import cancel_jobs
 from cluster import clean_environment
 
 JOB = """
@@ -39,20 +38,34 @@ def test_a_job_gets_the_session_that_it_was_submitted_with(tmp_path: Path, comma
     assert json.loads(done.stdout.splitlines()[-1]) == [master, zone, "2048", "true"]
 
 
-def test_what_spark_computes_ends_when_a_run_is_terminated(spark):
-    """Else what cleans up after SIGTERM waits for it: minutes, where the scheduler then kills without a word."""
+ENDLESS = """
+import time
+from bigfive_udf.command_line import main, parser
+from bigfive_udf.spark.session import job_session
 
-    def computing(numbers):
-        time.sleep(60)
-        return numbers
+def work(args, run):
+    tasks = job_session("endless").sparkContext.parallelize([1], 1)
+    print("begins", flush=True)
+    tasks.map(lambda _: time.sleep(300)).collect()
+    return ""
 
-    started = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(spark.sparkContext.parallelize([1], 1).mapPartitions(computing).collect)
-        while not spark.sparkContext.statusTracker().getActiveJobsIds():
-            assert time.monotonic() < started + 20
-            time.sleep(0.05)
-        cancel_jobs()
-        with pytest.raises(Exception, match="cancelled"):
-            job.result(timeout=20)
-    assert time.monotonic() - started < 20
+main("endless", parser(""), work)
+"""
+
+
+def test_a_run_that_is_terminated_does_not_wait_for_what_spark_computes(tmp_path: Path):
+    """Else its scheduler, tired of waiting, kills it without a word."""
+    (tmp_path / "job.py").write_text(ENDLESS)
+    command = [sys.executable, str(tmp_path / "job.py"), "--result", str(tmp_path / "result.json")]
+    job = subprocess.Popen(
+        command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert job.stdout is not None
+    assert any("begins" in line for line in job.stdout)
+    time.sleep(3)
+    job.send_signal(signal.SIGTERM)
+    rest, _ = job.communicate(timeout=30)
+    assert job.returncode == 143, rest
+    assert json.loads((tmp_path / "result.json").read_text())["exit_code"] == 143
+    assert "Traceback" not in rest
+    assert "error: terminated" in rest
