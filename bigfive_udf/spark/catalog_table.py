@@ -112,8 +112,10 @@ class CatalogTable:
     def catch_up(self, definition: bool = True) -> None:
         """Make the catalog say what the ledger says; with `definition` also what the settings and the model say.
 
-        It raises nothing: where it can't be done, `behind` says why, and the next call tries again.
+        It raises nothing: where it can't be done, `behind` says why, and `finish` tries once more.
         """
+        if self.behind is not None:
+            return  # Hive has patience of its own, and a run must not wait for that after every commit
         entries = self.ledger.committed
         try:
             listed = self._listed or self._look()
@@ -131,6 +133,7 @@ class CatalogTable:
 
     def finish(self) -> None:
         """The same once more when all is done, and the view by author computed where it is to be kept in files."""
+        self.behind = None
         self.catch_up()
         by_author = [v for v in self._views if v.name.endswith("_by_author")]
         if self.behind is not None or not self.settings.output.author_files or not by_author:
