@@ -71,7 +71,7 @@ test: $(CLASSES)  ## run the tests, all but those marked slow
 	@$(ACTIVE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-slow
-test-slow: $(CLASSES)  ## run the slow tests: build the default model as demo does, and see how good it is
+test-slow: $(CLASSES)  ## run the slow tests: the default model as demo builds it, a cluster, two training processes
 	@$(ACTIVE) $(BIN)/python -m pytest -m slow
 
 .PHONY: chaos

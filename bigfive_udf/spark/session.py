@@ -198,7 +198,7 @@ def wake_workers(spark: SparkSession) -> None:
             frame = spark.range(0, cores, 1, cores).mapInArrow(same, "id long")
             frame.write.format("noop").mode("overwrite").save()
 
-    InheritableThread(target=wake, daemon=True).start()
+    InheritableThread(target=wake, name="wake workers", daemon=True).start()
 
 
 def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:

@@ -15,8 +15,6 @@ from chaos.nightly import make_night
 from chaos.tables import Seen, check_whole
 from jobs_here import arguments
 
-PAIRS = 50
-
 
 def check_named(message: str, first: dict[str, Any], output: Path) -> None:
     """The loser's line names the table, and run, process, host and start of the one that holds it."""
@@ -25,10 +23,11 @@ def check_named(message: str, first: dict[str, Any], output: Path) -> None:
     assert "\n" not in message
 
 
-def test_of_two_runs_at_the_same_moment_one_works_and_the_other_names_it(tmp_path, figures):
+@pytest.mark.parametrize("pairs", [10, pytest.param(50, marks=pytest.mark.chaos)])
+def test_of_two_runs_at_the_same_moment_one_works_and_the_other_names_it(tmp_path, figures, pairs):
     context = processes()
     output = tmp_path / "scores"
-    for _ in range(PAIRS):
+    for _ in range(pairs):
         barrier, answers = context.Barrier(2), context.Queue()
         pair = [context.Process(target=contend, args=("parquet", str(output), barrier, 0.1, answers)) for _ in range(2)]
         for process in pair:
@@ -38,7 +37,7 @@ def test_of_two_runs_at_the_same_moment_one_works_and_the_other_names_it(tmp_pat
             process.join(60)
         assert (first["code"], second["code"]) == (0, 6)
         check_named(second["message"], first, output)
-    figures.add("two writers at the same moment", "pairs of which exactly one worked", PAIRS)
+    figures.add("two writers at the same moment", "pairs of which exactly one worked", pairs)
 
 
 def test_a_killed_holder_holds_nothing(tmp_path, figures):

@@ -36,7 +36,7 @@ def hurried_model(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build(tmp_path_factory.mktemp("hurried"), "train.epochs=1")
 
 
-@pytest.fixture(params=["hurried_model", pytest.param("default_model", marks=pytest.mark.slow)])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) for name in ("hurried_model", "default_model")])
 def built(request: pytest.FixtureRequest) -> Built:
     """One of them, for what is true of both."""
     return request.getfixturevalue(request.param)

@@ -64,6 +64,7 @@ def test_it_is_better_than_chance_for_every_trait(default_model: Any) -> None:
     assert evaluation["verdict"]["summary"] == "better than chance for all 5 traits"
 
 
+@pytest.mark.slow
 def test_one_epoch_has_taught_it_something(hurried_model: Any) -> None:
     held_out = read_written_apart()
     scores = load_artifact(hurried_model.path).predict(held_out["text"].tolist())

@@ -378,6 +378,7 @@ def test_the_metastore_finds_partitions_and_columns_of_any_name(spark, scoring, 
 # --- in processes of their own ---
 
 
+@pytest.mark.slow
 def test_a_metastore_out_of_reach_costs_no_scores_and_spark_sql_reads_what_the_next_run_tells(listed, tmp_path):
     lost = "spark.hadoop.javax.jdo.option.ConnectionURL=jdbc:derby:/proc/not/here;create=true"
     first = submit(listed, directory=tmp_path, conf=[lost])

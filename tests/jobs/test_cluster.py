@@ -30,6 +30,7 @@ def big_corpus(tmp_path_factory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / "c", days=4, rows=700)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_table_as_one_machine(big_corpus, checkpoint, tmp_path):
     basics = {"input.path": str(big_corpus), "model.path": str(checkpoint()), "model.precision": "fp32"}
     here = submit(basics | {"output.path": str(tmp_path / "local")}, directory=tmp_path)

@@ -230,6 +230,7 @@ def test_the_leak_is_a_number(basics, tmp_path, capsys, checkpoint) -> None:
     assert not list(Path(basics["model.path"]).parent.glob("*.compare-*")), "nothing is left behind"
 
 
+@pytest.mark.slow
 def test_splits_are_compared_on_the_training_table_too(basics, artifact, tmp_path, checkpoint) -> None:
     """All its rows were seen: the evaluation that is there stays, and the comparison is added to it."""
     split = pd.read_parquet(artifact / "split.parquet")

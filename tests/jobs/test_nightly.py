@@ -383,7 +383,7 @@ def test_runs_and_ledger_are_tables_for_sql(score, nightly):
 
 def test_flags_and_settings_that_make_no_sense(score, nightly):
     for change, words in (
-        ({"output.table": "db.scores"}, "only output.format iceberg has a catalog"),
+        ({"output.table": "db.scores; --"}, "Hive takes letters, digits and _"),
         ({"output.format": "iceberg", "output.table": "scores"}, "write it as namespace.table"),
         ({"on_model_change": "maybe"}, "on_model_change 'maybe'"),
         ({"commit_every": 5}, "commit_every 5: must be a section"),

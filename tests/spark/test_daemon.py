@@ -70,13 +70,13 @@ def daemons():
             found.append(int(process.name))
     return found
 
-before = threading.enumerate()
 spark = job_session("wake")
 java = spark.sparkContext._jvm.ProcessHandle.current().pid()
 asleep = daemons()
 wake_workers(spark)
-for thread in set(threading.enumerate()) - set(before):
-    thread.join(60)
+for thread in threading.enumerate():
+    if thread.name == "wake workers":
+        thread.join(60)
 awake = daemons()
 
 @F.pandas_udf("long")

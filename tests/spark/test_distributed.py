@@ -29,6 +29,7 @@ def base(checkpoint: Callable[..., Path]) -> Path:
     return checkpoint("bert", known=tuple(WORDS))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_steps_learn_and_go_on_after_an_interruption(spark, base, tmp_path) -> None:
     frame = planted(authors=40, texts=8, words=3)
     examples = Examples(frame["text"].tolist(), frame[list(TRAITS)].to_numpy(float))
