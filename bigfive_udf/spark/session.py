@@ -22,13 +22,14 @@ import bigfive_udf
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware, node_cache
 
+_BARS = "spark.ui.showConsoleProgress"
 # Set where the user has not set them. Partition values are strings, kept to the letter; a row must never be left out
 # because a file could not be read.
 _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.ui.showConsoleProgress": "false",
+    _BARS: "false",
 }
 _DAEMON, _WORKERS_PATH = "spark.python.daemon.module", "spark.executorEnv.PYTHONPATH"
 # They log what a task fails with. The job tells which partition failed and why, without the row.
@@ -84,8 +85,10 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     if not given.contains("spark.master"):
         builder = builder.master("local[*]")
     defaults = _DEFAULTS if verbose else {**_DEFAULTS, "spark.log.level": "ERROR"}
+    # Where a job runs as plain python, Spark takes it for a shell, and would draw bars of its own over ours.
+    as_shell = () if "PYSPARK_GATEWAY_PORT" in os.environ else (_BARS,)
     for key, value in defaults.items():
-        if not given.contains(key):
+        if key in as_shell or not given.contains(key):
             builder = builder.config(key, value)
     if catalog:
         # Hive leaves an empty directory behind for every session, unless all of them have the same.

@@ -18,6 +18,7 @@ import json
 from bigfive_udf.spark.session import job_session
 spark = job_session("session")
 keys = ["spark.sql.session.timeZone", "spark.sql.execution.arrow.maxRecordsPerBatch", "spark.sql.adaptive.enabled"]
+keys += ["spark.ui.showConsoleProgress"]
 print(json.dumps([spark.sparkContext.master, *map(spark.conf.get, keys)]))
 """
 GIVEN = ["--master", "local[1]", "--conf", "spark.sql.session.timeZone=Asia/Tokyo", "--conf", "spark.ui.enabled=false",
@@ -35,7 +36,7 @@ def test_a_job_gets_the_session_that_it_was_submitted_with(tmp_path: Path, comma
     done = subprocess.run([*command, str(script)], capture_output=True, text=True, env=clean_environment(), timeout=120)
     assert done.returncode == 0, done.stderr
     # Adaptive execution is not the user's to switch off.
-    assert json.loads(done.stdout.splitlines()[-1]) == [master, zone, "2048", "true"]
+    assert json.loads(done.stdout.splitlines()[-1]) == [master, zone, "2048", "true", "false"]
 
 
 ENDLESS = """
