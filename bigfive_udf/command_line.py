@@ -82,6 +82,8 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
             print(trace, file=sys.stderr)
     if stopped.is_set():
         code, message = 143, "terminated; nothing is half-written, run it again"
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment, and what is done is done
     code, message = _kept(run, result_file, code, message, trace)
     if code:
         print(f"error: {_one_line(message)}", file=sys.stderr)

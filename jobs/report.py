@@ -40,7 +40,9 @@ def report(args: Namespace, run: Run) -> str:
     scored_with = last_settings(fs, table.job_path)
 
     author_column = settings.table.author_column or (scored_with.get("input") or {}).get("author_column")
-    counts = count_rows(spark, table, stretch.counted, (stretch.reference, stretch.current), author_column)
+    counts = count_rows(
+        spark, table, stretch.counted, (stretch.reference, stretch.current), stretch.shown, author_column
+    )
     model_path = settings.model.path or (scored_with.get("model") or {}).get("path")
     directory, why = find_model(model_path, stretch.model_id)
     figures = figures_of(

@@ -63,31 +63,33 @@ def read_history(fs: FileSystem, job_path: str, stretch: Stretch, run_id: str | 
         chosen = [n for n in names if n == run_id]
     else:
         chosen = [n for n in names if n >= first and (last is None or n <= last)]
-    marker = f"{job_path}/running"
-    under_way = fs.read(marker).strip() if fs.exists(marker) else ""
+    try:
+        under_way = fs.read(f"{job_path}/running").strip()
+    except FileNotFoundError:
+        under_way = ""
     found = []
     for name in sorted(chosen):
         try:
             found.append(_record(name, json.loads(fs.read(f"{job_path}/runs/{name}.json")), name == under_way))
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-        ):  # cut short: it tells nothing, and is no reason to have no report
+        # Cut short, or expired meanwhile: it tells nothing, and is no reason to have no report.
+        except (ValueError, TypeError, AttributeError, FileNotFoundError):
             continue
     return found
 
 
 def last_settings(fs: FileSystem, job_path: str) -> dict[str, Any]:
-    """The settings of the last run that has left a record with some; empty where there is none."""
+    """The settings of the last run that has changed partitions, else of the last that has some; empty without one."""
+    found: dict[str, Any] = {}
     for name in reversed([n for n in fs.names(f"{job_path}/runs") if n.endswith(".json")]):
         try:
-            settings = json.loads(fs.read(f"{job_path}/runs/{name}")).get("settings")
-        except (ValueError, AttributeError):
+            record = json.loads(fs.read(f"{job_path}/runs/{name}"))
+            settings, partitions = record.get("settings"), record.get("partitions")
+        except (ValueError, AttributeError, FileNotFoundError):
             continue
-        if settings:
+        if settings and partitions:  # one that was refused may name columns and a model that the table never saw
             return dict(settings)
-    return {}
+        found = found or dict(settings or {})
+    return found
 
 
 def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Failure]:

@@ -40,7 +40,7 @@ def _ran(figures: Mapping[str, Any]) -> Verdict:
     if not runs:
         return Verdict("What ran?", OPEN, answer, f"{scored} No run has left a record of them.")
     if runs[-1]["under_way"]:
-        return Verdict("What ran?", LOOK, answer, f"{scored} A run is under way: figures may change.")
+        return Verdict("What ran?", LOOK, answer, f"{scored} A run is under way, or was killed: figures may change.")
     last = len(runs) - 1
     rate = f" at [[runs.{last}.documents_per_second:rate]] texts/s" if runs[-1]["documents_per_second"] else ""
     took = f" The last run took [[runs.{last}.seconds:duration]]{rate}." if runs[-1]["seconds"] is not None else ""
@@ -53,12 +53,14 @@ def _failed(figures: Mapping[str, Any]) -> Verdict:
     if missing:
         names = _some([f["partition"] for f in missing])
         return Verdict(question, BAD, f"Yes: {names}", "No later run has scored them. The reasons are below.")
-    if figures["texts"]["failed"]:
-        share = "[[texts.failed:int]] texts have no score because something failed. The reasons are below."
-        return Verdict(question, LOOK, "Single texts", share)
     bad = [r for r in figures["runs"] if r["exit_code"] != 0 and not r["under_way"]]
     if bad and bad[-1] is figures["runs"][-1]:
         return Verdict(question, BAD, "The last run", f"{_ending(bad[-1])} Nothing half-written is in the table.")
+    if figures["texts"]["failed"]:
+        share = "[[texts.failed:int]] texts have no score because something failed. The reasons are below."
+        return Verdict(question, LOOK, "Single texts", share)
+    if figures["runs"] and figures["runs"][-1]["under_way"]:
+        return Verdict(question, OPEN, "Not known yet", "The last run has not ended, or it was killed.")
     if bad or figures["failures"]:
         return Verdict(question, LOOK, "Not any more", "What had failed, a later run has made good: see below.")
     return Verdict(question, GOOD, "No", "Every partition was committed, and no text was lost or failed.")

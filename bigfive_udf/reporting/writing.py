@@ -45,6 +45,8 @@ def open_to_read(fs: FileSystem, path: str) -> tuple[ScoreTable, Ledger]:
         kind, columns = there
         table = make_table(fs, path, OutputSettings(path=path, format=kind), columns)  # type: ignore[arg-type]
         return table, Ledger(fs, f"{table.job_path}/ledger")
+    except FileNotFoundError:
+        raise InputError(f"table.path {path} was changed by a run while it was read: make the report again") from None
     except OutputError as error:  # to the score job it is the output, here it is what is read
         raise InputError(f"table.path {path} can't be read: {error}") from error
 

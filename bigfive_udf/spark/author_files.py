@@ -1,6 +1,6 @@
 """The view by author, computed once and kept in files, for tables where every query would take minutes over it.
 
-<output>.job/by_author/<run_id>/    its rows as Parquet; the last two are kept, for queries that still read the older
+<output>.job/by_author/<run_id>/    its rows as Parquet; those before are kept too, where trash is, for their readers
 
 The view then reads those files, so that a query finds the old rows or the new ones, whichever run has made them.
 """
@@ -18,7 +18,6 @@ from bigfive_udf.tables.views import View
 
 OF = "bigfive.of"
 """The property of the view that says of which state of the table its files are."""
-_KEPT = 2
 
 
 def keep_in_files(
@@ -29,5 +28,11 @@ def keep_in_files(
     place = as_uri(table.fs, f"{folder}/{run_id}")
     ask(view.sql).write.mode("overwrite").parquet(place)
     ask(create_view(name, replace(view, sql=f"SELECT * FROM parquet.{quoted(place)}"), properties))
-    for older in table.fs.names(folder)[:-_KEPT]:
+
+
+def forget_older(table: ScoreTable, keep: int) -> None:
+    """Remove for good what was computed before the last `keep` times."""
+    folder = f"{table.job_path}/by_author"
+    names = table.fs.names(folder)
+    for older in names[: max(0, len(names) - keep)]:
         table.fs.delete(f"{folder}/{older}")

@@ -7,16 +7,17 @@ catalog, the next one does. A catalog that can't be reached costs no scores: the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from bigfive_udf.errors import OutputError, RefusedError, SettingsError
+from bigfive_udf.errors import BigFiveError, OutputError, RefusedError, SettingsError
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.author_files import OF, keep_in_files
+from bigfive_udf.spark.author_files import OF, forget_older, keep_in_files
 from bigfive_udf.spark.catalog_definition import DIGEST, PATH, PREFIX, Definition, definition_of, shape_of
 from bigfive_udf.spark.catalog_lookup import Listed, Names
 from bigfive_udf.spark.catalog_statements import (
@@ -136,14 +137,20 @@ class CatalogTable:
         self.behind = None
         self.catch_up()
         by_author = [v for v in self._views if v.name.endswith("_by_author")]
-        if self.behind is not None or not self.settings.output.author_files or not by_author:
+        if self.behind is not None:
             return
-        (view,), entries = by_author, self.ledger.committed.values()
+        entries = self.ledger.committed.values()
         state = f"{len(entries)} partitions, up to commit {max((e.sequence for e in entries), default=0)}"
         try:
+            if not self.settings.output.author_files or not by_author:
+                forget_older(self.table, keep=0)
+                return
+            (view,) = by_author
             if self.names.properties(view.name).get(OF) != state:
                 about = {PATH: self._uri, OF: state}
                 keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, self.run.run_id, about)
+            # Whoever wants nothing kept of what was replaced, wants that here too.
+            forget_older(self.table, keep=2 if self.settings.retention.trash_days else 1)
         except Exception as error:
             self._fall_behind(error)
 
@@ -238,7 +245,8 @@ class CatalogTable:
     def _fall_behind(self, error: Exception) -> None:
         self._listed = None  # to be looked at again
         self.behind = _reason(error)
-        self.run.log("catalog is behind", table=self.full_name, reason=self.behind)
+        with contextlib.suppress(BigFiveError):  # what was committed must be told of, whatever else goes wrong
+            self.run.log("catalog is behind", table=self.full_name, reason=self.behind)
 
 
 def catalog_table(

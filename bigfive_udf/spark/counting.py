@@ -34,17 +34,21 @@ def count_rows(
     table: ScoreTable,
     entries: Sequence[Entry],
     sides: tuple[Sequence[Entry], Sequence[Entry]],
+    shown: Sequence[Entry],
     author_column: str | None,
 ) -> Counts:
-    """Count the rows of these partitions. `sides` are those of the reference and those that are judged against it.
+    """Count the rows of these partitions.
+
+    `sides` are those of the reference and those that are judged against it, `shown` those whose texts without a score
+    are to be explained.
 
     Raises:
-        InputError: the table has no such author column, or no file for what the ledger says.
+        InputError: the table has no such author column, or does not hold what the ledger says.
     """
     groups = groups_for(len(entries)) if author_column is not None else 1
     rows = stored_rows(spark, table, entries)
     if rows is None:
-        return _filled(len(entries), groups, pd.DataFrame(), pd.DataFrame(), ())
+        return _checked(entries, _filled(len(entries), groups, pd.DataFrame(), pd.DataFrame(), ()))
     if author_column is not None and author_column not in rows.columns:
         raise InputError(
             f"table.author_column {author_column}: the table has no such column; its columns are "
@@ -59,7 +63,20 @@ def count_rows(
         _PART, _SIDE, _AUTHOR, F.array(*[_bin(F.col(probability_column(t))) for t in TRAITS]).alias("bins")
     )
     histograms = spark.sql(_HISTOGRAMS, rows=binned).toPandas()
-    return _filled(len(entries), groups, by_part, histograms, _reasons(about, by_part))
+    names = {e.partition for e in shown}
+    numbers = [i for i, e in enumerate(entries) if e.partition in names]
+    return _checked(entries, _filled(len(entries), groups, by_part, histograms, _reasons(about, by_part, numbers)))
+
+
+def _checked(entries: Sequence[Entry], counts: Counts) -> Counts:
+    """The counts, where as many rows were found as the ledger says."""
+    for entry, n in zip(entries, counts.documents.tolist(), strict=True):
+        if n != entry.documents:
+            raise InputError(
+                f"{entry.partition} holds {n:,} rows, by the ledger {entry.documents:,}: a run has replaced it since,"
+                " so make the report again; or somebody has changed it, and the next run of the score job mends it"
+            )
+    return counts
 
 
 def _numbered(
@@ -137,10 +154,15 @@ def _bin(probability: Column) -> Column:
     )
 
 
-def _reasons(rows: DataFrame, by_part: pd.DataFrame) -> tuple[tuple[str, str, int], ...]:
-    """Why texts have no score, without what an error may have quoted; no pass over the rows where all have one."""
-    if by_part["documents"].sum() == by_part[SCORED].sum():
+def _reasons(rows: DataFrame, by_part: pd.DataFrame, numbers: list[int]) -> tuple[tuple[str, str, int], ...]:
+    """Why texts of some partitions have no score, without what an error may have quoted.
+
+    There is no pass over the rows where all have one.
+    """
+    own = by_part[by_part[_PART].isin(numbers)]
+    if own["documents"].sum() == own[SCORED].sum():
         return ()
+    rows = rows.where(F.col(_PART).isin(numbers))
     reason = F.substring_index(F.coalesce("status_reason", F.lit("")), ":", 2)
     counted = rows.where(F.col("status") != SCORED).groupBy("status", reason.alias("reason")).count()
     found = counted.orderBy(F.desc("count"), "status", "reason").limit(_MOST_REASONS).collect()

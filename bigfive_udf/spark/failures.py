@@ -25,6 +25,7 @@ _UNREADABLE = (
     "CSV header does not conform",
     "UNABLE_TO_INFER_SCHEMA",
     "FileNotFoundException",
+    "PATH_NOT_FOUND",
     "ParquetDecodingException",
     "corrupt",
 )

@@ -69,17 +69,20 @@ class _Listener(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._heard = Heard()
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._worker = f"{platform.node()}:{os.getpid()}"
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = " ".join(record.getMessage().split())
-        note = Note(record.levelname, record.name, message[:_CHARACTERS])
-        with self._guard:
-            self._heard.add(note, 1, self._worker)
-            if note not in _printed and len(_printed) < MOST:
-                _printed.add(note)
-                print(f"{note.level} {note.logger}: {note.message}", file=sys.stderr)
+        try:
+            message = " ".join(record.getMessage().split())
+            note = Note(record.levelname, record.name, message[:_CHARACTERS])
+            with self._guard:
+                self._heard.add(note, 1, self._worker)
+                if note not in _printed and len(_printed) < MOST:
+                    _printed.add(note)
+                    print(f"{note.level} {note.logger}: {note.message}", file=sys.stderr)
+        except Exception:  # a library's mistake in a warning must not fail the texts that it is about
+            self.handleError(record)
 
     def taken(self) -> Heard:
         """What was heard since the last call."""

@@ -130,9 +130,21 @@ def planned(
     if settings.output.format == "iceberg":
         _refuse_other_types(settings.output.path, readable.columns, scoring.recipe, entries)
     readable, rows = readable.counted()
+    _refuse_two_names(plan, readable, scoring.recipe)
     if readable.unfit and not rows and table_columns is None:
         raise InputError(next(iter(readable.unfit.values())))
     return Planned(scoring, corpus, table, entries, plan, readable, rows)
+
+
+def _refuse_two_names(plan: Plan, readable: Readable, recipe: Recipe) -> None:
+    """Refuse to change pseudonyms where a partition can't be read, and so would keep those that it has."""
+    for task in plan.score:
+        reason = readable.unfit.get(task.partition.values)
+        if reason is not None and task.entry is not None and task.entry.pseudonyms != recipe.pseudonyms:
+            raise RefusedError(
+                f"{task.name} can't be scored ({reason}) and would keep its other pseudonyms, and nobody may have two "
+                "names: restore its files, or remove them and take --prune"
+            )
 
 
 def _refuse_other_types(output: str, columns: Mapping[str, str], recipe: Recipe, entries: Mapping[str, Entry]) -> None:

@@ -42,6 +42,7 @@ _LOGGERS_OF_ROWS = (
     "org.apache.spark.util.Utils",
 )
 _CANCEL_SECONDS = 0.5
+_WAKING = "wake workers"
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -163,7 +164,9 @@ def cancel_jobs() -> bool:
 
     def cancel() -> None:
         with contextlib.suppress(Exception):
-            active.extend(context.statusTracker().getActiveJobsIds())
+            tracker = context.statusTracker()
+            # That of the thread that wakes the workers is none of the caller's.
+            active.extend(set(tracker.getActiveJobsIds()) - set(tracker.getJobIdsForGroup(_WAKING)))
             asked.set()
             while True:
                 context.cancelAllJobs()
@@ -197,11 +200,12 @@ def wake_workers(spark: SparkSession) -> None:
         yield from batches
 
     def wake() -> None:
+        spark.sparkContext.setJobGroup(_WAKING, "start the Python workers")
         with contextlib.suppress(Exception):  # whatever is wrong with the workers, the first step says it
             frame = spark.range(0, cores, 1, cores).mapInArrow(same, "id long")
             frame.write.format("noop").mode("overwrite").save()
 
-    InheritableThread(target=wake, name="wake workers", daemon=True).start()
+    InheritableThread(target=wake, name=_WAKING, daemon=True).start()
 
 
 def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:

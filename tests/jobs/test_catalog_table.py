@@ -187,7 +187,13 @@ def test_the_view_by_author_is_kept_in_files_where_that_is_asked_for(score, list
     score(kept)
     texts = "SELECT DISTINCT author, texts FROM scores_by_author ORDER BY author"
     assert asked(spark, texts) == in_files(listed, "SELECT author, count(*) FROM files GROUP BY 1 ORDER BY 1")
+    assert len(list(folder.parent.iterdir())) == 2, "the one before, for who reads it still"
+    score(kept | {"retention.trash_days": 0.0})
+    (newest,) = folder.parent.iterdir()
+    assert newest != folder
+    assert asked(spark, texts)
     score(listed)
+    assert not list(folder.parent.iterdir())
     assert "parquet" not in asked(spark, "SHOW CREATE TABLE scores_by_author")[0][0].split(" AS ")[-1]
 
 

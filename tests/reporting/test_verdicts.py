@@ -41,6 +41,8 @@ def test_all_is_well_only_where_all_is():
         ("failed", {"failures": [{"partition": "dt=1", "mended_by": None}]}, BAD, "Yes: dt=1"),
         ("failed", {"failures": [{"partition": "dt=1", "mended_by": "r"}]}, LOOK, "Not any more"),
         ("failed", {"texts": {"failed": 3}}, LOOK, "Single texts"),
+        ("failed", {"texts": {"failed": 3}, "runs": [RUN | {"exit_code": 1}]}, BAD, "The last run"),
+        ("failed", {"runs": [RUN, RUN | {"under_way": True, "exit_code": None}]}, OPEN, "Not known yet"),
         ("failed", {"runs": [RUN, RUN | {"exit_code": 7, "message": "full"}]}, BAD, "The last run"),
         ("failed", {"runs": [RUN | {"exit_code": None}, RUN]}, LOOK, "Not any more"),
         ("drifted", {"drift": {"kind": "none", "verdict": "not known", "traits": {}}}, OPEN, "Not known"),

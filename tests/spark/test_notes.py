@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 
-from bigfive_udf.spark.notes import MOST, Heard, Note
+from bigfive_udf.spark.notes import MOST, Heard, Note, listening
 from bigfive_udf.spark.tally import Tally, tally_accumulator
 
 
@@ -65,3 +65,11 @@ def test_who_said_it_first_is_remembered():
     about = {"level": "WARNING", "logger": "a", "message": "b", "times": 5, "first_worker": "one:1"}
     assert heard.about() == [about]
     assert heard.left_out == 4
+
+
+def test_a_warning_that_can_not_be_written_fails_nothing(capsys):
+    with listening() as listener:
+        for message, arguments in (("%d texts", ("many",)), ("and another", ())):
+            listener.emit(logging.LogRecord("a.library", logging.WARNING, "", 0, message, arguments, None))
+    assert [note.message for note in listener.taken().times] == ["and another"]
+    assert "--- Logging error ---" in capsys.readouterr().err
