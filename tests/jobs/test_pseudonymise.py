@@ -91,6 +91,16 @@ def test_one_table_has_one_pseudonymisation(score, both, monkeypatch):
     assert score(both).result["plan"]["up_to_date"] == 2
 
 
+def test_a_partition_that_can_not_be_read_keeps_no_other_pseudonyms(score, both, monkeypatch):
+    score(both)
+    monkeypatch.setenv("BIGFIVE_PSEUDONYM_KEY", OTHER_KEY)
+    broken = next((Path(both["input.path"]) / "dt=2026-01-06").glob("*.parquet"))
+    broken.write_bytes(b"no Parquet")
+    with pytest.raises(RefusedError, match=r"dt=2026-01-06 can't be scored .* restore its files"):
+        score(both | {"on_schema_change": "rescore", "plan.max_rescored_share": 1.0})
+    assert {r["author"] for r in rows_of(both["output.path"])} == {hashed(f"author-{i}") for i in range(7)}
+
+
 def test_what_has_no_pseudonym_is_refused_before_anything_is_scored(score, both, basics, tmp_path, monkeypatch):
     with pytest.raises(
         SettingsError, match=r"pseudonymise names the author, and there is none: set input\.author_column"
