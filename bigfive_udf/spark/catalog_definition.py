@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from bigfive_udf import __version__
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.comments import score_fields
-from bigfive_udf.spark.planning import Scoring
+from bigfive_udf.spark.evidence import Evidence, evidence_of
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.views import Shape, View, views_of
@@ -19,6 +19,8 @@ from bigfive_udf.traits import TRAITS, Field
 
 PREFIX = "bigfive."
 DIGEST = f"{PREFIX}definition"
+_KNOWN = f"{PREFIX}model."
+"""before a model's id: what is known of it, as JSON"""
 PATH = f"{PREFIX}path"
 COMMENT = (
     "Big Five scores, one row per document. A score is a guess about the wording of one text, not a measurement of a "
@@ -53,32 +55,36 @@ def shape_of(settings: ScoreSettings, keys: tuple[str, ...]) -> Shape:
 
 
 def definition_of(
-    path: str, keys: tuple[str, ...], entries: Iterable[Entry], settings: ScoreSettings, scoring: Scoring
+    path: str,
+    keys: tuple[str, ...],
+    entries: Iterable[Entry],
+    settings: ScoreSettings,
+    artifact: Artifact,
+    before: Mapping[str, str] | None = None,
 ) -> Definition:
-    """The definition of output.table, whose partitions are `entries`.
+    """The definition of output.table, whose partitions are `entries`; `before` are the properties that it has.
 
-    It has every column that a partition has: where the carried columns have changed, the newest entry's come first,
-    and what a partition's files lack is null.
+    It tells what the partitions are, whatever this run is set to: the models and thresholds that they were made with.
+    What is known of a model that an earlier run had is in `before`. The table has every column that a partition has:
+    where the carried columns have changed, the newest entry's come first, and what a partition's files lack is null.
     """
+    newest = sorted(entries, key=lambda e: -e.sequence)
     carried: dict[str, str] = {}
-    for entry in sorted(entries, key=lambda e: -e.sequence):
+    for entry in newest:
         for name, kind in entry.columns.items():
             carried.setdefault(name, kind)
     told = {settings.input.id_column: "which document: the id that it has in the corpus"}
     if settings.input.author_column is not None:
         told[settings.input.author_column] = "who wrote it, as the corpus says"
+    this = evidence_of(artifact, str(settings.model.path))
+    ids = dict.fromkeys(entry.model_id for entry in newest) or {artifact.model_id: None}
+    models = [this if i == this.model_id else _recalled(i, before or {}) for i in ids]
     columns = (
         *(Field(name, kind, told.get(name, "as it came in the corpus")) for name, kind in carried.items()),
-        *score_fields(scoring.artifact, scoring.recipe.thresholds),
+        *score_fields(models, [entry.thresholds for entry in newest]),
         *(Field(key, "string", "partition of the table, as its directory says") for key in keys),
     )
-    properties = {
-        PATH: path,
-        f"{PREFIX}model_id": scoring.recipe.model_id,
-        f"{PREFIX}artifact": str(settings.model.path),
-        f"{PREFIX}version": __version__,
-        **_evaluation(scoring.artifact),
-    }
+    properties = {PATH: path, f"{PREFIX}version": __version__, **_about_models(models)}
     if settings.output.purpose is not None:
         properties[f"{PREFIX}purpose"] = settings.output.purpose
     # The settings may name a column that no partition has yet.
@@ -87,18 +93,25 @@ def definition_of(
     return Definition(columns, keys, properties, views, settings.output.author_files)
 
 
-def _evaluation(artifact: Artifact) -> dict[str, str]:
-    """What is known of each trait, in a line, and how the authors were split for it."""
-    said = {f"{PREFIX}evaluation.{trait}": _figures(artifact, trait) for trait in TRAITS}
-    split = artifact.evaluation.get("split")
-    return said | ({f"{PREFIX}evaluation.split": f"by {split}"} if split else {})
+def _recalled(model_id: str, before: Mapping[str, str]) -> Evidence:
+    """What an earlier run has told the catalog of a model."""
+    try:
+        return Evidence.from_json(before[_KNOWN + model_id])
+    except (KeyError, ValueError, TypeError):
+        return Evidence(model_id)
 
 
-def _figures(artifact: Artifact, trait: str) -> str:
-    verdict = {True: "better than chance", False: "NO better than chance", None: "not known"}
-    measured = (artifact.evaluation.get("traits") or {}).get(trait) or {}
-    area, interval = measured.get("roc_auc"), measured.get("roc_auc_ci")
-    said = verdict[artifact.better_than_chance(trait)]
-    if area is None or interval is None:
-        return said
-    return f"{said}; ROC AUC {area:.3f}, 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
+def _about_models(models: Sequence[Evidence]) -> dict[str, str]:
+    """What is known of the models, newest first, in lines that name the model where there are several."""
+    said: dict[str, Mapping[str, str]] = {
+        "artifact": {m.model_id: m.path for m in models if m.path is not None},
+        **{f"evaluation.{trait}": {m.model_id: m.line(trait) for m in models} for trait in TRAITS},
+        "evaluation.split": {m.model_id: f"by {m.split}" for m in models if m.split is not None},
+    }
+    lines = {
+        f"{PREFIX}{key}": next(iter(of.values())) if len(models) == 1 else "; ".join(f"{m}: {of[m]}" for m in of)
+        for key, of in said.items()
+        if of
+    }
+    known = {_KNOWN + m.model_id: m.to_json() for m in models if m.path is not None}
+    return {f"{PREFIX}model_id": ", ".join(m.model_id for m in models), **lines, **known}

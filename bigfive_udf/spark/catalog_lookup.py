@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from bigfive_udf.spark.catalog_definition import PATH
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.tables.filesystem import local_path
 from bigfive_udf.tables.partitions import Values, partition_values
-from bigfive_udf.tables.views import View
+from bigfive_udf.tables.views import view_names
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Listed:
     """None where there is no such table"""
     partitions: set[Values] = field(default_factory=set)
     views: set[str] = field(default_factory=set)
-    """those of the wanted views that are there"""
+    """those of the table that are there, wanted or not"""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Names:
                 f"CREATE DATABASE {self.database}"
             )
 
-    def listed(self, table: str, place: str, partitioned: bool, views: Sequence[View]) -> Listed:
-        """What the catalog has of the table at `place`.
+    def listed(self, table: str, place: str, partitioned: bool, views: Collection[str]) -> Listed:
+        """What the catalog has of the table at `place`, for which `views` are wanted.
 
         Raises:
             RefusedError: a table or view of one of these names is somebody else's.
@@ -71,10 +71,12 @@ class Names:
             if partitioned:
                 rows = self.ask(f"SHOW PARTITIONS {self.quoted(table)}").collect()
                 found.partitions = {partition_values(row[0]) for row in rows}
-        for name in (view.name for view in views):
+        for name in view_names(table):
             if not self.exists(name):
                 continue
             if self.properties(name).get(PATH) != place:
+                if name not in views:
+                    continue
                 raise RefusedError(
                     f"output.table {self.full(table)} needs the name {self.full(name)} for a view, and something else "
                     "has it: choose another name, or drop what has this one"

@@ -123,8 +123,9 @@ class CatalogTable:
             if not entries and listed.properties is None:
                 return
             if definition or listed.properties is None:
-                found = entries.values()
-                self._define(listed, definition_of(self._uri, self.table.columns, found, self.settings, self.scoring))
+                artifact, had = self.scoring.artifact, listed.properties
+                wanted = definition_of(self._uri, self.table.columns, entries.values(), self.settings, artifact, had)
+                self._define(listed, wanted)
             if self.table.columns:
                 self._follow(listed, {tuple(e.values[c] for c in self.table.columns) for e in entries.values()})
             self.names.ask(f"REFRESH TABLE {self._quoted}")
@@ -183,20 +184,25 @@ class CatalogTable:
         return views_of(shape_of(self.settings, self.table.columns), quoted)
 
     def _look(self) -> Listed:
-        self._listed = self.names.listed(self.name, self._uri, bool(self.table.columns), self._wanted_views)
+        wanted = [view.name for view in self._wanted_views]
+        self._listed = self.names.listed(self.name, self._uri, bool(self.table.columns), wanted)
         return self._listed
 
     def _define(self, listed: Listed, wanted: Definition) -> None:
         """Make the table and its views what they should be."""
         self._views = wanted.views
         there = listed.properties is not None and listed.properties.get(DIGEST) == wanted.digest
-        if there and listed.views >= {view.name for view in wanted.views}:
+        names = {view.name for view in wanted.views}
+        if there and listed.views == names:
             return
         if listed.properties is None or not self._altered(wanted):
             self._make(listed, wanted)
         for view in wanted.views:
             self.names.ask(create_view(self.names.quoted(view.name), view, {PATH: self._uri}))
             listed.views.add(view.name)
+        for name in listed.views - names:
+            self.names.ask(f"DROP VIEW IF EXISTS {self.names.quoted(name)}")
+        listed.views &= names
         # Last, so that a definition that was interrupted is begun anew.
         self._set_properties(listed, {**wanted.properties, DIGEST: wanted.digest})
 
@@ -268,10 +274,28 @@ def catalog_table(
         )
     found = CatalogTable(Names(spark, name[0]), name[1], work.table, opened.ledger, settings, work.scoring, run)
     found.check()
+    _refuse_two_types(found.full_name, work)
     if found.behind is None:
         # Labels and models of what is about to be replaced are those that the catalog already tells.
         found.catch_up(definition=False)
     return found
+
+
+def _refuse_two_types(name: str, work: Planned) -> None:
+    """Refuse a table of whose partitions some have a column in one type, some in another: Spark reads only one."""
+    leaving = {task.name for task in work.plan.score} | {entry.partition for entry in work.plan.remove}
+    had: dict[str, tuple[str, str]] = {}
+    if work.readable is not None and work.rows:
+        had = {column: (kind, "what is to be scored") for column, kind in work.readable.columns.items()}
+    for entry in (e for e in work.entries.values() if e.partition not in leaving):
+        for column, kind in entry.columns.items():
+            other, where = had.setdefault(column, (kind, entry.partition))
+            if other != kind:
+                raise RefusedError(
+                    f"output.table {name}: column {column} is {kind} in {entry.partition} and {other} in {where}, and "
+                    "a table has one type for a column: score the older partitions again (on_schema_change=rescore), "
+                    "or leave output.table out"
+                )
 
 
 def _reason(error: Exception) -> str:

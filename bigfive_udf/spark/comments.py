@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.spark.evidence import Evidence
 from bigfive_udf.traits import (
     LABEL_FIELDS,
     MODEL_FIELDS,
@@ -17,40 +17,63 @@ from bigfive_udf.traits import (
     probability_column,
 )
 
-
-def probability_fields(artifact: Artifact) -> tuple[Field, ...]:
-    """The probability columns, with what the artifact's evaluation says of each trait."""
-    return tuple(_with_evidence(f, artifact, trait) for trait, f in zip(TRAITS, PROBABILITY_FIELDS, strict=True))
+Thresholds = Mapping[str, float | None]
 
 
-def label_fields(artifact: Artifact, thresholds: Mapping[str, float | None]) -> tuple[Field, ...]:
-    """The label columns, with the threshold that is in force."""
+def probability_fields(models: Sequence[Evidence]) -> tuple[Field, ...]:
+    """The probability columns, with what is known of the models that wrote them."""
+    return tuple(_with_evidence(f, models, trait) for trait, f in zip(TRAITS, PROBABILITY_FIELDS, strict=True))
+
+
+def label_fields(models: Sequence[Evidence], thresholds: Sequence[Thresholds]) -> tuple[Field, ...]:
+    """The label columns, with the thresholds that their labels were made with."""
     return tuple(
-        _with_evidence(_with_threshold(f, trait, thresholds[trait]), artifact, trait)
+        _with_evidence(_with_threshold(f, trait, {t[trait] for t in thresholds}), models, trait)
         for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
     )
 
 
-def score_fields(artifact: Artifact, thresholds: Mapping[str, float | None]) -> tuple[Field, ...]:
+def score_fields(models: Sequence[Evidence], thresholds: Sequence[Thresholds]) -> tuple[Field, ...]:
     """All score columns of the table, in its order."""
     return (
-        *probability_fields(artifact),
-        *label_fields(artifact, thresholds),
+        *probability_fields(models),
+        *label_fields(models, thresholds),
         *TEXT_FIELDS,
         *MODEL_FIELDS,
         *RUN_FIELDS,
     )
 
 
-def _with_threshold(field: Field, trait: str, threshold: float | None) -> Field:
-    if threshold is None:
+def _with_threshold(field: Field, trait: str, thresholds: set[float | None]) -> Field:
+    known = sorted(t for t in thresholds if t is not None)
+    if not known:
         return replace(field, comment="always null: labels.require_evidence keeps it back")
-    return replace(field, comment=f"predicted label: {probability_column(trait)} >= {threshold!r}")
+    said = f"predicted label: {probability_column(trait)} >= "
+    if len(thresholds) == 1:
+        return replace(field, comment=f"{said}{known[0]!r}")
+    which = f"a threshold that differs by partition: {_some(map(repr, known))}" if len(known) > 1 else repr(known[0])
+    kept_back = "; null in partitions where labels.require_evidence kept it back" if None in thresholds else ""
+    return replace(field, comment=f"{said}{which}{kept_back}")
 
 
-def _with_evidence(field: Field, artifact: Artifact, trait: str) -> Field:
-    if trait in artifact.silent_traits:
-        return replace(field, comment=f"always null: the model was trained without labels of {trait}")
-    if artifact.better_than_chance(trait) is not False:
-        return field
-    return replace(field, comment=f"{field.comment}; by its evaluation NO better than chance")
+def _with_evidence(field: Field, models: Sequence[Evidence], trait: str) -> Field:
+    """A column of a trait, with what speaks against it; which models do is told where others don't."""
+    said = field.comment
+    if silent := [m for m in models if trait in m.silent]:
+        if len(silent) == len(models):
+            return replace(field, comment=f"always null: the model was trained without labels of {trait}")
+        said += f"; null by {_named(silent)}, trained without labels of it"
+    if useless := [m for m in models if m not in silent and m.better.get(trait) is False]:
+        of_whom = "its evaluation" if len(models) == 1 else f"the evaluation of {_named(useless)}"
+        said += f"; by {of_whom} NO better than chance"
+    return replace(field, comment=said)
+
+
+def _named(models: Sequence[Evidence]) -> str:
+    return f"{'models' if len(models) > 1 else 'model'} {_some(m.model_id for m in models)}"
+
+
+def _some(words: Iterable[str], most: int = 5) -> str:
+    """The words in a line of bounded length: a comment in a metastore may have 256 characters."""
+    found = list(words)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} others" if len(found) > most else "")

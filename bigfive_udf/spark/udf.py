@@ -19,6 +19,7 @@ from bigfive_udf.model.artifact import Artifact, load_artifact
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.spark import session
 from bigfive_udf.spark.comments import label_fields, probability_fields
+from bigfive_udf.spark.evidence import evidence_of
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.tally import Tally, tally_accumulator
 from bigfive_udf.spark.worker import RemoteModel, score_batches
@@ -137,7 +138,7 @@ def with_scores(
     constants = {"model_id": model.artifact.model_id, "precision": model.placement.precision}
     return scored.select(
         *kept,
-        *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in probability_fields(model.artifact)],
+        *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in probability_fields([evidence_of(model.artifact)])],
         *label_columns(model.artifact, thresholds, f"{_STRUCT}."),
         *[_described(F.col(f"{_STRUCT}.{f.name}"), f) for f in TEXT_FIELDS],
         *[_described(F.lit(constants[f.name]), f) for f in MODEL_FIELDS],
@@ -148,7 +149,7 @@ def label_columns(artifact: Artifact, thresholds: Mapping[str, float | None], pr
     """The label of every trait, computed from the probability columns, whose names `prefix` stands before."""
     return [
         _described(label(F.col(f"{prefix}{probability_column(trait)}"), thresholds[trait]), f)
-        for trait, f in zip(TRAITS, label_fields(artifact, thresholds), strict=True)
+        for trait, f in zip(TRAITS, label_fields([evidence_of(artifact)], [thresholds]), strict=True)
     ]
 
 

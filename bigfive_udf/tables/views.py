@@ -39,6 +39,11 @@ class Shape:
     database: str = ""
 
 
+def view_names(table: str) -> tuple[str, ...]:
+    """The names of all views that a table may have."""
+    return f"{table}_long", f"{table}_by_partition", f"{table}_by_author"
+
+
 def views_of(shape: Shape, quoted: Callable[[str], str]) -> tuple[View, ...]:
     """The views that the table has; `quoted` writes a name as the engine wants it.
 

@@ -71,6 +71,12 @@ def counts(spark: Any) -> list[tuple[Any, ...]]:
     return asked(spark, "SELECT dt, run_id, count(*) FROM scores GROUP BY ALL ORDER BY ALL")
 
 
+def evaluation(trait: str, better: bool) -> dict[str, Any]:
+    """What an evaluation by author says of one trait."""
+    area, ends = (0.7, [0.65, 0.75]) if better else (0.5, [0.4, 0.6])
+    return {"split": "author", "traits": {trait: {"roc_auc": area, "roc_auc_ci": ends, "better_than_chance": better}}}
+
+
 # --- what is there to be asked ---
 
 
@@ -105,9 +111,7 @@ def test_a_trait_that_is_no_better_than_chance_says_so_and_thresholds_are_those_
 ):
     score(listed)
     model = shutil.copytree(listed["model.path"], tmp_path / "evaluated")
-    measured = {"roc_auc": 0.5, "roc_auc_ci": [0.4, 0.6], "better_than_chance": False}
-    good = measured | {"roc_auc": 0.7, "roc_auc_ci": [0.65, 0.75], "better_than_chance": True}
-    figures = {"openness": measured, "extraversion": good}
+    figures = evaluation("openness", better=False)["traits"] | evaluation("extraversion", better=True)["traits"]
     (model / "evaluation.json").write_text(json.dumps({"split": "author", "traits": figures}))
     evaluated = listed | {"model.path": str(model), "labels.thresholds": {"O": 0.625}}
     before = partitions(spark)
@@ -126,6 +130,40 @@ def test_a_trait_that_is_no_better_than_chance_says_so_and_thresholds_are_those_
     assert comments(spark)["label_neuroticism"].startswith("always null")
     assert asked(spark, "SELECT DISTINCT label_neuroticism FROM scores") == [(None,)]
     assert partitions(spark) == before
+
+
+def test_what_is_told_of_models_and_thresholds_is_that_of_the_partitions_not_of_the_run(
+    score, listed, corpus, spark, checkpoint, tmp_path
+):
+    first = shutil.copytree(listed["model.path"], tmp_path / "first")
+    (first / "evaluation.json").write_text(json.dumps(evaluation("openness", better=False)))
+    old = score(listed | {"model.path": str(first)}, "--limit", "1").result["model_id"]
+    second = shutil.copytree(checkpoint(seed=5), tmp_path / "second")
+    (second / "evaluation.json").write_text(json.dumps(evaluation("extraversion", better=False)))
+    other = listed | {"model.path": str(second), "on_model_change": "only_new", "labels.thresholds": {"O": 0.625}}
+    new = score(other).result["model_id"]
+    told, about = comments(spark), properties(spark)
+    assert told["label_openness"] == (
+        "predicted label: prob_openness >= a threshold that differs by partition: 0.5, 0.625; "
+        f"by the evaluation of model {old} NO better than chance"
+    )
+    assert told["prob_extraversion"].endswith(f"; by the evaluation of model {new} NO better than chance")
+    assert told["label_neuroticism"] == "predicted label: prob_neuroticism >= 0.5"
+    assert about["bigfive.model_id"] == f"{new}, {old}"
+    assert about["bigfive.artifact"] == f"{new}: {second}; {old}: {first}"
+    line = "NO better than chance; ROC AUC 0.500, 95 % interval 0.400 to 0.600"
+    assert about["bigfive.evaluation.openness"] == f"{new}: not known; {old}: {line}"
+    # The corpus keeps only what the older model has scored: what is left of the other in the table stays told.
+    for day in DAYS[1:]:
+        shutil.rmtree(corpus / f"dt={day}")
+    score(listed | {"model.path": str(first)})
+    assert (comments(spark), properties(spark)) == (told, about)
+    score(listed | {"model.path": str(first)}, "--prune")
+    assert comments(spark)["label_openness"] == (
+        "predicted label: prob_openness >= 0.5; by its evaluation NO better than chance"
+    )
+    assert properties(spark)["bigfive.model_id"] == old
+    assert not [key for key in properties(spark) if new in key]
 
 
 def test_views_ask_what_duckdb_asks_of_the_files_and_their_intervals_are_scipys(score, listed, spark):
@@ -254,6 +292,35 @@ def test_a_further_kept_column_is_null_in_older_partitions_and_another_type_make
     other = {"input.path": str(write_corpus(tmp_path / "words", likes="many")), "on_schema_change": "rescore"}
     score(liked | other | {"input.keep_columns": ["likes"]}, "--rescore")
     assert asked(spark, per_day) == [(day, "many") for day in DAYS]
+
+
+def test_a_table_whose_partitions_have_a_column_in_two_types_is_refused(score, listed, spark, tmp_path):
+    """Spark would read one of them, and fail on the other."""
+    liked = listed | {"input.path": str(write_corpus(tmp_path / "liked", likes=7)), "input.keep_columns": ["likes"]}
+    score(liked, "--until", "dt=2026-01-06")
+    before = partitions(spark), counts(spark)
+    changed = liked | {
+        "input.path": str(write_corpus(tmp_path / "words", likes="many")),
+        "on_schema_change": "only_new",
+    }
+    told = r"column likes is bigint in dt=2026-01-05 and string in what is to be scored, .*on_schema_change=rescore"
+    with pytest.raises(RefusedError, match=told):
+        score(changed, "--partition", "dt=2026-01-07")
+    assert (partitions(spark), counts(spark)) == before
+    del (unlisted := dict(changed))["output.table"]
+    score(unlisted, "--partition", "dt=2026-01-07")
+    with pytest.raises(RefusedError, match=r"column likes is string in dt=2026-01-07 and bigint in dt=2026-01-05"):
+        score(changed, "--partition", "dt=2026-01-07")
+
+
+def test_the_view_by_author_goes_with_the_author_column(score, listed, spark):
+    score(listed)
+    del (without := dict(listed))["input.author_column"]
+    score(without | {"on_schema_change": "rescore"})
+    assert not spark.catalog.tableExists("scores_by_author")
+    assert "author" not in spark.table("scores_long").columns
+    score(listed | {"on_schema_change": "rescore"})
+    assert len(asked(spark, "SELECT * FROM scores_by_author")) == 35
 
 
 def test_a_corpus_without_partition_columns(score, listed, spark, tmp_path):
