@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -42,6 +43,12 @@ def positive(text: str) -> int:
     return number
 
 
+_SPARK_IS_GONE = (
+    "Spark ended under the job (terminated, by its cluster or for want of memory); nothing is half-written, "
+    "run it again"
+)
+
+
 class _Terminated(BaseException):
     """Raised by SIGTERM wherever the job stands."""
 
@@ -67,7 +74,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         args = flags.parse_args()
         code, message = 0, work(args, run)
     except BigFiveError as error:
-        code, message = error.exit_code, str(error)
+        code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))
         if args is not None and args.verbose:
             print(trace_of(error), file=sys.stderr)
     except _Terminated:
@@ -76,7 +83,9 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         code, message = 130, "interrupted; nothing is half-written, run it again"
     # Everything else is a defect of ours, and the only case with a stack trace.
     except Exception as error:
-        if not stopped.is_set():
+        if _spark("is_gone", error):
+            code, message = 143, _SPARK_IS_GONE
+        elif not stopped.is_set():
             said = next(iter(told(error).splitlines()), "")
             code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {said}", trace_of(error)
             print(trace, file=sys.stderr)
@@ -89,7 +98,8 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         print(f"error: {_one_line(message)}", file=sys.stderr)
     elif message:
         print(message)
-    _spark("stop")
+    with contextlib.suppress(Exception):
+        _spark("stop")
     sys.stdout.flush()
     sys.exit(code)
 
@@ -101,10 +111,10 @@ def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str
             run.keep_record(run.record(code, message, trace))
         if result_file is not None:
             _write(result_file, run.record(code, message, trace))
-    except (BigFiveError, OSError) as error:
+    except Exception as error:  # of Py4J too, where the record lies on a file system of Spark's
         if code == 0:
-            return 7, f"the work is done, but its record can't be written: {error}"
-        print(f"error: the record can't be written: {error}", file=sys.stderr)
+            return 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
+        print(f"error: the record can't be written: {_one_line(told(error))}", file=sys.stderr)
     return code, message
 
 
@@ -131,9 +141,9 @@ def _write(path: str, content: str) -> None:
     LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
 
 
-def _spark(what: str) -> bool:
+def _spark(what: str, *about: object) -> bool:
     session = sys.modules.get("bigfive_udf.spark.session")  # None where no Spark was ever started
-    return session is not None and bool(getattr(session, what)())
+    return session is not None and bool(getattr(session, what)(*about))
 
 
 def _one_line(message: str) -> str:

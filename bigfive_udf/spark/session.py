@@ -10,11 +10,13 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JNetworkError
 from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
@@ -42,6 +44,7 @@ _LOGGERS_OF_ROWS = (
     "org.apache.spark.util.Utils",
 )
 _CANCEL_SECONDS = 0.5
+_GONE = ("SparkContext was shut down", "stopped SparkContext")
 _WAKING = "wake workers"
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
@@ -146,6 +149,24 @@ def stop() -> None:
     session = SparkSession.getActiveSession()
     if session is not None:
         session.stop()
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether an error came of Spark's end. A signal to spark-submit reaches its JVM: here it is heard of so."""
+    seen: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in seen:
+        seen.append(following)
+        following = following.__cause__ or following.__context__
+    return any(_is_lost_connection(e) or any(words in str(e) for words in _GONE) for e in seen)
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Whether it is the connection to the JVM, and no other, that is lost."""
+    if isinstance(error, Py4JNetworkError):
+        return True
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, ConnectionError) and frames[-1].f_globals.get("__name__", "").startswith("py4j")
 
 
 def cancel_jobs() -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,34 @@ def work(args, run):
 
 main("endless", parser(""), work)
 """
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_whose_spark_submit_is_signalled_is_no_defect(tmp_path: Path, number: signal.Signals):
+    """spark-submit is the JVM: the job in it is not signalled, and hears of it by what Spark no longer does."""
+    (tmp_path / "job.py").write_text(ENDLESS)
+    result, told = tmp_path / "result.json", tmp_path / "told"
+    command = ["spark-submit", "--conf", "spark.ui.enabled=false", "--conf", "spark.log.level=OFF"]
+    with told.open("w") as out:
+        submitted = subprocess.Popen(
+            [*command, str(tmp_path / "job.py"), "--result", str(result)],
+            env=clean_environment(), stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    wait_until(lambda: "begins" in told.read_text(), 60)
+    time.sleep(3)
+    submitted.send_signal(number)
+    submitted.wait(timeout=30)
+    wait_until(result.exists, 30)
+    record = json.loads(result.read_text())
+    assert (record["exit_code"], record["message"].split(" (")[0]) == (143, "Spark ended under the job")
+    assert "trace" not in record and "defect" not in told.read_text()
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def test_a_run_that_is_terminated_does_not_wait_for_what_spark_computes(tmp_path: Path):
