@@ -21,6 +21,8 @@ from typing import Any
 MOST = 100
 """Different messages that are kept; more are counted."""
 _CHARACTERS = 300
+_APART = ("transformers", "huggingface_hub")
+"""Libraries whose messages do not reach the root logger once they have set up their own."""
 
 _printed: set[Note] = set()
 """by this process, to its stderr"""
@@ -73,6 +75,9 @@ class _Listener(logging.Handler):
         self._worker = f"{platform.node()}:{os.getpid()}"
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "heard", False):
+            return  # by the library's own logger, and now by the root
+        record.heard = True
         try:
             message = " ".join(record.getMessage().split())
             note = Note(record.levelname, record.name, message[:_CHARACTERS])
@@ -94,11 +99,14 @@ class _Listener(logging.Handler):
 @contextmanager
 def listening() -> Iterator[_Listener]:
     """While the block runs, what this process logs from WARNING on is heard, Python's own warnings among it."""
-    listener, root = _Listener(), logging.getLogger()
-    root.addHandler(listener)
+    listener = _Listener()
+    loggers = [logging.getLogger(name) for name in ("", *_APART)]
+    for logger in loggers:
+        logger.addHandler(listener)
     logging.captureWarnings(True)
     try:
         yield listener
     finally:
         logging.captureWarnings(False)
-        root.removeHandler(listener)
+        for logger in loggers:
+            logger.removeHandler(listener)

@@ -38,6 +38,30 @@ def test_warnings_of_workers_reach_the_driver(spark):
     assert left == [0] * 4, "a worker is left as it was found"
 
 
+def test_libraries_that_keep_their_messages_to_themselves_are_heard_too(spark):
+    tally = tally_accumulator(spark.sparkContext)
+
+    def task(numbers):
+        from transformers.utils import logging as of_transformers
+
+        of_transformers.get_logger("transformers.models").warning("before anybody listens")
+        with listening() as listener:
+            of_transformers.get_logger("transformers.models").warning("the library's own logger")
+            tally.add(Tally(heard=listener.taken()))
+            root = logging.getLogger("transformers")
+            root.propagate = True  # as before it has set up its own
+            of_transformers.get_logger("transformers.models").warning("both loggers")
+            root.propagate = False
+            tally.add(Tally(heard=listener.taken()))
+        return []
+
+    spark.sparkContext.parallelize(range(2), 2).mapPartitions(task).collect()
+    assert tally.value.heard.times == {
+        Note("WARNING", "transformers.models", "the library's own logger"): 2,
+        Note("WARNING", "transformers.models", "both loggers"): 2,
+    }
+
+
 def test_they_are_bounded_in_number_and_length(spark):
     tally = tally_accumulator(spark.sparkContext)
 
