@@ -30,6 +30,10 @@ class Finished(Protocol):
     def committed(self) -> Sized: ...
     @property
     def failed(self) -> Mapping[str, str]: ...
+    @property
+    def in_vain(self) -> int: ...
+    @property
+    def given_up(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Standing:
 
     @property
     def share(self) -> float:
-        # What Spark or a failed step did twice counts for the rate alone.
+        # What Spark did twice counts for the rate alone.
         return min(1.0, self.documents / max(1, self.of_documents))
 
     def words(self) -> dict[str, str]:
@@ -117,12 +121,19 @@ class Progress:
                 self._screen.show(self._standing())
 
     def _standing(self) -> Standing:
-        finished, documents, seconds = self._finished, self._tally.value.documents, time.monotonic() - self._started
+        finished, seconds = self._finished, time.monotonic() - self._started
+        documents = max(0, self._tally.value.documents - finished.in_vain)
         if documents != self._seen:
             self._seen, self._moved = documents, seconds
         partitions, failed = len(finished.committed), len(finished.failed)
         return Standing(
-            documents, self._documents, partitions, self._partitions, failed, seconds, idle=seconds - self._moved
+            documents,
+            self._documents - finished.given_up,
+            partitions,
+            self._partitions,
+            failed,
+            seconds,
+            idle=seconds - self._moved,
         )
 
 

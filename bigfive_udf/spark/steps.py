@@ -57,6 +57,10 @@ class Outcome:
     """why, by partition"""
     documents_in: int = 0
     """rows of the partitions that were to be scored and could be read"""
+    in_vain: int = 0
+    """documents that were scored in steps that failed"""
+    given_up: int = 0
+    """rows of partitions that failed"""
     steps: list[dict[str, Any]] = field(default_factory=list)
     tally: Tally | None = None
     """what the workers did, where there were any"""
@@ -135,7 +139,7 @@ class Steps:
     ) -> None:
         partitions = [task.partition for task in step]
         documents = sum(rows[p.values] for p in partitions)
-        effort, started = _effort(model), time.monotonic()
+        effort, tallied, started = _effort(model), model.tally.value.documents, time.monotonic()
 
         def scores() -> DataFrame:
             frame = readable.frame(partitions)
@@ -164,7 +168,9 @@ class Steps:
                     entries.append(replace(entry, seconds=spent, columns=dict(readable.columns), precision=precision))
                 self._commit(staged, entries)
         except InputError as error:
+            self.outcome.in_vain += model.tally.value.documents - tallied
             if len(step) == 1:
+                self.outcome.given_up += documents
                 self.fail(step[0].name, f"{step[0].name}: {error}")
                 return
             # One file that can't be read fails the whole Spark job: let each partition answer for itself.

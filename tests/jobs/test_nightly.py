@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
+from bigfive_udf.spark.progress import Progress, Standing
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from cluster import submit
@@ -279,7 +280,15 @@ def test_an_id_of_another_type_in_every_new_partition_needs_a_word(score, nightl
     assert len(pq.read_table(f"{nightly['output.path']}/dt={DAYS[7]}", partitioning=None)) == 6
 
 
-def test_a_corrupt_and_a_truncated_file_fail_their_partitions_and_are_mended_by_a_rerun(score, nightly):
+def test_a_corrupt_and_a_truncated_file_fail_their_partitions_and_are_mended_by_a_rerun(score, nightly, monkeypatch):
+    at_end: list[Standing] = []
+    leave = Progress.__exit__
+
+    def leave_and_tell(shown: Progress, *about: Any) -> None:
+        at_end.append(shown._standing())
+        leave(shown, *about)
+
+    monkeypatch.setattr(Progress, "__exit__", leave_and_tell)
     whole = {day: part(nightly, day).read_bytes() for day in (DAYS[2], DAYS[8])}
     corrupt(part(nightly, DAYS[2]))
     part(nightly, DAYS[8]).write_bytes(whole[DAYS[8]][:-100])
@@ -288,6 +297,8 @@ def test_a_corrupt_and_a_truncated_file_fail_their_partitions_and_are_mended_by_
     for day in (DAYS[2], DAYS[8]):
         assert str(part(nightly, day)) in str(failed.value)
     assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[2], DAYS[8]}
+    rows = rows_of(nightly).num_rows
+    assert [(s.documents, s.of_documents) for s in at_end] == [(rows, rows)], "what was scored twice counts once"
     assert not list(Path(f"{nightly['output.path']}.job/staging").iterdir())
     for day, good in whole.items():
         part(nightly, day).write_bytes(good)

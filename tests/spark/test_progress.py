@@ -29,6 +29,8 @@ class Work:
     value: Tally = field(default_factory=Tally)
     committed: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    in_vain: int = 0
+    given_up: int = 0
 
 
 @contextmanager
