@@ -76,7 +76,7 @@ def score(args: Namespace, run: Run) -> str:
         keep_records(run, table)
         work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
         catalog = catalog_table(spark, settings, work, table, run)
-        run.result |= {"plan": plan_of(work), "mended": table.mended}
+        run.result |= {"plan": plan_of(work, wanted), "mended": table.mended}
         print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
         done = carry_out(spark, settings, work, table, run, catalog.catch_up)
         catalog.finish()

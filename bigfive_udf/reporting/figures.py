@@ -91,7 +91,14 @@ def figures_of(found: Found) -> dict[str, Any]:
         "runs": [_run(record) for record in found.records],
         "cost": _cost(found.records, found.cost),
         "failures": [
-            {"partition": f.partition, "reason": f.reason, "run_id": f.run_id, "mended_by": f.mended_by}
+            {
+                "partition": f.partition,
+                "reason": f.reason,
+                "run_id": f.run_id,
+                "mended_by": f.mended_by,
+                "kept": f.kept,
+                "gone_by": f.gone_by,
+            }
             for f in found.failures
         ],
         "slowest": [
@@ -162,6 +169,7 @@ def _drift(found: Found, at: Mapping[str, int]) -> tuple[dict[str, Any], np.ndar
     kind = stretch.kind if stretch.kind != ARTIFACT or found.stored is not None else NOTHING
     about: dict[str, Any] = {
         "kind": kind,
+        "why_none": _why_none(found) if kind == NOTHING else None,
         "reference": [e.partition for e in stretch.reference],
         "current": [e.partition for e in stretch.current],
         "other_models": stretch.other_models,
@@ -194,6 +202,15 @@ def _drift(found: Found, at: Mapping[str, int]) -> tuple[dict[str, Any], np.ndar
         "traits": traits,
     }
     return about, reference.total
+
+
+def _why_none(found: Found) -> str:
+    """Why there is nothing to compare with."""
+    if found.stretch.other_models:
+        return "the partitions to compare with are of another model, and the artifact keeps no reference"
+    if found.stretch.kind == ARTIFACT:
+        return "the table has no earlier partition of this model, and the artifact keeps no reference"
+    return "reference.kind is none"
 
 
 def _run(record: Record) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Record:
     partitions: frozenset[str]
     failed: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    whole_corpus: bool = False
+    """whether the run is known to have looked at the whole corpus, and not only at what the command line named"""
 
     @property
     def core_seconds(self) -> float | None:
@@ -43,12 +45,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Failure:
-    """A partition that failed in a run, and the later run that has committed it, where one has."""
+    """A partition that failed in a run, and what has become of it since."""
 
     partition: str
     reason: str
     run_id: str
-    mended_by: str | None
+    mended_by: str | None = None
+    """the later run that has committed it, where one has"""
+    kept: bool = False
+    """whether the table has the rows that it had before"""
+    gone_by: str | None = None
+    """the later run that did not find it in the corpus, where one looked through all of it"""
+
+    @property
+    def settled(self) -> bool:
+        return self.mended_by is not None or self.gone_by is not None
 
 
 def read_history(fs: FileSystem, job_path: str, stretch: Stretch, run_id: str | None) -> list[Record]:
@@ -93,15 +104,20 @@ def last_settings(fs: FileSystem, job_path: str) -> dict[str, Any]:
 
 
 def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Failure]:
-    """The partitions that failed, those that are still missing first, then the latest; each partition once."""
+    """The partitions that failed, those that nothing has settled first, then the latest; each partition once."""
     latest: dict[str, Failure] = {}
     for record in records:
         for name, reason in record.failed.items():
             entry = entries.get(name)
-            later = entry.run_id if entry is not None and entry.run_id > record.run_id else None
-            latest[name] = Failure(name, reason, record.run_id, later)
+            if entry is not None and entry.run_id > record.run_id:
+                latest[name] = Failure(name, reason, record.run_id, mended_by=entry.run_id)
+                continue
+            # Whatever fails is tried again by the next run that finds it.
+            looked = (r for r in records if r.run_id > record.run_id and r.exit_code in (0, 5) and r.whole_corpus)
+            gone = next((r.run_id for r in looked if name not in r.failed), None)
+            latest[name] = Failure(name, reason, record.run_id, kept=entry is not None, gone_by=gone)
     recent = sorted(latest.values(), key=lambda f: f.run_id, reverse=True)
-    return sorted(recent, key=lambda f: f.mended_by is not None)
+    return sorted(recent, key=lambda f: f.settled)
 
 
 def _record(run_id: str, content: Mapping[str, Any], marked: bool) -> Record:
@@ -126,4 +142,5 @@ def _record(run_id: str, content: Mapping[str, Any], marked: bool) -> Record:
         partitions=frozenset(content.get("partitions") or ()),
         failed=dict(content.get("failed_partitions") or {}),
         settings=dict(content.get("settings") or {}),
+        whole_corpus=(content.get("plan") or {}).get("selection") == {},
     )

@@ -49,10 +49,13 @@ def _ran(figures: Mapping[str, Any]) -> Verdict:
 
 def _failed(figures: Mapping[str, Any]) -> Verdict:
     question = "Did anything fail?"
-    missing = [f for f in figures["failures"] if f["mended_by"] is None]
-    if missing:
-        names = _some([f["partition"] for f in missing])
-        return Verdict(question, BAD, f"Yes: {names}", "No later run has scored them. The reasons are below.")
+    open_ones = [f for f in figures["failures"] if f["mended_by"] is None and f["gone_by"] is None]
+    if open_ones:
+        names = _some([f["partition"] for f in open_ones])
+        more = "No later run has scored them."
+        if all(f["kept"] for f in open_ones):
+            more = "They could not be scored again; the table has the rows that it had before."
+        return Verdict(question, BAD, f"Yes: {names}", f"{more} The reasons are below.")
     bad = [r for r in figures["runs"] if r["exit_code"] != 0 and not r["under_way"]]
     if bad and bad[-1] is figures["runs"][-1]:
         return Verdict(question, BAD, "The last run", f"{_ending(bad[-1])} Nothing half-written is in the table.")
@@ -62,7 +65,9 @@ def _failed(figures: Mapping[str, Any]) -> Verdict:
     if figures["runs"] and figures["runs"][-1]["under_way"]:
         return Verdict(question, OPEN, "Not known yet", "The last run has not ended, or it was killed.")
     if bad or figures["failures"]:
-        return Verdict(question, LOOK, "Not any more", "What had failed, a later run has made good: see below.")
+        return Verdict(
+            question, LOOK, "Not any more", "What had failed, a later run has made good, or no longer found: see below."
+        )
     return Verdict(question, GOOD, "No", "Every partition was committed, and no text was lost or failed.")
 
 
@@ -75,7 +80,7 @@ def _drifted(figures: Mapping[str, Any]) -> Verdict:
     }.get(drift["kind"], "the partitions of the reference")
     if drift["verdict"] == UNKNOWN:
         why = (
-            "There is nothing to compare with."
+            f"There is nothing to compare with: {drift['why_none']}."
             if drift["kind"] == NOTHING
             else "There are too few authors and partitions to know what is ordinary."
         )

@@ -12,7 +12,7 @@ from bigfive_udf.spark.progress import duration
 from bigfive_udf.spark.steps import Outcome
 from bigfive_udf.spark.tally import Tally
 from bigfive_udf.tables.ledger import Entry
-from bigfive_udf.tables.partitions import Partition
+from bigfive_udf.tables.partitions import Partition, Selection
 from bigfive_udf.traits import STATUSES, TRAITS
 
 _SHOWN_PARTITIONS = 12
@@ -57,8 +57,8 @@ def plan_lines(planned: Planned, output: str) -> list[str]:
     return lines
 
 
-def plan_of(planned: Planned) -> dict[str, Any]:
-    """The plan for the run record."""
+def plan_of(planned: Planned, selection: Selection) -> dict[str, Any]:
+    """The plan for the run record, and what the command line had asked for."""
     plan = planned.plan
     return {
         "score": [
@@ -77,6 +77,7 @@ def plan_of(planned: Planned) -> dict[str, Any]:
         "gone": list(plan.gone),
         "not_ready": sorted(planned.corpus.waiting),
         "later": plan.later,
+        "selection": selection.about(),
     }
 
 

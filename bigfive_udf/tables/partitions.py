@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.tables.filesystem import FileInfo
@@ -73,6 +74,11 @@ class Selection:
     """remove what is gone from the input"""
     numeric_columns: frozenset[str] = field(default_factory=frozenset)
     """partition columns of a catalog table that are ordered as numbers"""
+
+    def about(self) -> dict[str, Any]:
+        """What was asked for, for the run record; empty where it is the whole corpus."""
+        asked = {"partitions": list(self.partitions), "since": self.since, "until": self.until, "limit": self.limit}
+        return {key: value for key, value in asked.items() if value}
 
 
 def partition_name(columns: Sequence[str], values: Values) -> str:

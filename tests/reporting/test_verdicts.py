@@ -12,6 +12,7 @@ from bigfive_udf.reporting.verdicts import BAD, GOOD, LOOK, OPEN, Verdict, verdi
 from bigfive_udf.tables.ledger import COMMITTED, Entry
 
 RUN = {"exit_code": 0, "under_way": False, "seconds": 9.0, "documents_per_second": 1.0, "message": ""}
+FAILURE = {"partition": "dt=1", "mended_by": None, "kept": False, "gone_by": None}
 TRAITS = {"openness": {"verdict": "better than chance"}, "extraversion": {"verdict": "better than chance"}}
 GOOD_MODEL = {"known": True, "split": "author", "seen_rows": 0, "authors": 5, "traits": TRAITS}
 
@@ -38,14 +39,16 @@ def test_all_is_well_only_where_all_is():
     [
         ("ran", {"runs": []}, OPEN, "partitions hold"),
         ("ran", {"runs": [RUN | {"under_way": True, "exit_code": None}]}, LOOK, "partitions hold"),
-        ("failed", {"failures": [{"partition": "dt=1", "mended_by": None}]}, BAD, "Yes: dt=1"),
-        ("failed", {"failures": [{"partition": "dt=1", "mended_by": "r"}]}, LOOK, "Not any more"),
+        ("failed", {"failures": [FAILURE]}, BAD, "Yes: dt=1"),
+        ("failed", {"failures": [FAILURE | {"mended_by": "r"}]}, LOOK, "Not any more"),
+        ("failed", {"failures": [FAILURE | {"gone_by": "r"}]}, LOOK, "Not any more"),
         ("failed", {"texts": {"failed": 3}}, LOOK, "Single texts"),
         ("failed", {"texts": {"failed": 3}, "runs": [RUN | {"exit_code": 1}]}, BAD, "The last run"),
         ("failed", {"runs": [RUN, RUN | {"under_way": True, "exit_code": None}]}, OPEN, "Not known yet"),
         ("failed", {"runs": [RUN, RUN | {"exit_code": 7, "message": "full"}]}, BAD, "The last run"),
         ("failed", {"runs": [RUN | {"exit_code": None}, RUN]}, LOOK, "Not any more"),
-        ("drifted", {"drift": {"kind": "none", "verdict": "not known", "traits": {}}}, OPEN, "Not known"),
+        ("drifted", {"drift": {"kind": "none", "verdict": "not known", "traits": {}, "why_none": "no"}},
+         OPEN, "Not known"),
         ("drifted", {"drift": {"kind": "table", "verdict": "small", "traits": {"openness": {"grade": "small"}}}},
          LOOK, "Yes, small: openness"),
         ("drifted", {"drift": {"kind": "table", "verdict": "large", "traits": {"openness": {"grade": "large"}}}},
@@ -73,11 +76,30 @@ def test_a_failure_counts_until_a_later_run_has_scored_the_partition():
 
     records = [record("1", "a", "b", "c"), record("2", "c")]
     found = failures(records, {"a": entry("a", "2"), "b": entry("b", "0")})
-    assert [(f.partition, f.run_id, f.mended_by) for f in found] == [
-        ("c", "2", None),
-        ("b", "1", None),
-        ("a", "1", "2"),
+    assert [(f.partition, f.run_id, f.mended_by, f.kept) for f in found] == [
+        ("c", "2", None, False),
+        ("b", "1", None, True),
+        ("a", "1", "2", False),
     ]
+
+
+def test_a_partition_that_keeps_its_older_rows_is_not_called_missing():
+    assert "the rows that it had before" in said(failures=[FAILURE | {"kept": True}])["failed"].more
+    assert "No later run" in said(failures=[FAILURE | {"kept": True}, FAILURE])["failed"].more
+
+
+def test_a_failure_ends_with_a_run_that_looked_through_the_corpus_and_did_not_find_it():
+    def record(run_id: str, code: int, whole: bool, *failed: str) -> Record:
+        told = dict.fromkeys(failed, "why")
+        return Record(
+            run_id, code, "", False, "", 1.0, 1.0, 1, 1.0, {}, 1, "cpu", "fp32", frozenset(), told, whole_corpus=whole
+        )
+
+    first = record("1", 5, True, "a", "b")
+    assert [f.gone_by for f in failures([first, record("2", 0, False)], {})] == [None, None]
+    assert [f.gone_by for f in failures([first, record("2", 8, True)], {})] == [None, None]
+    found = failures([first, record("2", 5, True, "b"), record("3", 5, True, "b")], {})
+    assert [(f.partition, f.gone_by) for f in found] == [("b", None), ("a", "2")]
 
 
 @pytest.mark.parametrize(
