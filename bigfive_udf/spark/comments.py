@@ -28,7 +28,7 @@ def probability_fields(models: Sequence[Evidence]) -> tuple[Field, ...]:
 def label_fields(models: Sequence[Evidence], thresholds: Sequence[Thresholds]) -> tuple[Field, ...]:
     """The label columns, with the thresholds that their labels were made with."""
     return tuple(
-        _with_evidence(_with_threshold(f, trait, {t[trait] for t in thresholds}), models, trait)
+        _with_evidence(_with_threshold(f, trait, {t[trait] for t in thresholds if trait in t}), models, trait)
         for trait, f in zip(TRAITS, LABEL_FIELDS, strict=True)
     )
 
@@ -46,6 +46,8 @@ def score_fields(models: Sequence[Evidence], thresholds: Sequence[Thresholds]) -
 
 def _with_threshold(field: Field, trait: str, thresholds: set[float | None]) -> Field:
     known = sorted(t for t in thresholds if t is not None)
+    if not thresholds:
+        return field
     if not known:
         return replace(field, comment="always null: labels.require_evidence keeps it back")
     said = f"predicted label: {probability_column(trait)} >= "
