@@ -42,12 +42,10 @@ FEW = {
     "parquet": [
         Point("swap_in partition", 2, AFTER),
         Point("put ledger", 1, BEFORE),
-        Point("delete journal", 2, BEFORE),
     ],
     "iceberg": [
         Point("commit catalog", 2, BEFORE),
         Point("commit catalog", 2, AFTER),
-        Point("put ledger", 2, AFTER),
     ],
 }
 

@@ -1,4 +1,4 @@
-"""The job on a real standalone cluster: a master and two workers as processes of their own."""
+"""The job where the package is not installed, and on a real standalone cluster of processes of their own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import site
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.traits import TRAITS
-from cluster import REPOSITORY, standalone_cluster, submit, tasks_by_worker
+from cluster import REPOSITORY, Finished, standalone_cluster, submit, tasks_by_worker
 from corpora import write_corpus
 
 SECRET = {
@@ -79,32 +81,60 @@ def python_without_the_package(tmp_path_factory) -> Path:
     return python
 
 
-def test_what_make_dist_makes_runs_on_a_cluster(big_corpus, checkpoint, tmp_path, python_without_the_package):
-    checkout = tmp_path / "checkout"
+@dataclass(frozen=True)
+class Dist:
+    """What make dist makes of a clone."""
+
+    directory: Path
+
+    @property
+    def archive(self) -> Path:
+        return next(self.directory.glob("*.zip"))
+
+    @property
+    def wheel(self) -> Path:
+        return next(self.directory.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory) -> Dist:
+    checkout = tmp_path_factory.mktemp("dist") / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(checkout)], check=True)
     subprocess.run(["scripts/dist.sh", sys.executable], cwd=checkout, check=True, capture_output=True)
-    dist = checkout / "dist"
-    (archive,) = dist.glob("*.zip")
-    (wheel,) = dist.glob("*.whl")
-    contents = [set(zipfile.ZipFile(file).namelist()) for file in (archive, wheel)]
+    return Dist(checkout / "dist")
+
+
+def run_dist(dist: Dist, python: Path, settings: dict[str, Any], directory: Path, master: str) -> Finished:
+    """Its job and its zip, by an interpreter that does not know the package."""
+    return submit(
+        settings | {"output.path": str(directory / "scores")},
+        directory=directory,
+        master=master,
+        conf=[f"spark.submit.pyFiles={dist.archive}"],
+        job=dist.directory / "jobs" / "score.py",
+        PYSPARK_PYTHON=str(python),
+        PATH=f"{python.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
+
+
+def test_what_make_dist_makes_runs_where_the_package_is_not_installed(
+    dist, corpus, checkpoint, tmp_path, python_without_the_package
+):
+    contents = [set(zipfile.ZipFile(file).namelist()) for file in (dist.archive, dist.wheel)]
     for names in contents:
         assert {"bigfive_udf/__init__.py", "bigfive_udf/demo/statements/openness.csv"} <= names
-    settings = {
-        "input.path": str(big_corpus),
-        "model.path": str(checkpoint()),
-        "output.path": str(tmp_path / "scores"),
-    }
+    settings = {"input.path": str(corpus), "model.path": str(checkpoint())}
+    done = run_dist(dist, python_without_the_package, settings, tmp_path, "local[2]")
+    assert done.code == 0, done.out + done.err
+    assert done.result["documents_out"] == 120
+
+
+@pytest.mark.slow
+def test_what_make_dist_makes_runs_on_a_cluster(dist, big_corpus, checkpoint, tmp_path, python_without_the_package):
+    settings = {"input.path": str(big_corpus), "model.path": str(checkpoint())}
     with standalone_cluster(tmp_path) as master:
-        done = submit(
-            settings,
-            directory=tmp_path,
-            master=master,
-            conf=[f"spark.submit.pyFiles={archive}"],
-            job=dist / "jobs" / "score.py",
-            PYSPARK_PYTHON=str(python_without_the_package),
-            PATH=f"{python_without_the_package.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        )
-    assert done.code == 0, done.err
+        done = run_dist(dist, python_without_the_package, settings, tmp_path, master)
+    assert done.code == 0, done.out + done.err
     assert done.result["documents_out"] == 2800
     assert min(tasks_by_worker(tmp_path)) > 0
     assert done.result["workers"] == 2

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,8 +18,9 @@ import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.traits import TRAITS
-from cluster import REPOSITORY, clean_environment, submit
+from cluster import submit
 from corpora import corrupt, write_corpus
+from jobs_here import run_alone
 from models import TRAINING_TEXT, overflowing
 from oracle import Oracle
 
@@ -481,42 +481,41 @@ def test_a_full_disk_leaves_the_table_as_it_was(score, basics, small_disk):
 # --- as a user runs it: spark-submit in a process of its own ----------------------------------------------------------
 
 
-def test_spark_submit_scores_and_reports(basics, tmp_path):
-    done = submit(basics, directory=tmp_path)
+def test_plain_python_scores_and_reports(basics, tmp_path):
+    """Without spark-submit, under which the README's commands are tested."""
+    done = run_alone("score", basics, directory=tmp_path)
     assert done.code == 0, done.err
     assert "done: 120 documents in, 120 out: 120 scored" in done.out
     assert done.result["exit_code"] == 0
     assert done.result["documents_by_status"] == {"scored": 120, "empty": 0, "failed": 0}
     assert done.result["model_loads"] == done.result["workers"]
     assert done.result["documents_evaluated"] == 120
-    record = Path(f"{basics['output.path']}.job/runs/{done.result['run_id']}.json")
-    assert json.loads(record.read_text())["documents_out"] == 120
     assert len(table_of(basics["output.path"])) == 120
-
-
-def test_plain_python_runs_the_job_too(basics, tmp_path):
-    arguments = [f"--set={k}={v}" for k, v in basics.items()]
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "jobs" / "score.py"), *arguments],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(table_of(basics["output.path"])) == 120
+    job = Path(f"{basics['output.path']}.job")
+    record = json.loads((job / "runs" / f"{done.result['run_id']}.json").read_text())
+    assert (record["exit_code"], record["documents_out"]) == (0, 120)
+    assert record["settings"]["commit_every"] == {"partitions": 100, "minutes": 10.0}
+    assert record["partitions"]["dt=2026-01-05"]["scored"] == 40
+    assert not (job / "running").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
         ({"model.precision": "fp31"}, 2, "model.precision 'fp31'"),
-        ({"input.path": "/no/such/corpus"}, 3, "/no/such/corpus"),
         ({"model.path": "/no/such/model"}, 4, "/no/such/model"),
-        ({"output.path": "/proc/scores"}, 7, "/proc/scores"),
     ],
 )
-def test_each_failure_is_one_line_and_its_exit_code(basics, tmp_path, changes, code, words):
+def test_a_failure_is_one_line_and_its_exit_code(basics, tmp_path, changes, code, words):
     done = submit(basics | changes, directory=tmp_path)
     assert done.code == code, done.err
     assert words in done.error
     assert "Traceback" not in done.out + done.err
     assert done.result["exit_code"] == code
     assert words in done.result["message"]
+
+
+def test_an_output_that_can_not_be_made_is_told(score, basics):
+    with pytest.raises(OutputError, match=r"/proc/scores") as told:
+        score(basics | {"output.path": "/proc/scores"})
+    assert told.value.exit_code == 7

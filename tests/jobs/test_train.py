@@ -61,15 +61,15 @@ def basics(tmp_path: Path, base: Path, table: Path) -> dict[str, Any]:
 
 
 def settings_of(folder: Path, base: Path, table: Path) -> dict[str, Any]:
-    """Settings that learn the planted words in some seconds."""
+    """Settings for a training of a few seconds, which learns little of the planted words."""
     return {
         "data.path": str(table),
         "data.author_column": "author",
-        "split.folds": 3,
+        "split.folds": 2,
         "model.base": str(base),
         "model.pooling": "mean",
         "model.max_length": 64,
-        "train.epochs": 5,
+        "train.epochs": 2,
         "train.learning_rate": 5e-3,
         "train.head_rate_factor": 2.0,
         "train.batch_size": 16,
@@ -78,6 +78,9 @@ def settings_of(folder: Path, base: Path, table: Path) -> dict[str, Any]:
         "evaluation.resamples": 200,
         "output.path": str(folder / "models" / "mine"),
     }
+
+
+LEARNING = {"train.epochs": 5, "split.folds": 3}
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Made:
     table = write_table(folder)
     (folder / "notes.md").write_text("## Where the texts are from\n\nMade up for a test.\n")
     about = {"output.notes": str(folder / "notes.md"), "output.license": "cc0-1.0", "model.languages": ["en"]}
-    settings = settings_of(folder, base, table) | about
+    settings = settings_of(folder, base, table) | LEARNING | about
     with redirect_stdout(StringIO()) as printed:
         run = run_here("train", settings)
     return Made(folder, settings, table, load_artifact(settings["output.path"]), run.result, printed.getvalue())
@@ -171,7 +174,7 @@ def test_a_table_of_its_own_can_be_the_test_part(basics, tmp_path) -> None:
     other = planted(authors=12, texts=6, words=4, seed=1)
     other["author"] = "other-" + other["author"]
     other.to_parquet(tmp_path / "test.parquet")
-    run_here("train", basics | {"data.test_path": str(tmp_path / "test.parquet")})
+    run_here("train", basics | LEARNING | {"data.test_path": str(tmp_path / "test.parquet")})
     evaluation = load_artifact(basics["output.path"]).evaluation
     said = scores(basics["output.path"], other["text"].tolist())
     expected = np.mean([roc_auc_score(other[trait], said[:, i]) for i, trait in enumerate(TRAITS)])
@@ -183,7 +186,7 @@ def test_a_table_of_its_own_can_be_the_test_part(basics, tmp_path) -> None:
 def test_a_trait_without_labels_is_null_in_every_score(basics, table) -> None:
     frame = pd.read_csv(table).drop(columns="openness")
     frame.to_csv(table, index=False)
-    run_here("train", basics | {"split.folds": 2, "train.epochs": 1})
+    run_here("train", basics | {"train.epochs": 1})
     artifact = load_artifact(basics["output.path"])
     predicted = artifact.predict(["party and poetry", "", "alone"])
     assert predicted["prob_openness"].isna().all() and predicted["label_openness"].isna().all()
@@ -199,7 +202,7 @@ def test_scores_are_cut_by_the_median_of_the_training_authors_and_correlated(bas
     own = dict(zip(frame["author"].unique(), rng.random(40), strict=True))
     frame["agreeableness"] = 2 + frame["agreeableness"] + frame["author"].map(own)
     frame.to_csv(table, index=False)
-    run_here("train", basics | {"data.cut": {"agreeableness": "median"}})
+    run_here("train", basics | LEARNING | {"data.cut": {"agreeableness": "median"}})
     artifact = load_artifact(basics["output.path"])
     cuts = json.loads((artifact.path / "training.json").read_text())["cuts"]
     assert cuts == {"agreeableness": pytest.approx(frame.groupby("author")["agreeableness"].first().median())}
@@ -210,7 +213,6 @@ def test_scores_are_cut_by_the_median_of_the_training_authors_and_correlated(bas
 
 def test_seeds_early_stopping_and_the_other_settings_reach_the_training(basics) -> None:
     changed = {
-        "split.folds": 2,
         "model.head": "mlp",
         "model.pooling": "cls",
         "train.epochs": 4,
@@ -304,7 +306,7 @@ def test_killed_between_folds_in_an_epoch_and_in_a_save_it_ends_with_the_same_sc
 ) -> None:
     # Large enough for a checkpoint to take a moment.
     large = checkpoint("bert", known=(*WORDS, *(f"filler{i}" for i in range(60000))))
-    settings = basics | {"model.base": str(large), "split.folds": 2, "train.epochs": 3}
+    settings = basics | {"model.base": str(large)}
     run_here("train", settings | {"output.path": str(tmp_path / "models" / "whole")})
     capsys.readouterr()
 
@@ -336,7 +338,7 @@ def test_killed_between_folds_in_an_epoch_and_in_a_save_it_ends_with_the_same_sc
 def test_work_of_other_labels_or_settings_is_not_gone_on_with(basics, tmp_path, capsys) -> None:
     work = work_of(basics)
     killed_when(lambda: (work / "fold-0-seed-0.npz").exists(), basics | {"data.cut": 1.0}, tmp_path)
-    run_here("train", basics | {"data.cut": 0.5, "train.epochs": 2})
+    run_here("train", basics | {"data.cut": 0.5, "train.epochs": 1})
     printed = capsys.readouterr().out
     assert "an interrupted training is here, of another data or cut and settings: starting anew" in printed
     assert "done before the interruption" not in printed
