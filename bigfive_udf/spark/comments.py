@@ -53,8 +53,9 @@ def _with_threshold(field: Field, trait: str, thresholds: set[float | None]) -> 
     said = f"predicted label: {probability_column(trait)} >= "
     if len(thresholds) == 1:
         return replace(field, comment=f"{said}{known[0]!r}")
-    which = f"a threshold that differs by partition: {_some(map(repr, known))}" if len(known) > 1 else repr(known[0])
-    kept_back = "; null in partitions where labels.require_evidence kept it back" if None in thresholds else ""
+    low, high = known[0], known[-1]
+    which = f"a threshold that differs by partition, {low!r} to {high!r}" if low != high else repr(low)
+    kept_back = "; null where labels.require_evidence kept it back" if None in thresholds else ""
     return replace(field, comment=f"{said}{which}{kept_back}")
 
 
@@ -75,7 +76,7 @@ def _named(models: Sequence[Evidence]) -> str:
     return f"{'models' if len(models) > 1 else 'model'} {_some(m.model_id for m in models)}"
 
 
-def _some(words: Iterable[str], most: int = 5) -> str:
+def _some(words: Iterable[str], most: int = 3) -> str:
     """The words in a line of bounded length: a comment in a metastore may have 256 characters."""
     found = list(words)
     return ", ".join(found[:most]) + (f" and {len(found) - most} others" if len(found) > most else "")

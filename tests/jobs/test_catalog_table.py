@@ -129,7 +129,7 @@ def test_what_is_told_of_models_and_thresholds_is_that_of_the_partitions_not_of_
     new = score(other).result["model_id"]
     told, about = comments(spark), properties(spark)
     assert told["label_openness"] == (
-        "predicted label: prob_openness >= a threshold that differs by partition: 0.5, 0.625; "
+        "predicted label: prob_openness >= a threshold that differs by partition, 0.5 to 0.625; "
         f"by the evaluation of model {old} NO better than chance"
     )
     assert told["prob_extraversion"].endswith(f"; by the evaluation of model {new} NO better than chance")
