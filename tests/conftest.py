@@ -21,10 +21,11 @@ TESTS = Path(__file__).resolve().parent
 # the processes that tests start, since tests run side by side.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-# A JVM that lives for seconds: compile quickly, and collect garbage without threads of its own.
+# A JVM that lives for seconds: compile quickly, and collect garbage without threads of its own. Room for all compiled
+# code, or those that live for minutes spend a quarter of their time on sweeping it out and compiling it again.
 # With an archive of its classes (scripts/class_archive.sh), if there is one, it needs a third less to start.
 CLASSES = Path(sys.prefix) / "spark.jsa"
-os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" + (
+os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC" + (
     f" -XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off" if CLASSES.exists() else ""
 )
 transformers.utils.logging.set_verbosity_error()
