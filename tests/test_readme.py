@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -52,3 +53,12 @@ def test_the_commands_for_ones_own_table_run_in_a_clean_shell(checkpoint, tmp_pa
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert pq.read_table(tmp_path / "scores")["id"].to_pylist() == table["id"].to_pylist()
+    assert "done: 20 documents in, 20 out: 20 scored" in done.stdout
+    job = tmp_path / "scores.job"
+    (record,) = [json.loads(path.read_text()) for path in (job / "runs").glob("*.json")]
+    assert (record["exit_code"], record["documents_out"], record["documents_evaluated"]) == (0, 20, 20)
+    assert record["documents_by_status"] == {"scored": 20, "empty": 0, "failed": 0}
+    assert record["model_loads"] == record["workers"]
+    assert record["settings"]["commit_every"] == {"partitions": 100, "minutes": 10.0}
+    assert record["partitions"]["dt=2026-01-05"]["scored"] == 20
+    assert not (job / "running").exists()

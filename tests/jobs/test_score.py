@@ -20,7 +20,6 @@ from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, R
 from bigfive_udf.traits import TRAITS
 from cluster import submit
 from corpora import corrupt, write_corpus
-from jobs_here import run_alone
 from models import TRAINING_TEXT, overflowing
 from oracle import Oracle
 
@@ -479,24 +478,6 @@ def test_a_full_disk_leaves_the_table_as_it_was(score, basics, small_disk):
 
 
 # --- as a user runs it: spark-submit in a process of its own ----------------------------------------------------------
-
-
-def test_plain_python_scores_and_reports(basics, tmp_path):
-    """Without spark-submit, under which the README's commands are tested."""
-    done = run_alone("score", basics, directory=tmp_path)
-    assert done.code == 0, done.err
-    assert "done: 120 documents in, 120 out: 120 scored" in done.out
-    assert done.result["exit_code"] == 0
-    assert done.result["documents_by_status"] == {"scored": 120, "empty": 0, "failed": 0}
-    assert done.result["model_loads"] == done.result["workers"]
-    assert done.result["documents_evaluated"] == 120
-    assert len(table_of(basics["output.path"])) == 120
-    job = Path(f"{basics['output.path']}.job")
-    record = json.loads((job / "runs" / f"{done.result['run_id']}.json").read_text())
-    assert (record["exit_code"], record["documents_out"]) == (0, 120)
-    assert record["settings"]["commit_every"] == {"partitions": 100, "minutes": 10.0}
-    assert record["partitions"]["dt=2026-01-05"]["scored"] == 40
-    assert not (job / "running").exists()
 
 
 @pytest.mark.parametrize(

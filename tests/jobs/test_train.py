@@ -344,40 +344,29 @@ def test_work_of_other_labels_or_settings_is_not_gone_on_with(basics, tmp_path, 
     assert "done before the interruption" not in printed
 
 
-def test_two_trainings_of_one_artifact_are_kept_apart(basics, tmp_path) -> None:
-    work = work_of(basics)
+def test_two_trainings_of_one_artifact_are_kept_apart_and_one_that_is_terminated_leaves_none(basics, tmp_path) -> None:
+    work, result = work_of(basics), tmp_path / "result.json"
     first = subprocess.Popen(
-        command_of("train", basics), cwd=tmp_path, env=clean_environment(), stdout=subprocess.DEVNULL
-    )
+        command_of("train", basics, "--result", str(result)), cwd=tmp_path, env=clean_environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 100
-        while not work.exists():
+        while not any(work.glob("fold-0-*/checkpoint-*")):
             assert first.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         with pytest.raises(TableLockedError, match=rf"is being trained by run \S+, process {first.pid} on"):
             run_here("train", basics)
+        first.terminate()
+        _, err = first.communicate(timeout=60)
     finally:
         first.kill()
         first.wait()
-    run_here("train", basics | {"train.epochs": 1})  # the lock died with its holder
-
-
-def test_terminated_it_leaves_its_record_and_no_artifact(basics, tmp_path) -> None:
-    work, result = work_of(basics), tmp_path / "result.json"
-    process = subprocess.Popen(
-        command_of("train", basics, "--result", str(result)), cwd=tmp_path, env=clean_environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 100
-    while not any(work.glob("fold-0-*/checkpoint-*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.terminate()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert first.returncode == 143
     assert err.splitlines() == ["error: terminated; nothing is half-written, run it again"]
     assert json.loads(result.read_text())["exit_code"] == 143
     assert not Path(basics["output.path"]).exists()
+    run_here("train", basics | {"train.epochs": 1})  # the lock died with its holder
 
 
 def test_a_full_disk_is_one_line_and_the_training_goes_on_from_there(basics, tmp_path) -> None:
@@ -493,7 +482,6 @@ def test_a_test_part_that_was_trained_on_is_refused(basics, table, tmp_path) -> 
         ({"data.encoding": "utf-8"}, 3, "is not UTF-8 (line 12 has the byte 0xe9)"),
         ({"model.base": "distilbert-base-uncased", "data.encoding": "latin-1"}, 4, "`hf download distilbert-base-"),
         ({"train.epochs": 0}, 2, "train.epochs 0"),
-        ({"output.path": "/proc/nowhere/m", "data.encoding": "latin-1"}, 7, "can't be written"),
     ],
 )
 def test_a_process_ends_with_one_line_and_the_right_code(basics, table, tmp_path, settings, code, message) -> None:
@@ -507,3 +495,8 @@ def test_a_process_ends_with_one_line_and_the_right_code(basics, table, tmp_path
     assert message in done.error
     assert len(done.err.splitlines()) == 1
     assert not Path(basics["output.path"]).exists()
+
+
+def test_an_output_that_can_not_be_written_is_told_before_the_training(basics) -> None:
+    with pytest.raises(OutputError, match="can't be written"):
+        run_here("train", basics | {"output.path": "/proc/nowhere/m"})

@@ -20,7 +20,7 @@ def _hold(digest: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="private memory is read from Linux's /proc")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_second_worker_needs_less_than_a_quarter_of_the_weights(checkpoint, precision, record_property):
     packed = load_artifact(checkpoint(size="full")).pack(precision)
     node_cache.unpacked(packed.digest, lambda: packed.files)

@@ -55,7 +55,7 @@ main("endless", parser(""), work)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_job_whose_spark_submit_is_signalled_is_no_defect(tmp_path: Path, number: signal.Signals):
     """spark-submit is the JVM: the job in it is not signalled, and hears of it by what Spark no longer does."""
     (tmp_path / "job.py").write_text(ENDLESS)

@@ -179,16 +179,16 @@ def test_cross_validation_of_noise_is_not_called_skill_either() -> None:
     """Two authors teach the models that predict each other, and a bootstrap of authors sees half of the variance."""
     corrected = as_if_independent = 0
     aucs, errors = [], []
-    for seed in range(100):
+    for seed in range(60):
         noise = cross_validated_noise(seed)
         found = evaluate(noise, resamples=100)["traits"].values()
         corrected += any(m["better_than_chance_corrected"] for m in found)
         aucs += [m["roc_auc"] for m in found]
         errors += [(m["roc_auc_ci"][1] - m["roc_auc_ci"][0]) / (2 * 1.96) for m in found]
-        if seed < 50:
+        if seed < 40:
             other = evaluate(dataclasses.replace(noise, cross_validated=False), resamples=100)["traits"].values()
             as_if_independent += any(m["better_than_chance_corrected"] for m in other)
-    assert corrected <= 5
+    assert corrected <= 3
     assert 0.85 < np.mean(errors) / np.std(aucs) < 1.15
     assert as_if_independent > 2, "or the check is too easy to show anything"
 
