@@ -20,7 +20,7 @@ version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head
 # Quiet while all is well; the last lines of pip's own words when not.
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@" >"$log" 2>&1 || { tail -20 "$log" >&2; fail "pip $* failed, see above"; }; }
 
-echo "setting up $venv (PyTorch, Spark and the tools: 1 GB, a minute or more)"
+echo "setting up $venv (PyTorch, Spark and the tools: 1 GB, some minutes)"
 [ -x "$venv/bin/python" ] || "$PYTHON" -m venv "$venv"
 torch="torch==$TORCH_VERSION"
 if ! "$venv/bin/python" -c "import torch, sys; sys.exit(torch.__version__.split('+')[0] != '$TORCH_VERSION')" 2>/dev/null; then

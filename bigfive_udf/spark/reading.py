@@ -24,7 +24,7 @@ from bigfive_udf.spark.storage import as_pattern, as_uri, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers
 from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem
-from bigfive_udf.tables.footers import Footer
+from bigfive_udf.tables.footers import Footer, not_parquet
 from bigfive_udf.tables.hadoop import HadoopFileSystem
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
@@ -350,7 +350,7 @@ def _footer_over_hadoop(spark: SparkSession, path: str) -> Footer:
         if getattr(error, "java_exception", None) is None:
             raise
         first_line = next(iter(str(error.java_exception.getMessage()).splitlines()), "")  # type: ignore[attr-defined]
-        raise InputError(f"{path} can't be read as Parquet ({first_line[:160]}): restore it or move it away") from None
+        raise not_parquet(path, first_line[:160]) from None
 
 
 def with_condition(frame: DataFrame, condition: str) -> DataFrame:

@@ -33,6 +33,14 @@ class Footer:
     rows: int | None = None
 
 
+def not_parquet(path: str, reason: str) -> InputError:
+    """What to say of a file that should be Parquet, and what is the likeliest cure."""
+    ending = path.rpartition(".")[2].lower()
+    kind = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "ndjson": "json"}.get(ending)
+    cure = f"it is called {ending}, so set input.format={kind}" if kind else "restore it or move it away"
+    return InputError(f"{path} can't be read as Parquet ({reason}): {cure}")
+
+
 def local_footer(path: str) -> Footer:
     """The footer of a Parquet file on a local disk.
 
@@ -43,9 +51,7 @@ def local_footer(path: str) -> Footer:
         about = pq.read_metadata(path)
         schema = about.schema
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path} can't be read as Parquet ({_first_line(error)}): restore it or move it away"
-        ) from None
+        raise not_parquet(path, _first_line(error)) from None
     names = schema.to_arrow_schema().names
     columns: Columns = {}
     for i in range(len(schema)):

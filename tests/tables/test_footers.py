@@ -250,3 +250,11 @@ def test_footers_may_be_read_by_another_reader():
     with pytest.raises(InputError, match=r"s3a://b/3 has column text as bigint, s3a://b/0 as string: "):
         check((f"s3a://b/{i}" for i in range(5)), ["text"], read)
     assert set(asked) == {f"s3a://b/{i}" for i in range(5)}
+
+
+@pytest.mark.parametrize(("name", "cure"), [("a.csv", "set input.format=csv"), ("a.jsonl", "set input.format=json")])
+def test_a_file_of_another_format_is_called_that(tmp_path: Path, name: str, cure: str):
+    (tmp_path / name).write_text("doc_id,text\n1,one\n")
+    with pytest.raises(InputError, match=cure) as told:
+        local_footer(str(tmp_path / name))
+    assert "move it away" not in str(told.value)
