@@ -56,6 +56,6 @@ def snapshot(name: str, setting: str) -> Path:
         first_line = next(iter(str(error).splitlines()), "")[:120]
         raise ArtifactError(
             f"{name} is no directory here, and the Hugging Face hub can't be reached "
-            f"({type(error).__name__}: {first_line}): correct {setting}, or, of a model of the hub, on a machine with a "
-            f"network run `hf download {name} --local-dir DIR`, copy DIR here and set {setting}=DIR"
+            f"({type(error).__name__}: {first_line}): correct {setting}, or, of a model of the hub, on a machine "
+            f"with a network run `hf download {name} --local-dir DIR`, copy DIR here and set {setting}=DIR"
         ) from None
