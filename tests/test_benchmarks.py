@@ -52,7 +52,7 @@ def test_all_engines_that_are_here_agree(checkpoint, tmp_path):
     prepare(path, names, EXAMPLES)
     assert {"ours fp32", "transformers"} <= set(names)
     for name in names:
-        atol = 0.02 if "bf16" in name else 1e-5
+        atol = 0.05 if "bf16" in name else 1e-5
         np.testing.assert_allclose(ENGINES[name](path)(EXAMPLES), exact, atol=atol, err_msg=name)
 
 

@@ -124,7 +124,7 @@ def test_what_make_dist_makes_runs_where_the_package_is_not_installed(
     for names in contents:
         assert {"bigfive_udf/__init__.py", "bigfive_udf/demo/statements/openness.csv"} <= names
     settings = {"input.path": str(corpus), "model.path": str(checkpoint())}
-    done = run_dist(dist, python_without_the_package, settings, tmp_path, "local[2]")
+    done = run_dist(dist, python_without_the_package, settings, tmp_path, "local[1]")
     assert done.code == 0, done.out + done.err
     assert done.result["documents_out"] == 120
 

@@ -55,7 +55,7 @@ def test_no_word_of_a_text_and_no_key_is_told_logged_or_kept(troubled, tmp_path)
     events.mkdir()
     log = ["spark.eventLog.enabled=true", f"spark.eventLog.dir=file://{events}", "spark.eventLog.compress=false"]
     conf = " ".join(f"--conf {entry}" for entry in ["spark.ui.enabled=false", *log])
-    spark = {"PYSPARK_SUBMIT_ARGS": f"--master local[2] {conf} pyspark-shell", "BIGFIVE_PSEUDONYM_KEY": KEY}
+    spark = {"PYSPARK_SUBMIT_ARGS": f"--master local[1] {conf} pyspark-shell", "BIGFIVE_PSEUDONYM_KEY": KEY}
     done = run_alone("score", troubled, "--verbose", directory=tmp_path, **spark)
     assert done.code == 5, done.err
     assert "dt=2026-01-07" in done.error and "a.json holds a record that is malformed" in done.error

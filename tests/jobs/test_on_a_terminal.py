@@ -17,7 +17,7 @@ from jobs_here import arguments
 def test_a_terminal_shows_how_far_the_run_is_and_what_failed(basics, corpus, tmp_path):
     corrupt(corpus / "dt=2026-01-05" / "part-0.parquet")
     command = ["spark-submit", "--properties-file", str(REPOSITORY / "conf" / "spark" / "laptop.conf")]
-    command += ["--master", "local[2]", str(SCORE), "--result", str(tmp_path / "result.json"), *arguments(basics)]
+    command += ["--master", "local[1]", str(SCORE), "--result", str(tmp_path / "result.json"), *arguments(basics)]
     ours, theirs = pty.openpty()
     job = subprocess.Popen(
         command, cwd=tmp_path, env=clean_environment(TERM="xterm"), stdin=theirs, stdout=theirs,

@@ -121,10 +121,12 @@ def test_the_score_job_computes_in_int8_and_says_so(basics, score, tmp_path):
     assert set(table["model_id"]) == {load_artifact(basics["output.path"]).model_id}
     assert [f["precision"] for f in run.result["fidelity"]] == ["int8"]
     texts = pq.read_table(corpus).to_pandas().sort_values("doc_id")["text"].tolist()
-    np.testing.assert_allclose(
-        table[PROBABILITIES].to_numpy(), predicted(basics["output.path"], texts, "int8"), atol=1e-5
-    )
-    assert np.abs(table[PROBABILITIES].to_numpy() - predicted(basics["output.path"], texts, "fp32")).max() > 1e-4
+    scores = table[PROBABILITIES].to_numpy()
+    # In other batches sums round otherwise, which may move an activation to the next whole number.
+    moved = np.abs(scores - predicted(basics["output.path"], texts, "int8"))
+    assert (moved < 1e-5).mean() > 0.95
+    assert moved.max() < 2e-3
+    assert np.abs(scores - predicted(basics["output.path"], texts, "fp32")).max() > 5e-3
 
 
 def test_where_the_corpus_is_harder_than_the_sample_was_the_run_gives_way(basics, score, tmp_path, capsys, monkeypatch):
