@@ -40,8 +40,7 @@ def report(args: Namespace, run: Run) -> str:
     scored_with = last_settings(fs, table.job_path)
 
     # On a large table this takes minutes, in which there is nothing else to see.
-    documents = sum(entry.documents for entry in stretch.counted)
-    print(f"counting {documents:,} documents in {len(stretch.counted)} partitions of {path}", flush=True)
+    print(f"counting {sum(entry.documents for entry in stretch.counted):,} documents of {path}", flush=True)
     author_column = settings.table.author_column or (scored_with.get("input") or {}).get("author_column")
     counts = count_rows(
         spark, table, stretch.counted, (stretch.reference, stretch.current), stretch.shown, author_column

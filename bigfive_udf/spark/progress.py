@@ -58,8 +58,8 @@ class Standing:
         """What is told of it, in the order in which it is told."""
         done = min(self.documents, self.of_documents)
         told = {
-            "partitions": f"{self.partitions:,} of {self.of_partitions:,} partitions",
             "documents": f"{done:,} of {self.of_documents:,} documents",
+            "partitions": f"{self.partitions:,} of {self.of_partitions:,} partitions committed",
         }
         if self.failed:
             told["failed"] = f"{self.failed:,} failed"
@@ -203,7 +203,7 @@ def _terminal_of_spark_submit() -> TextIO | None:
 def progress_line(now: Standing) -> str:
     """
     >>> progress_line(Standing(2048, 20000, 1, 7, 0, 16.0))
-    'scored 1 of 7 partitions, 2,048 of 20,000 documents (10 %), 128/s, about 2 min 20 s left'
+    'scored 2,048 of 20,000 documents (10 %), 1 of 7 partitions committed, 128/s, about 2 min 20 s left'
     """
     words = now.words()
     words["documents"] += f" ({100 * now.share:.0f} %)"
@@ -214,10 +214,10 @@ def fitting(words: Mapping[str, str], width: int) -> str:
     """As many of the words as there is room for; half a number would be a wrong one.
 
     >>> words = Standing(2048, 20000, 1, 7, 0, 16.0).words()
-    >>> fitting(words, 80)
-    '1 of 7 partitions, 2,048 of 20,000 documents, 128/s, about 2 min 20 s left'
+    >>> fitting(words, 90)
+    '2,048 of 20,000 documents, 1 of 7 partitions committed, 128/s, about 2 min 20 s left'
     >>> fitting(words, 60)
-    '1 of 7 partitions, 128/s, about 2 min 20 s left'
+    '1 of 7 partitions committed, 128/s, about 2 min 20 s left'
     """
     for left_out in ((), ("documents",), ("documents", "rate"), ("documents", "rate", "partitions")):
         line = ", ".join(word for name, word in words.items() if name not in left_out)

@@ -34,7 +34,7 @@ def test_a_terminal_shows_how_far_the_run_is_and_what_failed(basics, corpus, tmp
         os.close(ours)
     assert job.wait(timeout=60) == 5
     shown = content.decode()
-    assert re.search(r"\r +\d+ % .{10} \d of 3 partitions", shown), shown
+    assert re.search(r"\r +\d+ % .{10} \d of 3 partitions committed", shown), shown
     assert re.search(r"[\r\n]failed: dt=2026-01-05: .*part-0.parquet", shown), shown
 
     # Spark's history server finds what it did: the directory was not there before.

@@ -80,20 +80,22 @@ def test_a_terminal_gets_one_line_that_is_redrawn_and_never_wider_than_it_is():
     work = Work()
     with read_all(ours) as said:
         with Progress(work, work, 1000, 4, stream):  # type: ignore[arg-type]
-            wait_until(said, "0 of 4 partitions, 0 of 1,000 documents, starting for")
+            wait_until(said, "0 of 1,000 documents, 0 of 4 partitions committed, starting for")
             work.value = Tally(documents=250)
             work.committed["dt=1"] = 1
-            wait_until(said, "1 of 4 partitions, 250 of 1,000 documents")
+            wait_until(said, "250 of 1,000 documents, 1 of 4 partitions committed")
             work.failed["dt=2"] = "dt=2: no such column"
             wait_until(said, "failed: dt=2: no such column")
-            wait_until(said, "250 of 1,000 documents, 1 failed")
+            wait_until(said, "1 of 4 partitions committed, 1 failed")
             resize(ours, 60)
             seen = len(said())
             work.value = Tally(documents=1000)
             wait_until(said, "writing")
         stream.close()
     drawn = said()
-    assert re.search(r" 25 % [^ ]+ +1 of 4 partitions, 250 of 1,000 documents, [\d,]+/s, about \d+ s left", drawn)
+    assert re.search(
+        r" 25 % [^ ]+ +250 of 1,000 documents, 1 of 4 partitions committed, [\d,]+/s, about \d+ s left", drawn
+    )
     assert "\x1b" not in drawn, "nothing that a plain terminal does not understand, and no colour"
     assert drawn.count("failed: dt=2") == 1
     assert max(map(len, re.split(r"[\r\n]", drawn))) < 100
@@ -113,12 +115,12 @@ def test_a_pipe_gets_a_line_whenever_something_moved():
         work.failed["dt=2"] = "dt=2: no such column"
         wait_until(said, "1 failed")
     lines = said().splitlines()
-    assert lines[0] == "scored 0 of 4 partitions, 0 of 1,000 documents (0 %), starting for 0 s"
+    assert lines[0] == "scored 0 of 1,000 documents (0 %), 0 of 4 partitions committed, starting for 0 s"
     assert re.fullmatch(
-        r"scored 0 of 4 partitions, 250 of 1,000 documents \(25 %\), [\d,]+/s, about \d s left", lines[1]
+        r"scored 250 of 1,000 documents \(25 %\), 0 of 4 partitions committed, [\d,]+/s, about \d s left", lines[1]
     )
     assert lines[2] == "failed: dt=2: no such column"
-    assert re.match(r"scored 0 of 4 partitions, 250 of 1,000 documents \(25 %\), 1 failed, ", lines[3])
+    assert re.match(r"scored 250 of 1,000 documents \(25 %\), 0 of 4 partitions committed, 1 failed, ", lines[3])
     assert len(lines) == 4
     assert "\r" not in said()
 
@@ -129,7 +131,7 @@ def test_a_dumb_terminal_gets_lines(monkeypatch):
     work = Work()
     with read_all(ours) as said:
         with Progress(work, work, 1000, 4, stream):  # type: ignore[arg-type]
-            wait_until(said, "scored 0 of 4 partitions")
+            wait_until(said, "scored 0 of 1,000 documents")
         stream.close()
     assert said().count("\r") == said().count("\r\n")
 
@@ -165,13 +167,15 @@ def test_output_that_a_shell_sent_to_a_file_stays_there(monkeypatch):
 
 def test_words():
     now = Standing(2048, 20000, 1, 7, 0, 16.0)
-    line = "scored 1 of 7 partitions, 2,048 of 20,000 documents (10 %), 128/s, about 2 min 20 s left"
+    line = "scored 2,048 of 20,000 documents (10 %), 1 of 7 partitions committed, 128/s, about 2 min 20 s left"
     assert progress_line(now) == line
-    assert fitting(now.words(), 61) == "1 of 7 partitions, 128/s, about 2 min 20 s left"
+    assert fitting(now.words(), 61) == "1 of 7 partitions committed, 128/s, about 2 min 20 s left"
     assert fitting(now.words(), 20) == "", "half a number would be a wrong one"
     assert progress_line(Standing(25000, 20000, 6, 7, 1, 10.0)) == (
-        "scored 6 of 7 partitions, 20,000 of 20,000 documents (100 %), 1 failed, 2,500/s, writing"
+        "scored 20,000 of 20,000 documents (100 %), 6 of 7 partitions committed, 1 failed, 2,500/s, writing"
     )
     waiting = Standing(2048, 20000, 1, 7, 0, 20.0, idle=4.0)
-    assert fitting(waiting.words(), 61) == "1 of 7 partitions, 128/s, about 2 min 16 s left", "it counts down meanwhile"
+    assert fitting(waiting.words(), 61) == "1 of 7 partitions committed, 128/s, about 2 min 16 s left", (
+        "it counts down meanwhile"
+    )
     assert [duration(s) for s in (8.4, 140.4, 7322)] == ["8 s", "2 min 20 s", "2 h 2 min"]
