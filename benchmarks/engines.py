@@ -24,7 +24,7 @@ from bigfive_udf.quantizing.search import Search, tensors_of
 Score = Callable[[Sequence[str]], np.ndarray]
 
 BATCH_SIZE, MAX_LENGTH = 32, 512
-_ONNX, _ONNX_INT8 = "model.onnx", "model-int8.onnx"
+_ONNX, _ONNX_INT8, _OPENVINO_INT8 = "model.onnx", "model-int8.onnx", "openvino-int8.xml"
 _CALIBRATION = 200
 _OURS_INT8 = "ours-int8.safetensors"
 
@@ -63,12 +63,13 @@ def onnx_runtime(path: Path, file: str) -> Score:
     return _in_batches(path, lambda batch: session.run(None, batch)[0])
 
 
-def openvino(path: Path, int8: bool = False) -> Score:
+def openvino(path: Path, file: str, precision: str | None = None) -> Score:
+    """Left alone, OpenVINO computes in bf16 where the processor has it, and so what a model in int8 keeps."""
     import openvino as ov
 
-    file = "openvino-int8.xml" if int8 else _ONNX
     threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
-    model = ov.Core().compile_model(_prepared(path) / file, "CPU", threads)
+    options = threads | ({} if precision is None else {"INFERENCE_PRECISION_HINT": precision})
+    model = ov.Core().compile_model(_prepared(path) / file, "CPU", options)
     return _in_batches(path, lambda batch: model(batch)[0])
 
 
@@ -79,20 +80,20 @@ ENGINES: dict[str, Callable[[Path], Score]] = {
     "transformers": transformers_loop,
     "onnxruntime": lambda path: onnx_runtime(path, _ONNX),
     "onnxruntime int8": lambda path: onnx_runtime(path, _ONNX_INT8),
-    "openvino": openvino,
-    "openvino int8": lambda path: openvino(path, int8=True),
+    "openvino": lambda path: openvino(path, _ONNX, "f32"),
+    "openvino bf16": lambda path: openvino(path, _ONNX, "bf16"),
+    "openvino int8": lambda path: openvino(path, _OPENVINO_INT8),
 }
 
 
 def available() -> list[str]:
     """The engines that can run here: the others need `make bench-peers`, bf16 a processor that has it."""
-    found = ["ours fp32", "ours int8", "transformers"]
-    if hardware.look(use_gpu=False).cpu_bf16:
-        found.insert(1, "ours bf16")
+    with_bf16 = hardware.look(use_gpu=False).cpu_bf16
+    found = ["ours fp32", *(["ours bf16"] if with_bf16 else []), "ours int8", "transformers"]
     if _has("onnxruntime", "onnx"):
         found += ["onnxruntime", "onnxruntime int8"]
     if _has("openvino", "onnx"):
-        found += ["openvino", *(["openvino int8"] if _has("nncf") else [])]
+        found += ["openvino", *(["openvino bf16"] if with_bf16 else []), *(["openvino int8"] if _has("nncf") else [])]
     return found
 
 
@@ -116,7 +117,7 @@ def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
         model = ov.Core().read_model(directory / _ONNX)
         batches = nncf.Dataset(list(_encoded(_tokenizer(path), texts[:_CALIBRATION], 1)))
         quantized = nncf.quantize(model, batches, model_type=nncf.ModelType.TRANSFORMER, subset_size=_CALIBRATION)
-        ov.save_model(quantized, directory / "openvino-int8.xml")
+        ov.save_model(quantized, directory / _OPENVINO_INT8)
 
 
 def _quantize(path: Path, target: Path, texts: Sequence[str]) -> None:
@@ -130,10 +131,11 @@ def _export(path: Path, target: Path) -> None:
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
-    ids = torch.ones(2, 16, dtype=torch.int64)
+    ids, mask = torch.ones(2, 16, dtype=torch.int64), torch.ones(2, 16, dtype=torch.int64)
+    mask[1, 8:] = 0  # without padding in the example the exported model would not look at the mask
     free = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=MAX_LENGTH)}
     torch.onnx.export(
-        model, (), kwargs={"input_ids": ids, "attention_mask": ids}, f=str(target), dynamo=True, verbose=False,
+        model, (), kwargs={"input_ids": ids, "attention_mask": mask}, f=str(target), dynamo=True, verbose=False,
         input_names=["input_ids", "attention_mask"], output_names=["logits"],
         dynamic_shapes={"input_ids": free, "attention_mask": free},
     )  # fmt: skip
