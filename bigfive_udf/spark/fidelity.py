@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +36,13 @@ def faithful_model(
     if model.placement.precision == "fp32" or work.readable is None:
         return model, found
     number = min(max(_FEWEST, work.documents // 20), _MOST)
-    sampled = work.readable.sample(settings.input.text_column, number)
-    texts = [text[:_CHARACTERS] for text in sampled if text]
     options, log_texts, thresholds = model.remote.options, model.remote.log_texts, work.scoring.recipe.thresholds
-    exact = model_at(spark, model.artifact, Placement(model.placement.device, "fp32"), options, log_texts)
+    in_fp32 = Placement(model.placement.device, "fp32")
+    with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
+        packing = aside.submit(model_at, spark, model.artifact, in_fp32, options, log_texts)
+        sampled = work.readable.sample(settings.input.text_column, number)
+    texts = [text[:_CHARACTERS] for text in sampled if text]
+    exact = packing.result()
     right = _probabilities(spark, exact, texts)
     while model.placement.precision != "fp32":
         difference = compare(_probabilities(spark, model, texts), right, thresholds, model.placement.precision)
