@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
@@ -27,6 +27,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.bundle import DTYPES
 from bigfive_udf.model.hardware import Placement
+from bigfive_udf.model.onednn import OneDnnProduct
 from bigfive_udf.model.scorer import DEFAULT_BATCH_TOKENS, Scorer
 
 
@@ -72,11 +73,15 @@ def measured(path: Path, size: str, precision: str, texts: Sequence[str], repeat
 
 def executed(scorer: Scorer, texts: Sequence[str]) -> int:
     """Operations that the model executes over the texts, by torch's own counter."""
-    # Attention on a CPU, which the counter does not know by this name.
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    # What a CPU computes attention and products with: the counter does not know them by these names.
     counter = FlopCounterMode(
         display=False,
-        custom_mapping={attention: lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)},
+        custom_mapping={
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+                lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)
+            ),
+            torch.ops.mkldnn._linear_pointwise: lambda x, *_, out_shape=None, **__: 2 * x[-1] * math.prod(out_shape),
+        },
     )
     with counter:
         scorer.score(texts)
@@ -93,7 +98,11 @@ class _Products:
         tokens = DEFAULT_BATCH_TOKENS["cpu"]
         shapes = [(3 * width, width), (width, width), (inner, width), (width, inner)]
         self._parts = [
-            (torch.randn(tokens, k).to(dtype), torch.randn(n, k).to(dtype), torch.randn(n).to(dtype)) for n, k in shapes
+            (
+                torch.randn(tokens, k).to(dtype),
+                OneDnnProduct(torch.randn(n, k).to(dtype), torch.randn(n).to(dtype), True),
+            )
+            for n, k in shapes
         ]
         self.operations = self._TIMES * sum(2 * tokens * n * k for n, k in shapes)
 
@@ -101,8 +110,8 @@ class _Products:
     def seconds(self) -> float:
         started = time.perf_counter()
         for _ in range(self._TIMES):
-            for x, weight, bias in self._parts:
-                F.linear(x, weight, bias)
+            for x, product in self._parts:
+                product(x)
         return time.perf_counter() - started
 
 

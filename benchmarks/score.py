@@ -3,6 +3,9 @@
     python -m benchmarks.score [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--repeats 3] [--output x.json]
 
+The usual ways cut a long text off where the model's positions end. So where texts are long stands, beside each
+precision, what it does when it is told to do the same (text.long_documents: truncate).
+
 The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the one - seconds of the other), so
 that starting workers and loading models, which a real corpus pays once, are in neither. Everything runs on local[2]
 with one-thread tasks, on the same checkpoint (random weights) and the same texts; slow systems get fewer of them.
@@ -28,7 +31,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.recipe import predict_batch, recipe_udf
-from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.workloads import LONG, MIXED, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.session import job_session
@@ -63,7 +66,7 @@ def main() -> None:
             for workload in args.workload:
                 low, high = (n * (4 if size == "minilm" else 1) for n in NUMBERS[workload])
                 texts = Texts(args.short, args.long).of(workload, high)
-                systems = _measured(spark, path, texts, low, args.repeats)
+                systems = _measured(spark, path, workload, texts, low, args.repeats)
                 results.append({"size": size, "workload": workload, "systems": systems})
                 print(_table(size, workload, systems), flush=True)
     spark.stop()
@@ -73,11 +76,15 @@ def main() -> None:
 
 
 def _measured(
-    spark: SparkSession, path: Path, texts: Sequence[str], low: int, repeats: int
+    spark: SparkSession, path: Path, workload: str, texts: Sequence[str], low: int, repeats: int
 ) -> dict[str, dict[str, Any]]:
     usual = {"recipe": recipe_udf(str(path)), "predict_batch_udf": predict_batch(str(path))}
     precisions = ["fp32", *(["bf16"] if hardware.look(use_gpu=False).cpu_bf16 else [])]
-    models = {p: spark_model(spark, load_artifact(path), device="cpu", precision=p) for p in precisions}
+    artifact = load_artifact(path)
+    models = {p: spark_model(spark, artifact, device="cpu", precision=p) for p in precisions}
+    if workload in (LONG, MIXED):
+        cut = artifact.options(max_windows=1)
+        models |= {f"{p} cut": spark_model(spark, artifact, device="cpu", precision=p, options=cut) for p in precisions}
     columns: dict[str, Callable[[Column], Column]] = usual | {p: m.column for p, m in models.items()}
     for column in columns.values():  # start the workers and load the models, uncounted
         _seconds(_frame(spark, texts[:16]), column)
@@ -130,7 +137,8 @@ def _stages(model: SparkModel) -> dict[str, float]:
 
 
 def _fidelity(path: Path, texts: Sequence[str], precision: str) -> dict[str, float]:
-    if precision == "fp32":
+    precision, _, cut = precision.partition(" ")
+    if precision == "fp32" or cut:
         return {}
     columns = [f.name for f in PROBABILITY_FIELDS]
     artifact = load_artifact(path)

@@ -148,6 +148,7 @@ class Artifact:
         window_overlap: int = 0,
         max_windows: int | None = None,
         max_batch_tokens: int | None = None,
+        weights: str = "auto",
     ) -> ScoringOptions:
         """Scoring options for this model; None means what suits it.
 
@@ -168,7 +169,7 @@ class Artifact:
                 f"text.window_overlap {window_overlap}: must be less than the {length - special} text tokens "
                 "of a window"
             )
-        return ScoringOptions(length, window_overlap, max_windows, max_batch_tokens)
+        return ScoringOptions(length, window_overlap, max_windows, max_batch_tokens, weights)
 
     def label_thresholds(self, overrides: Mapping[str, float], require_evidence: bool) -> dict[str, float | None]:
         """The probability from which each trait's label is true; None where the label must stay null.

@@ -21,6 +21,7 @@ from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import families
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
+from bigfive_udf.model.onednn import SHARED
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.traits import TRAITS
 
@@ -110,13 +111,18 @@ def _spec(about: Mapping[str, Any]) -> EncoderSpec:
     return EncoderSpec(**about["spec"] | {"head_activations": tuple(about["spec"]["head_activations"])})
 
 
-def load_forward(directory: Path, about: dict[str, Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """The forward pass of an unpacked bundle: ids on the device, lengths on the CPU -> fp32 logits in trait order."""
+def load_forward(
+    directory: Path, about: dict[str, Any], device: torch.device, weights: str = SHARED
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The forward pass of an unpacked bundle: ids on the device, lengths on the CPU -> fp32 logits in trait order.
+
+    `weights` says where they lie, as `Encoder` takes it.
+    """
     if about["kind"] == "stock":
         return _stock_forward(directory, about, device)
     from safetensors.torch import load_file
 
-    return Encoder(_spec(about), load_file(directory / WEIGHTS, device=str(device)))
+    return Encoder(_spec(about), load_file(directory / WEIGHTS, device=str(device)), weights)
 
 
 def _check_whole(config: Any, tensors: dict[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 Source: Devlin et al. 2019, post-norm transformer encoder. It takes windows padded to rows or laid end to end and
 differs from the stock classes in four ways that change no result: query, key and value are one product; where the head
 looks only at the first token, the last layer is computed only for it; the constant segment embedding is part of the
-position table; weights are used where they lie, memory-mapped.
+position table; weights are used where they lie, memory-mapped, or laid out for the processor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigfive_udf.model import int8
+from bigfive_udf.model import int8, onednn
 from bigfive_udf.model.attention import Layout, Packed, Padded
 
 ACTIVATIONS = {
@@ -53,15 +53,21 @@ class Encoder:
     `embeddings.word` (v, h), `embeddings.position` (positions, h), `embeddings.norm.{weight,bias}` (h,), and per layer
     i `layers.i.qkv` (3h, h), `layers.i.attention` (h, h), `layers.i.up` (f, h), `layers.i.down` (h, f), each with
     `.weight` and `.bias`, and `layers.i.attention_norm`, `layers.i.output_norm`; `head.j.{weight,bias}`. Products of a
-    layer may be there in 8-bit integers instead, as `int8.quantized` gives them.
+    layer may be there in 8-bit integers instead, as `int8.quantized` gives them. `where` those that are not lie:
+    `onednn.SHARED` leaves them where they are, `OWN` copies them, `AUTO` copies them unless they are large.
     """
 
-    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor], where: str = onednn.SHARED) -> None:
         self.spec = spec
-        self._weights = weights
-        self._hidden = weights["embeddings.word"].shape[1]
-        self._activation = ACTIVATIONS[spec.activation]
+        self._hidden = h = weights["embeddings.word"].shape[1]
         self._int8 = int8.products(weights)
+        parts: dict[str, Tensor] = {}
+        if spec.pooling == "cls":  # the last layer asks the first tokens only, and all tokens answer
+            for kind in ("weight", "bias"):
+                qkv = weights[f"layers.{spec.n_layers - 1}.qkv.{kind}"]
+                parts |= {f"last.query.{kind}": qkv[:h], f"last.answer.{kind}": qkv[h:]}
+        self._weights = {**weights, **parts}
+        self._onednn = onednn.products(self._weights, self._product_names(), where)
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -101,29 +107,40 @@ class Encoder:
         return F.embedding(places, self._weights["embeddings.position"])
 
     def _layer(self, name: str, x: Tensor, layout: Layout, first_only: bool) -> Tensor:
-        h = self._hidden
         if first_only:
-            weight, bias = self._weights[name + "qkv.weight"], self._weights[name + "qkv.bias"]
-            key, value = F.linear(x, weight[h:], bias[h:]).split(h, dim=-1)
+            key, value = self._linear("last.answer", x).split(self._hidden, dim=-1)
             x = layout.first(x)
-            query = F.linear(x, weight[:h], bias[:h])
+            query = self._linear("last.query", x)
         else:
-            query, key, value = self._linear(name + "qkv", x).split(h, dim=-1)
+            query, key, value = self._linear(name + "qkv", x).split(self._hidden, dim=-1)
         attended = layout.attend(query, key, value, self.spec.n_heads)
         x = self._norm(name + "attention_norm", x + self._linear(name + "attention", attended))
-        up = self._activation(self._linear(name + "up", x))
+        up = self._linear(name + "up", x, self.spec.activation)
         return self._norm(name + "output_norm", x + self._linear(name + "down", up))
 
     def _head(self, x: Tensor) -> Tensor:
         x = x.float()
         for j, activation in enumerate(self.spec.head_activations):
-            x = ACTIVATIONS[activation](self._linear(f"head.{j}", x))
+            x = self._linear(f"head.{j}", x, activation)
         return x
 
-    def _linear(self, name: str, x: Tensor) -> Tensor:
-        if name in self._int8:
-            return self._int8[name](x)
-        return F.linear(x, self._weights[name + ".weight"], self._weights[name + ".bias"])
+    def _product_names(self) -> list[str]:
+        """Those of the layers that are not in 8-bit integers, as they are computed: the last one's may be in parts."""
+        of_layers = [n for n in self._weights if n.startswith(("layers.", "last.")) and n.endswith(".weight")]
+        named = [n.removesuffix(".weight") for n in of_layers if self._weights[n].dim() == 2]
+        in_parts = f"layers.{self.spec.n_layers - 1}.qkv" if self.spec.pooling == "cls" else None
+        return [name for name in named if name != in_parts and name not in self._int8]
+
+    def _linear(self, name: str, x: Tensor, activation: str = "linear") -> Tensor:
+        if name in self._onednn and onednn.computes(activation):
+            return self._onednn[name](x, activation)
+        if name in self._onednn:
+            y = self._onednn[name](x)
+        elif name in self._int8:
+            y = self._int8[name](x)
+        else:
+            y = F.linear(x, self._weights[name + ".weight"], self._weights[name + ".bias"])
+        return ACTIVATIONS[activation](y)
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self._weights[name + ".weight"], self._weights[name + ".bias"]

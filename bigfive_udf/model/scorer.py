@@ -95,10 +95,10 @@ class Scorer:
 
     @classmethod
     def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu") -> Scorer:
-        """Load an unpacked bundle; its weights are memory-mapped, so a second process on the machine costs little."""
+        """Load an unpacked bundle; its weights are memory-mapped, so that processes of a machine can share them."""
         about = json.loads((directory / bundle.ABOUT).read_text())
         where = torch.device(device)
-        forward = bundle.load_forward(directory, about, where)
+        forward = bundle.load_forward(directory, about, where, options.weights)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
         packed = isinstance(forward, Encoder) and packs(where, bundle.DTYPES[about["precision"]])
         if isinstance(forward, Encoder) and packed:

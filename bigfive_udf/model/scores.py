@@ -16,12 +16,14 @@ class ScoringOptions:
     """What the settings say about scoring a text; small, frozen, travels to every worker.
 
     `max_length` counts special tokens, as transformers does. `max_batch_tokens` None: what suits the device.
+    `weights` shared: one copy on a machine; own: one in each worker, laid out for its processor; auto: own if small.
     """
 
     max_length: int
     window_overlap: int = 0
     max_windows: int | None = None
     max_batch_tokens: int | None = None
+    weights: str = "auto"
 
 
 @dataclass

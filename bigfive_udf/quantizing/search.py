@@ -132,7 +132,8 @@ class Search:
 
     def scorer(self, int8_products: Mapping[str, Tensor] | None = None) -> Scorer:
         """The model with those products, as `tensors_of` gives them, in int8, and all else in fp32."""
-        return self._scorer(Encoder(self._spec, bundle.with_int8(self._weights, int8_products or {})))
+        weights = bundle.with_int8(self._weights, int8_products or {})
+        return self._scorer(Encoder(self._spec, weights, self._options.weights))
 
     def _scorer(self, forward: Encoder) -> Scorer:
         return Scorer(forward, self._tokenizer, self._pad, torch.device("cpu"), self._options, self._silent)
@@ -150,10 +151,10 @@ class _Watching(Encoder):
         super().__init__(spec, weights)
         self.largest: dict[str, Tensor] = {}
 
-    def _linear(self, name: str, x: Tensor) -> Tensor:
+    def _linear(self, name: str, x: Tensor, activation: str = "linear") -> Tensor:
         sizes = x.reshape(-1, x.shape[-1]).abs().amax(0)
         self.largest[name] = torch.maximum(self.largest.get(name, sizes), sizes)
-        return super()._linear(name, x)
+        return super()._linear(name, x, activation)
 
 
 def _tokens_per_second(scorers: Sequence[Scorer], texts: Sequence[str]) -> list[float]:

@@ -135,6 +135,11 @@ class ModelSettings(Section):
         description="arithmetic; auto: bf16 where the hardware has it, else fp16 on a GPU, fp32 on a CPU; int8: on "
         "CPUs, with a model that jobs/quantize.py has made",
     )
+    weights: Literal["auto", "shared", "own"] = Field(
+        "auto",
+        description="on CPUs; shared: one copy of the weights for all workers of a machine; own: each worker lays the "
+        "products out for its processor, which is faster; auto: own up to 256 MB a worker",
+    )
     activation: Literal["sigmoid"] | None = Field(
         None, description="only for a checkpoint that does not say how it was trained"
     )

@@ -75,6 +75,7 @@ def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
         window_overlap=settings.text.window_overlap,
         max_windows=settings.text.windows_limit,
         max_batch_tokens=settings.batching.max_batch_tokens,
+        weights=settings.model.weights,
     )
     recipe = Recipe(
         artifact.model_id,

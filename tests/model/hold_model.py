@@ -1,9 +1,9 @@
 """A process that loads a model as a Spark worker does, says what that cost in private memory, and holds it.
 
-    hold_model.py DIGEST
+    hold_model.py DIGEST WEIGHTS
 
-DIGEST names an unpacked bundle. Prints three numbers: private bytes before load, after the first forward pass, and the
-size of the weights; then waits for a line of input.
+DIGEST names an unpacked bundle, WEIGHTS is shared or own. Prints three numbers: private bytes before load, after the
+first forward pass, and the size of the weights; then waits for a line of input.
 """
 
 import sys
@@ -20,10 +20,10 @@ def private_bytes() -> int:
 
 
 def main() -> None:
-    digest = sys.argv[1]
+    digest, where = sys.argv[1:]
     hardware.use_threads(1)
     directory = node_cache.unpacked(digest, lambda: {})
-    options = ScoringOptions(max_length=512)
+    options = ScoringOptions(max_length=512, weights=where)
     before = private_bytes()
     scorer = Scorer.open(directory, options)
     scorer.score(["a short text", "and a longer one, with rather more words in it than the first " * 4] * 3)

@@ -238,7 +238,8 @@ def test_bf16_is_close_to_fp32(checkpoint):
     directory = node_cache.unpacked(packed.digest, lambda: packed.files)
     scores = Scorer.open(directory, ScoringOptions(max_length=128)).score(TEXTS)
     difference = np.abs(scores.probabilities - fp32(path, TEXTS))
-    assert 0 < difference.max() < 0.05
+    assert 0 < difference.max() < 0.1  # weights of a tiny random model are large
+    assert difference.mean() < 0.01
 
 
 def test_weights_are_stored_in_the_precision_of_the_run(checkpoint):
