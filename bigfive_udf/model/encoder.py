@@ -132,9 +132,9 @@ class Encoder:
         return [name for name in named if name != in_parts and name not in self._int8]
 
     def _linear(self, name: str, x: Tensor, activation: str = "linear") -> Tensor:
-        if name in self._onednn and onednn.computes(activation):
-            return self._onednn[name](x, activation)
         if name in self._onednn:
+            if onednn.computes(activation):
+                return self._onednn[name](x, activation)
             y = self._onednn[name](x)
         elif name in self._int8:
             y = self._int8[name](x)
