@@ -155,3 +155,33 @@ print(json.dumps([torch.get_num_threads(), after_torch - before, len(os.listdir(
     assert told[1] == [1, 0, 0], "one thread for torch and the tokenizer: the one that is there"
     assert told[3][0] == 3
     assert min(told[3][1:]) > 0, "or the check sees nothing"
+
+
+_BATCHES = """
+import resource, sys
+import torch
+from bigfive_udf.model.hardware import keep_freed_memory
+
+def batches(number):
+    for _ in range(number):
+        kept = [torch.ones(1 << 20) for _ in range(6)]  # of 4 MB
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+batches(5)
+before = faults()
+batches(50)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is another one")
+def test_freed_memory_is_kept_for_the_next_batch():
+    left_alone, kept = (
+        int(subprocess.run([sys.executable, "-c", _BATCHES, how], check=True, capture_output=True).stdout)
+        for how in ("leave", "keep")
+    )
+    assert kept < left_alone / 10
