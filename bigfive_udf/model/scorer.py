@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _NO_MEMORY = "out of memory"
 _QUOTATION = 8
 """Characters that a message may not share with the text that it is about: fewer are chance, or a word."""
-DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
+DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
 """Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
 
 

@@ -179,7 +179,7 @@ class TextSettings(Section):
 
 class BatchingSettings(Section):
     max_batch_tokens: int | None = Field(
-        None, ge=16, description="padded tokens of a batch; null: 512 on a CPU, 32768 on a GPU"
+        None, ge=16, description="padded tokens of a batch; null: 1024 on a CPU, 32768 on a GPU"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigfive_udf.model import batching
-from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batches, split_windows
+from bigfive_udf.model.batching import _BATCHES_WORTH, WindowRule, mean_by_document, plan_batches, split_windows
 
 rules = st.integers(1, 60).flatmap(
     lambda capacity: st.builds(
@@ -56,6 +56,30 @@ def test_every_window_is_in_one_batch_and_no_batch_is_too_large(lengths, budget)
         assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
     firsts = [lengths[batch[0]] for batch in batches]
     assert firsts == sorted(firsts, reverse=True), "longest first"
+
+
+@given(st.lists(st.integers(1, 60), max_size=9, unique=True), st.integers(60, 400))
+def test_no_other_cut_of_the_lengths_costs_less(lengths, budget):
+    """Each length once, so that every plan is a way to cut the sorted lengths, and all of them can be tried."""
+    lengths = sorted(lengths, reverse=True)
+
+    def cost(plan):
+        return sum(len(batch) * max(batch) + budget / _BATCHES_WORTH for batch in plan)
+
+    best = float("inf")
+    for cuts in product([False, True], repeat=max(0, len(lengths) - 1)):
+        plan = [[n] for n in lengths[:1]]
+        for cut, length in zip(cuts, lengths[1:], strict=True):
+            plan = [*plan, [length]] if cut else [*plan[:-1], [*plan[-1], length]]
+        if all(len(batch) == 1 or len(batch) * max(batch) <= budget for batch in plan):
+            best = min(best, cost(plan))
+    planned = [[lengths[i] for i in batch] for batch in plan_batches(np.array(lengths, dtype=int), budget)]
+    assert cost(planned) == pytest.approx(best if lengths else 0)
+
+
+def test_texts_of_one_length_fill_batches_and_are_not_padded():
+    batches = plan_batches(np.array([20] * 120 + [19] * 60), 1000)
+    assert [len(batch) for batch in batches] == [50, 50, 20 + 8, 52]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(-5, 5), st.integers(1, 50)), max_size=60))

@@ -191,8 +191,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on(checkpoint):
 def test_a_text_too_large_for_the_memory_fails_alone(checkpoint, caplog):
     scorer = _opened(checkpoint("distilbert"))
     scorer._forward = _Scarce(scorer._forward, tokens=40)
-    scores = scorer.score(["short", " ".join(["people"] * 60), "also short"])
-    assert scores.status.tolist() == ["scored", "failed", "scored"]
+    long = " ".join(["people"] * 60)
+    scores = scorer.score(["short", long, "also short", f"{long} people"])
+    assert scores.status.tolist() == ["scored", "failed", "scored", "failed"]
     assert scores.status_reason[1] == "model: out of memory for this text alone"
     assert caplog.messages[-1] == "a text can't be scored: model: out of memory for this text alone"
     assert "a batch is halved, for the model can't take it: out of memory" in caplog.messages
