@@ -157,31 +157,31 @@ print(json.dumps([torch.get_num_threads(), after_torch - before, len(os.listdir(
     assert min(told[3][1:]) > 0, "or the check sees nothing"
 
 
-_BATCHES = """
-import resource, sys
+_FREED = """
+import resource
+import sys
+from pathlib import Path
 import torch
 from bigfive_udf.model.hardware import keep_freed_memory
 
-def batches(number):
-    for _ in range(number):
-        kept = [torch.ones(1 << 20) for _ in range(6)]  # of 4 MB
+def resident_pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
 
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
+torch.ones(1)
 if sys.argv[1] == "keep":
     keep_freed_memory()
-batches(5)
-before = faults()
-batches(50)
-print(faults() - before)
+before = resident_pages()
+tensors = [torch.ones(4 << 20) for _ in range(3)]  # of 16 MB
+del tensors
+print((resident_pages() - before) * resource.getpagesize())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is another one")
 def test_freed_memory_is_kept_for_the_next_batch():
     left_alone, kept = (
-        int(subprocess.run([sys.executable, "-c", _BATCHES, how], check=True, capture_output=True).stdout)
+        int(subprocess.run([sys.executable, "-c", _FREED, how], check=True, capture_output=True).stdout)
         for how in ("leave", "keep")
     )
-    assert kept < left_alone / 10
+    assert left_alone < 8e6
+    assert kept > 45e6
