@@ -21,9 +21,11 @@ class Layout(Protocol):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, n_heads: int) -> Tensor:
         """softmax(q k' / sqrt(d)) v over the tokens of each window, heads side by side in the last dimension.
 
-        `key` and `value` are of all tokens; `query` too, or of the first ones as `first` gives them. The result has the
-        shape of `query`.
+        All three and the result are of all tokens, as `x`.
         """
+
+    def seen(self, query: Tensor, x: Tensor) -> Tensor:
+        """softmax(query x') x over the tokens of each window: query (rows, n_heads, h) -> (rows, n_heads, h)."""
 
     def first(self, x: Tensor) -> Tensor:
         """The first token of every window: (rows, h)."""
@@ -49,6 +51,9 @@ class Padded:
         q, k, v = (t.view(rows, -1, n_heads, t.shape[-1] // n_heads).transpose(1, 2) for t in (query, key, value))
         return _attention(q, k, v, self._mask).transpose(1, 2).reshape(query.shape)
 
+    def seen(self, query: Tensor, x: Tensor) -> Tensor:
+        return _seen(query, x, None if self._mask is None else self._mask[:, 0])
+
     def first(self, x: Tensor) -> Tensor:
         return x[:, 0]  # two dimensions from here on: a product with a (rows, 1, h) slice takes a slow path
 
@@ -64,7 +69,6 @@ class Packed:
         self._longest = int(lengths.max())
         ends = lengths.cumsum(0)
         self._starts = F.pad(ends, (1, 0)).to(torch.int32).to(device, non_blocking=True)
-        self._each = torch.arange(len(lengths) + 1, dtype=torch.int32, device=device)
         self._lengths = lengths.to(device, non_blocking=True)
         self._bounds = lengths.tolist()
 
@@ -75,25 +79,29 @@ class Packed:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, n_heads: int) -> Tensor:
         q, k, v = (t.view(t.shape[0], n_heads, -1) for t in (query, key, value))
-        only_first = len(query) != len(key)
         if query.device.type != "cuda":
-            return self._window_by_window(q, k, v, only_first).reshape(query.shape)
+            return self._window_by_window(q, k, v).reshape(query.shape)
         from torch.nn.attention.varlen import varlen_attn
 
-        starts, longest = (self._each, 1) if only_first else (self._starts, self._longest)
-        attended = varlen_attn(q, k, v, starts, self._starts, longest, self._longest)
+        attended = varlen_attn(q, k, v, self._starts, self._starts, self._longest, self._longest)
         assert isinstance(attended, Tensor)
         return attended.reshape(query.shape)
 
-    def _window_by_window(self, query: Tensor, key: Tensor, value: Tensor, only_first: bool) -> Tensor:
+    def _window_by_window(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """What the kernel computes, one window at a time: the reference that it is checked against."""
-        queries = query.split(1 if only_first else self._bounds)
-        parts = zip(queries, key.split(self._bounds), value.split(self._bounds), strict=True)
+        parts = zip(*(t.split(self._bounds) for t in (query, key, value)), strict=True)
         attended = [
             F.scaled_dot_product_attention(*(t.transpose(0, 1)[None] for t in part))[0].transpose(0, 1)
             for part in parts
         ]
         return torch.cat(attended)
+
+    def seen(self, query: Tensor, x: Tensor) -> Tensor:
+        places = torch.arange(self._longest, device=x.device)
+        real = places < self._lengths[:, None]
+        index = torch.where(real, self._starts[:-1, None] + places, 0)
+        mask = torch.zeros(real.shape, dtype=x.dtype, device=x.device).masked_fill_(~real, -torch.inf)
+        return _seen(query, x[index], mask[:, None])
 
     def first(self, x: Tensor) -> Tensor:
         return x[self._starts[:-1].long()]
@@ -127,3 +135,11 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
             scores.add_(mask)
         return torch.softmax(scores, dim=-1).to(query.dtype) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _seen(query: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(query x' + mask) x: query (rows, n_heads, h), x (rows, tokens, h), the exponentials in fp32."""
+    scores = (query @ x.transpose(1, 2)).float()
+    if mask is not None:
+        scores.add_(mask)
+    return torch.softmax(scores, dim=-1).to(x.dtype) @ x

@@ -2,8 +2,8 @@
 
 Source: Devlin et al. 2019, post-norm transformer encoder. It takes windows padded to rows or laid end to end and
 differs from the stock classes in four ways that change no result: query, key and value are one product; where the head
-looks only at the first token, the last layer is computed only for it; the constant segment embedding is part of the
-position table; weights are used where they lie, memory-mapped, or laid out for the processor.
+looks only at the first token, the last layer is computed only for it, without keys and values; the constant segment
+embedding is part of the position table; weights are used where they lie, memory-mapped, or laid out for the processor.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ class Encoder:
         self._hidden = h = weights["embeddings.word"].shape[1]
         self._int8 = int8.products(weights)
         parts: dict[str, Tensor] = {}
-        if spec.pooling == "cls":  # the last layer asks the first tokens only, and all tokens answer
-            for kind in ("weight", "bias"):
-                qkv = weights[f"layers.{spec.n_layers - 1}.qkv.{kind}"]
-                parts |= {f"last.query.{kind}": qkv[:h], f"last.answer.{kind}": qkv[h:]}
+        if spec.pooling == "cls":
+            weight, bias = (weights[f"layers.{spec.n_layers - 1}.qkv.{kind}"] for kind in ("weight", "bias"))
+            parts = {"last.query.weight": weight[:h], "last.query.bias": bias[:h], "last.value.bias": bias[2 * h :]}
+            for name, rows in {"last.key.weight": weight[h : 2 * h], "last.value.weight": weight[2 * h :]}.items():
+                parts[name] = rows.view(spec.n_heads, -1, h)
         self._weights = {**weights, **parts}
         self._onednn = onednn.products(self._weights, self._product_names(), where)
 
@@ -108,15 +109,26 @@ class Encoder:
 
     def _layer(self, name: str, x: Tensor, layout: Layout, first_only: bool) -> Tensor:
         if first_only:
-            key, value = self._linear("last.answer", x).split(self._hidden, dim=-1)
-            x = layout.first(x)
-            query = self._linear("last.query", x)
+            first = layout.first(x)
+            attended, x = self._attended_by_first(first, x, layout), first
         else:
             query, key, value = self._linear(name + "qkv", x).split(self._hidden, dim=-1)
-        attended = layout.attend(query, key, value, self.spec.n_heads)
+            attended = layout.attend(query, key, value, self.spec.n_heads)
         x = self._norm(name + "attention_norm", x + self._linear(name + "attention", attended))
         up = self._linear(name + "up", x, self.spec.activation)
         return self._norm(name + "output_norm", x + self._linear(name + "down", up))
+
+    def _attended_by_first(self, first: Tensor, x: Tensor, layout: Layout) -> Tensor:
+        """The last layer's attention, asked by the first tokens only, (rows, h): no key and no value is made.
+
+        With one query a window, q (K x)' is cheaper as (q K) x', and p (V x)' as V (p x)'. The keys' bias adds the same
+        to all scores of a query, and softmax takes it out again.
+        """
+        key, value = self._weights["last.key.weight"], self._weights["last.value.weight"]  # (heads, h / heads, h)
+        n_heads, size = value.shape[:2]
+        query = self._linear("last.query", first).view(-1, n_heads, size) * size**-0.5
+        seen = layout.seen(torch.einsum("rnd,ndh->rnh", query, key), x)
+        return torch.einsum("rnh,ndh->rnd", seen, value).reshape(first.shape) + self._weights["last.value.bias"]
 
     def _head(self, x: Tensor) -> Tensor:
         x = x.float()
