@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.errors import InputError
 from bigfive_udf.reporting.bins import BINS, EDGES, TAIL
 from bigfive_udf.reporting.counts import LENGTHS, Counts, groups_for
+from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.stored import stored_rows
 from bigfive_udf.tables.ledger import Entry
@@ -93,8 +94,7 @@ def _numbered(
         for i, e in enumerate(entries)
     ]
     columns = [f"__bigfive_key_{i}" for i in range(len(keys))]
-    schema = ", ".join([f"{_PART} int, {_SIDE} int", *(f"{c} string" for c in columns)])
-    parts = spark.createDataFrame(known, schema)
+    parts = local_rows(spark, known, {_PART: "int", _SIDE: "int", **dict.fromkeys(columns, "string")})
     same = F.lit(True)
     for key, column in zip(keys, columns, strict=True):
         same &= F.col(quoted(key)).cast("string").eqNullSafe(F.col(column))

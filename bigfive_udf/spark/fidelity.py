@@ -13,6 +13,7 @@ from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement, more_exact
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark import session
+from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel, model_at
@@ -71,7 +72,7 @@ def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str])
     """The probabilities of texts, computed where the run computes: (n, 5), NaN where there is none."""
     if not texts:
         return np.empty((0, len(TRAITS)))
-    frame = spark.createDataFrame(list(enumerate(texts)), "i int, text string")
+    frame = local_rows(spark, list(enumerate(texts)), {"i": "int", "text": "string"})
     cores = spark.sparkContext.defaultParallelism
     scores = frame.repartition(min(cores, -(-len(texts) // 32))).select("i", model.column("text").alias("s"))
     rows = scores.select("i", *[f"s.{f.name}" for f in PROBABILITY_FIELDS]).collect()

@@ -20,6 +20,7 @@ from bigfive_udf.redaction import told
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import MALFORMED_RECORD, spark_failures
+from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.storage import as_pattern, as_uri, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers
@@ -306,7 +307,7 @@ def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partition
         for p in partitions
         for f in p.files
     ]
-    groups = spark.createDataFrame(rows, f"{_PATH} string, {GROUP} string")
+    groups = local_rows(spark, rows, {_PATH: "string", GROUP: "string"})
     path = F.regexp_replace(F.col("_metadata.file_path"), slashes, "$1:")
     return frame.withColumn(_PATH, path).join(F.broadcast(groups), _PATH, "left")
 

@@ -60,6 +60,7 @@ from collections.abc import Iterator
 from pathlib import Path
 import pandas as pd
 from pyspark.sql import functions as F
+from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.session import job_session, wake_workers
 
 def daemons():
@@ -84,16 +85,17 @@ def parent(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
     for batch in batches:
         yield batch * 0 + os.getppid()
 
-parents = spark.range(0, 4, 1, 2).select(parent("id")).distinct().collect()
-print(json.dumps([asleep, awake, [row[0] for row in parents]]))
+sample = local_rows(spark, [(i, None if i else "a text") for i in range(4)], {"id": "long", "text": "string"})
+parents = sample.repartition(2).where("id > 0 or text = 'a text'").select(parent("id")).distinct().collect()
+print(json.dumps([asleep, awake, [row[0] for row in parents], daemons()]))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from Linux's /proc")
 def test_woken_workers_are_those_that_score(tmp_path):
-    asleep, awake, parents = looked(tmp_path, program=WAKE)
+    asleep, awake, parents, all_of_them = looked(tmp_path, program=WAKE)
     assert asleep == []
-    assert awake == parents and len(parents) == 1
+    assert awake == parents == all_of_them and len(parents) == 1
 
 
 def test_what_cannot_be_imported_is_left_to_the_worker(monkeypatch):
