@@ -23,6 +23,8 @@ from benchmarks.loops import REPOSITORY
 from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 TEXTS = 1000
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+"""What conf/spark/laptop.conf gives the JVM."""
 
 
 def main() -> None:
@@ -42,9 +44,8 @@ def main() -> None:
         (place / "corpus" / "dt=2026-01-05").mkdir(parents=True)
         table = pa.table({"doc_id": [str(i) for i in range(TEXTS)], "text": texts})
         pq.write_table(table, place / "corpus" / "dt=2026-01-05" / "0.parquet")
-        java = (
-            ["--driver-java-options", f"-XX:SharedArchiveFile={Path(args.archive).absolute()}"] if args.archive else []
-        )
+        archive = f" -XX:SharedArchiveFile={Path(args.archive).absolute()}" if args.archive else ""
+        java = ["--driver-java-options", JAVA_OPTIONS + archive]
         seconds = []
         for repeat in range(args.repeats):
             seconds.append(until_committed(place / f"scores-{repeat}", place / "corpus", model, java))

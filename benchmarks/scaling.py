@@ -1,10 +1,11 @@
 """How the rate grows with cores, and what Spark costs: texts per second of a corpus of Parquet files into a table.
 
-    python -m benchmarks.scaling [--short FILE] [--size minilm] [--seconds 60] [--repeats 3] [--output x.json]
+    python -m benchmarks.scaling [--short FILE] [--size minilm] [--cores 1 2] [--seconds 60] [--repeats 3]
+                                 [--output x.json]
 
-For one and two cores: the engine in a bare loop (as many processes of one thread as cores, texts in memory), the same
-in Spark's local mode. All are started and warm; then they take turns on the same texts, so many that a turn on one core
-takes about `--seconds`.
+For each number of cores: the engine in a bare loop (as many processes of one thread as cores, texts in memory), the
+same in Spark's local mode. All are started and warm; then they take turns on the same texts, so many that a turn on one
+core takes about `--seconds`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.cold_start import JAVA_OPTIONS
 from benchmarks.loops import EXACT, REPOSITORY, Process
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 
-CORES = (1, 2)
 _FILES = 8
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
     flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
     flags.add_argument("--size", choices=SIZES, default="minilm")
+    flags.add_argument("--cores", nargs="+", type=int, default=[1, 2])
     flags.add_argument("--seconds", type=float, default=60.0, help="how long a turn on one core should take, about")
     flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--output", help="write the results here as JSON")
@@ -55,7 +57,7 @@ def main() -> None:
 def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     source = Texts(args.short)
-    loops = [Process(EXACT, path) for _ in range(max(CORES))]
+    loops = [Process(EXACT, path) for _ in range(max(args.cores))]
     some = source.of(SHORT, 500)
     number = int(args.seconds * len(some) / _loop_seconds(loops[:1], some, scratch))
     texts = source.of(SHORT, number)
@@ -65,10 +67,10 @@ def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         part = texts[k::_FILES]
         ids = [f"{k}-{i}" for i in range(len(part))]
         pq.write_table(pa.table({"doc_id": ids, "text": part}), corpus / f"part-{k}.parquet")
-    sessions = {k: Session(f"local[{k}]", path, corpus, scratch / f"table-{k}") for k in CORES}
+    sessions = {k: Session(f"local[{k}]", path, corpus, scratch / f"table-{k}") for k in args.cores}
     seconds: dict[str, list[float]] = {}
     for repeat in range(args.repeats):
-        for k in CORES:
+        for k in args.cores:
             turns: dict[str, Callable[[], float]] = {
                 f"loop, {k}": partial(_loop_seconds, loops[:k], texts, scratch),
                 f"spark, {k}": sessions[k].turn,
@@ -81,7 +83,7 @@ def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         loop.close()
     for session in sessions.values():
         session.close()
-    return {"size": args.size, "texts": len(texts), "seconds": seconds}
+    return {"size": args.size, "texts": len(texts), "cores": args.cores, "seconds": seconds}
 
 
 class Session:
@@ -115,7 +117,8 @@ class Session:
 
 def serve(master: str, path: str, corpus: str, output: str) -> None:
     """Be such a process: reading, scoring and writing as a step of the score job does."""
-    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {master} --conf spark.ui.enabled=false pyspark-shell"
+    options = f"--conf spark.ui.enabled=false --driver-java-options '{JAVA_OPTIONS}'"
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {master} {options} pyspark-shell"
     from pyspark.sql import functions as F
 
     from bigfive_udf.model.artifact import load_artifact
@@ -159,15 +162,15 @@ def _loop_seconds(processes: Sequence[Process], texts: Sequence[str], scratch: P
 
 def _table(result: dict[str, Any]) -> str:
     rate = {name: result["texts"] / statistics.median(values) for name, values in result["seconds"].items()}
+    fewest = min(result["cores"])
     lines = [
         f"{result['size']} in fp32, {result['texts']:,} messages",
-        f"{'cores':>5} {'bare loop':>12} {'Spark':>12} {'Spark / loop':>13} {'Spark / Spark on one':>21}",
+        f"{'cores':>5} {'bare loop':>12} {'Spark':>12} {'Spark / loop':>13} {f'of Spark on {fewest}':>21}",
     ]
-    for k in CORES:
+    for k in result["cores"]:
         loop, spark = rate[f"loop, {k}"], rate[f"spark, {k}"]
-        lines.append(
-            f"{k:>5} {loop:8,.0f} t/s {spark:8,.0f} t/s {100 * spark / loop:11.0f} % {spark / rate['spark, 1']:21.2f}"
-        )
+        line = f"{k:>5} {loop:8,.0f} t/s {spark:8,.0f} t/s {100 * spark / loop:11.0f} % "
+        lines.append(line + f"{spark / rate[f'spark, {fewest}']:21.2f}")
     return "\n".join(lines)
 
 
