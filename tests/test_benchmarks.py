@@ -79,11 +79,11 @@ def test_the_operations_of_a_model_are_those_of_the_textbook(checkpoint):
     artifact = load_artifact(checkpoint("distilbert"))
     scorer = artifact.scorer(Placement("cpu", "fp32"), artifact.options())
     effort = scorer.score(texts := ["we walked by the river", "my desk is tidy and"]).effort
-    rows, h, inner, outputs = len(texts), 32, 64, 5
+    rows, h, heads, inner, outputs = len(texts), 32, 4, 64, 5
     assert (effort.batches, effort.padded_tokens, effort.tokens) == (1, effort.tokens, effort.tokens)
     tokens, length = effort.tokens, effort.tokens // rows
     layer = 2 * tokens * (4 * h * h + 2 * h * inner) + 4 * tokens * length * h
-    last = 2 * tokens * 2 * h * h + 2 * rows * (2 * h * h + 2 * h * inner) + 4 * rows * length * h
+    last = 2 * rows * (4 * h * h + 2 * h * inner) + 4 * tokens * heads * h  # without keys and values
     head = 2 * rows * (h * h + h * outputs)
     assert executed(scorer, texts) == layer + last + head
 
