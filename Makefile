@@ -99,11 +99,13 @@ bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, o
 
 # Other engines in an environment of their own, on top of what .venv has.
 .PHONY: bench-peers
-bench-peers: $(READY)  ## the same without Spark, against ONNX Runtime and OpenVINO (installs them)
+bench-peers: $(READY)  ## the same against ONNX Runtime and OpenVINO without Spark, and Ray, Daft and MLflow (installs them)
 	@test -e .venv-peers/.ready || scripts/peers.sh $(BIN)/python .venv-peers
 	@mkdir -p build
 	@.venv-peers/bin/python -m benchmarks.loops --repeats $(REPEATS) --output build/bench-peers.json $(WORKLOADS)
 	@$(BIN)/python -m benchmarks.picture build/bench-peers.json build/bench-peers.png
+	@.venv-peers/bin/python -m benchmarks.frameworks --repeats $(REPEATS) --output build/bench-frameworks.json \
+		$(if $(TEXTS),--short $(TEXTS))
 
 .PHONY: test-spark35
 test-spark35: $(READY)  ## run the core tests on the newest pyspark 3.5, in an environment of its own

@@ -1,0 +1,277 @@
+"""Texts per second of other ways to spread a model over cores: Ray Data, Daft and MLflow, each with the recipe's class.
+
+    python -m benchmarks.frameworks [--short FILE] [--workload short] [--size minilm] [--system "ours fp32" ...]
+                                    [--repeats 3] [--output x.json]
+
+Each reads Parquet and writes Parquet, on two cores with a model of one thread on each, in a process of its own that
+stays. The rate is marginal, as in benchmarks.score: that of the texts by which a large job is larger than a small one.
+`make bench-peers` makes the environment in which they run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.loops import REPOSITORY
+from benchmarks.workloads import SHORT, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from bigfive_udf.model import hardware
+from bigfive_udf.traits import TRAITS
+
+CORES, FILES = 2, 8
+BATCH_SIZE, HANDED_OVER = 32, 256
+"""Texts of a forward pass, and texts that a framework hands over at once."""
+NUMBERS = (128, 640)
+"""Texts of the two jobs at DistilBERT size; narrower models get four times as many, our engine four times as many."""
+
+Job = Callable[[str, str], None]
+"""Reads the Parquet files of one directory and writes those of another."""
+
+
+class Recipe:
+    """What guides put into such a class: a pipeline of transformers, and batches as they come."""
+
+    def __init__(self, path: str) -> None:
+        import torch
+        from transformers import pipeline
+
+        torch.set_num_threads(1)
+        self._classify: Any = pipeline(
+            "text-classification", model=path, device=-1, top_k=None, function_to_apply="sigmoid", truncation=True
+        )
+
+    def __call__(self, texts: Sequence[str]) -> list[list[float]]:
+        """The probabilities of each text, in trait order."""
+        answers = self._classify(list(texts), batch_size=BATCH_SIZE)
+        by_label = [{score["label"]: score["score"] for score in answer} for answer in answers]
+        return [[scores[trait] for trait in TRAITS] for scores in by_label]
+
+
+def ray_job(path: str, scratch: str) -> Job:
+    """As Ray Data's guide to batch inference says: a class for map_batches, an actor for each core."""
+    import ray
+
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
+
+    class Score:
+        def __init__(self) -> None:
+            self._recipe = Recipe(path)
+
+        def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+            return batch.drop(columns="text").assign(scores=self._recipe(batch["text"].tolist()))
+
+    def job(source: str, target: str) -> None:
+        rows = ray.data.read_parquet(source, override_num_blocks=FILES)
+        # Half a core each on paper, or nothing would be left for reading and writing, and they would wait for ever.
+        scored = rows.map_batches(Score, batch_size=HANDED_OVER, batch_format="pandas", concurrency=CORES, num_cpus=0.5)
+        scored.write_parquet(target)
+
+    return job
+
+
+def daft_job(path: str, scratch: str) -> Job:
+    """As Daft's guide to classes says: one instance for each of two processes."""
+    import daft
+
+    @daft.cls(max_concurrency=CORES, use_process=True)
+    class Score:
+        def __init__(self) -> None:
+            self._recipe = Recipe(path)
+
+        @daft.method.batch(  # type: ignore[untyped-decorator]
+            return_dtype=daft.DataType.list(daft.DataType.float64()), batch_size=HANDED_OVER
+        )
+        def __call__(self, text: Any) -> list[list[float]]:
+            return self._recipe(text.to_pylist())
+
+    def job(source: str, target: str) -> None:
+        rows = daft.read_parquet(f"{source}/*.parquet").into_partitions(FILES)
+        rows.select("id", Score()(daft.col("text")).alias("scores")).write_parquet(target)
+
+    return job
+
+
+def mlflow_job(path: str, scratch: str) -> Job:
+    """As MLflow's guide to spark_udf says: a python model, saved, and loaded as a column function."""
+    import mlflow
+    from pyspark.sql.types import ArrayType, DoubleType
+
+    class Score(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: Any) -> None:
+            self._recipe = Recipe(path)
+
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return pd.DataFrame(self._recipe(model_input.iloc[:, 0].tolist()), columns=list(TRAITS))
+
+    mlflow.pyfunc.save_model(f"{scratch}/mlflow", python_model=Score())
+    spark = _spark()
+    column = mlflow.pyfunc.spark_udf(spark, f"{scratch}/mlflow", ArrayType(DoubleType()), env_manager="local")
+    return _spark_job(spark, column)
+
+
+def recipe_job(path: str, scratch: str) -> Job:
+    from benchmarks.recipe import recipe_udf
+
+    return _spark_job(_spark(), recipe_udf(path))
+
+
+def our_job(path: str, precision: str) -> Job:
+    from bigfive_udf.spark.udf import score_udf
+
+    spark = _spark()
+    return _spark_job(spark, score_udf(spark, path, device="cpu", precision=precision))
+
+
+SYSTEMS: dict[str, Callable[[str, str], Job]] = {
+    "ours fp32": lambda path, _: our_job(path, "fp32"),
+    "ours bf16": lambda path, _: our_job(path, "bf16"),
+    "recipe": recipe_job,
+    "ray": ray_job,
+    "daft": daft_job,
+    "mlflow": mlflow_job,
+}
+
+
+def available() -> list[str]:
+    """The systems that can run here."""
+    found = ["ours fp32", *(["ours bf16"] if hardware.look(use_gpu=False).cpu_bf16 else []), "recipe"]
+    return found + [name for name in ("ray", "daft", "mlflow") if importlib.util.find_spec(name) is not None]
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
+    flags.add_argument("--long", help="the same of long texts")
+    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
+    flags.add_argument("--workload", choices=WORKLOADS, default=SHORT)
+    flags.add_argument("--size", choices=SIZES, default="distilbert")
+    flags.add_argument("--system", nargs="+", choices=SYSTEMS)
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--output", help="write the results here as JSON")
+    flags.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    args = flags.parse_args()
+    if args.serve:
+        serve(*args.serve)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        rates = measured(Path(scratch), args, args.system or available())
+    print(_table(args, rates))
+    if args.output:
+        about = {"size": args.size, "workload": args.workload, "texts_per_second": rates}
+        Path(args.output).write_text(json.dumps(about, indent=2) + "\n")
+
+
+def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) -> dict[str, list[float]]:
+    """Marginal texts per second of each system, one of each turn."""
+    path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
+    numbers = [n * (4 if args.size == "minilm" else 1) for n in NUMBERS]
+    texts = Texts(args.short, args.long).of(args.workload, 4 * numbers[1])
+    running = {name: Served(name, path, scratch) for name in systems}
+    rates: dict[str, list[float]] = {name: [] for name in systems}
+    for repeat in range(args.repeats):
+        for name, system in running.items():
+            small, large = (n * (4 if name.startswith("ours") else 1) for n in numbers)
+            before, whole, after = (system.seconds(texts[:n]) for n in (small, large, small))
+            rates[name].append((large - small) / (whole - (before + after) / 2))
+            print(f"{repeat + 1}/{args.repeats} {name:>10} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
+    for system in running.values():
+        system.close()
+    return rates
+
+
+class Served:
+    """A process in which one system is ready, and scores whatever texts it is given."""
+
+    def __init__(self, name: str, path: Path, scratch: Path) -> None:
+        self._name, self._corpus, self._table = name, scratch / f"{name}-corpus", scratch / f"{name}-table"
+        self._log = (scratch / f"{name}.log").open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.frameworks", "--serve", name, str(path), str(scratch / f"{name}-own")],
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd=REPOSITORY,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        )  # fmt: skip
+        self.seconds(["to begin with"] * 64)
+
+    def seconds(self, texts: Sequence[str]) -> float:
+        """How long it takes to score these texts; every one must come out."""
+        shutil.rmtree(self._corpus, ignore_errors=True)
+        shutil.rmtree(self._table, ignore_errors=True)
+        self._corpus.mkdir()
+        for k in range(FILES):
+            part = texts[k::FILES]
+            ids = [f"{k}-{i}" for i in range(len(part))]
+            pq.write_table(pa.table({"id": ids, "text": part}), self._corpus / f"{k}.parquet")
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(self._corpus), str(self._table)]) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("seconds "):
+                found = sum(pq.read_metadata(file).num_rows for file in self._table.rglob("*.parquet"))
+                if found != len(texts):
+                    raise RuntimeError(f"{self._name}: {len(texts)} texts in, {found} out")
+                return float(line.split()[1])
+        raise RuntimeError(f"the process of {self._name} has ended: {Path(self._log.name).read_text()[-2000:]}")
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._log.close()
+
+
+def serve(name: str, path: str, scratch: str) -> None:
+    """Be such a process: what is told after `seconds` is how long the files of a line took."""
+    job = SYSTEMS[name](path, scratch)
+    for line in sys.stdin:
+        source, target = json.loads(line)
+        started = time.perf_counter()
+        job(source, target)
+        print(f"seconds {time.perf_counter() - started}", flush=True)
+
+
+def _spark() -> Any:
+    from bigfive_udf.spark.session import job_session
+
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[{CORES}] --conf spark.ui.enabled=false pyspark-shell"
+    return job_session("frameworks")
+
+
+def _spark_job(spark: Any, column: Callable[[Any], Any]) -> Job:
+    from pyspark.sql import functions as F
+
+    def job(source: str, target: str) -> None:
+        rows = spark.read.parquet(source).repartition(CORES, F.col("text"))
+        rows.select("id", column(F.col("text")).alias("scores")).write.parquet(target)
+
+    return job
+
+
+def _table(args: argparse.Namespace, rates: dict[str, list[float]]) -> str:
+    first = statistics.median(rates.get("recipe", next(iter(rates.values()))))
+    lines = [
+        f"{args.size}, {args.workload}: {WORKLOADS[args.workload]}",
+        f"{'system':>10} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9}",
+    ]
+    for name, values in rates.items():
+        median = statistics.median(values)
+        lines.append(f"{name:>10} {median:9.1f} {min(values):8.1f} {max(values):8.1f} {median / first:9.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
