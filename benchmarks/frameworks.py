@@ -36,7 +36,7 @@ from bigfive_udf.traits import TRAITS
 CORES, FILES = 2, 8
 BATCH_SIZE, HANDED_OVER = 32, 256
 """Texts of a forward pass, and texts that a framework hands over at once."""
-NUMBERS = (128, 640)
+NUMBERS = (256, 1280)
 """Texts of the two jobs at DistilBERT size; narrower models get four times as many, our engine four times as many."""
 
 Job = Callable[[str, str], None]
