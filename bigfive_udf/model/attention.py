@@ -99,7 +99,8 @@ class Packed:
     def seen(self, query: Tensor, x: Tensor) -> Tensor:
         places = torch.arange(self._longest, device=x.device)
         real = places < self._lengths[:, None]
-        index = torch.where(real, self._starts[:-1, None] + places, 0)
+        # Beyond its end a window's own first token: one of another window that is not finite would spoil this one.
+        index = self._starts[:-1, None] + torch.where(real, places, 0)
         mask = torch.zeros(real.shape, dtype=x.dtype, device=x.device).masked_fill_(~real, -torch.inf)
         return _seen(query, x[index], mask[:, None])
 

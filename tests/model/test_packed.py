@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache
-from bigfive_udf.model.attention import packs
+from bigfive_udf.model.attention import Packed, packs
 from bigfive_udf.model.batching import plan_packed_batches
 from bigfive_udf.model.encoder import Encoder
 from bigfive_udf.model.scorer import Scorer
@@ -123,3 +123,12 @@ def test_packed_batches_hold_every_window_once_and_no_more_tokens_than_asked(len
         assert (np.diff(sizes[batch]) <= 0).all()
     for one, following in pairwise(batches):
         assert sizes[one].sum() + sizes[following[0]] > most, "a batch takes what fits"
+
+
+def test_a_window_that_is_not_finite_spoils_no_other():
+    """The places beyond a window's end are filled with something, which must not be another window's."""
+    x = torch.randn(7, 8)
+    x[:4] = torch.nan
+    seen = Packed(torch.tensor([4, 2, 1]), torch.device("cpu")).seen(torch.randn(3, 2, 8), x)
+    assert seen[0].isnan().all()
+    assert seen[1:].isfinite().all()
