@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_BATCHES_WORTH = 32
-"""A batch costs this part of a full one's tokens on top of its own: its calls, and reading the weights (measured)."""
+BATCH_OVERHEAD = 1 / 32
+"""What a batch costs on top of its tokens, as a share of a full one: its calls, and reading the weights (measured)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _cheapest(groups: list[np.ndarray], lengths: list[int], max_batch_tokens: in
 
     Each group fits in a batch, and `lengths` fall. Shortest path over the groups, from the last to the first.
     """
-    for_a_batch = max_batch_tokens / _BATCHES_WORTH
+    for_a_batch = max_batch_tokens * BATCH_OVERHEAD
     cost, stop = [0.0] * (len(groups) + 1), [0] * len(groups)
     for i in reversed(range(len(groups))):
         rows, cost[i] = 0, math.inf

@@ -104,7 +104,7 @@ def keep_freed_memory() -> None:
     """Let this process keep up to 128 MB of what it frees, where its allocator is glibc's; elsewhere do nothing.
 
     Every batch asks for tensors like those that the last one freed. Left alone, glibc gives them back to the system and
-    takes them page by page again, zeroed: 5 % of the time in a Spark worker (`python -m benchmarks.scaling`).
+    takes them page by page again, zeroed: some 3 % of a Spark worker's processor time.
     """
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):

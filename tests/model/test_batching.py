@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigfive_udf.model import batching
-from bigfive_udf.model.batching import _BATCHES_WORTH, WindowRule, mean_by_document, plan_batches, split_windows
+from bigfive_udf.model.batching import BATCH_OVERHEAD, WindowRule, mean_by_document, plan_batches, split_windows
 
 rules = st.integers(1, 60).flatmap(
     lambda capacity: st.builds(
@@ -64,7 +64,7 @@ def test_no_other_cut_of_the_lengths_costs_less(lengths, budget):
     lengths = sorted(lengths, reverse=True)
 
     def cost(plan):
-        return sum(len(batch) * max(batch) + budget / _BATCHES_WORTH for batch in plan)
+        return sum(len(batch) * max(batch) + budget * BATCH_OVERHEAD for batch in plan)
 
     best = float("inf")
     for cuts in product([False, True], repeat=max(0, len(lengths) - 1)):
