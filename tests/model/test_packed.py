@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache
-from bigfive_udf.model.attention import Packed, packs
+from bigfive_udf.model.attention import Packed, Padded, packs
 from bigfive_udf.model.batching import plan_packed_batches
-from bigfive_udf.model.encoder import Encoder
+from bigfive_udf.model.encoder import Encoder, EncoderSpec
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.tokenization import TextTokenizer
 from models import ARCHITECTURES, TRAINING_TEXT
@@ -132,3 +132,25 @@ def test_a_window_that_is_not_finite_spoils_no_other():
     seen = Packed(torch.tensor([4, 2, 1]), torch.device("cpu")).seen(torch.randn(3, 2, 8), x)
     assert seen[0].isnan().all()
     assert seen[1:].isfinite().all()
+
+
+def test_the_first_token_sees_what_keys_and_values_would_give_it():
+    """With biases that are not zero, as they are in a model that nobody has trained."""
+    torch.manual_seed(0)
+    h, heads, lengths = 8, 2, [4, 2]
+    qkv = {"weight": torch.randn(3 * h, h), "bias": torch.randn(3 * h)}
+    weights = {"embeddings.word": torch.randn(9, h), **{f"layers.0.qkv.{kind}": t for kind, t in qkv.items()}}
+    encoder = Encoder(EncoderSpec(1, heads, "gelu", 1e-5, "cls", ()), weights)
+    windows = [torch.randn(n, h) for n in lengths]
+    expected = []
+    for x in windows:
+        q, k, v = (
+            t.view(-1, heads, h // heads).transpose(0, 1) for t in (x @ qkv["weight"].T + qkv["bias"]).split(h, 1)
+        )
+        expected.append(torch.nn.functional.scaled_dot_product_attention(q[:, :1], k, v).reshape(h))
+    first = torch.stack([x[0] for x in windows])
+    packed = encoder._attended_by_first(first, torch.cat(windows), Packed(torch.tensor(lengths), CPU))
+    padded = torch.nn.utils.rnn.pad_sequence(windows, batch_first=True, padding_value=3.0)
+    rows = encoder._attended_by_first(first, padded, Padded(torch.tensor(lengths), 4, CPU, torch.float32))
+    torch.testing.assert_close(packed, torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows, torch.stack(expected), atol=1e-5, rtol=0)
