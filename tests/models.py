@@ -167,10 +167,10 @@ def save_checkpoint(
         for name, parameter in model.named_parameters():  # nn.Linear's own start is too timid for three layers
             if name.startswith("head.") and name.endswith("weight"):
                 torch.nn.init.normal_(parameter, std=0.1)
-    # Biases start at zero, and a forgotten or misplaced bias would then go unseen.
+    # Biases start at zero and norms at one, and one that is forgotten or misplaced would then go unseen.
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") or "norm" in name.lower():
             parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

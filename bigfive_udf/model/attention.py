@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SHORT = 192  # tokens
+_SHORT = 64  # tokens
+_VECTOR = 16  # fp32 numbers of AVX-512
 
 
 class Layout(Protocol):
@@ -128,19 +129,28 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k' / sqrt(d) + mask) v, all (rows, heads, tokens, d)."""
-    if query.dtype is torch.bfloat16 and query.device.type == "cpu" and key.shape[2] <= _SHORT:
-        # Two plain products: torch's fused kernel takes about 1.8 times as long in bf16 up to here (measured). The
-        # exponentials in fp32, for those of short rows take three times as long in bf16.
-        scores = ((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)).float()
-        if mask is not None:
-            scores.add_(mask)
-        return torch.softmax(scores, dim=-1).to(query.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    tokens, size = query.shape[2:]
+    if query.device.type != "cpu" or tokens > (8 * size if query.dtype is torch.bfloat16 else _SHORT):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    # Two plain products: up to here torch's fused kernel takes up to 2 times as long (measured).
+    q, k, v = (t.reshape(-1, tokens, size) for t in (query, key, value))
+    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=size**-0.5)
+    weights = _softmax(scores.view(*query.shape[:2], tokens, tokens), mask).to(v.dtype)
+    return (weights.reshape(-1, tokens, tokens) @ v).view(query.shape)
 
 
 def _seen(query: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(query x' + mask) x: query (rows, n_heads, h), x (rows, tokens, h), the exponentials in fp32."""
-    scores = (query @ x.transpose(1, 2)).float()
+    """softmax(query x' + mask) x: query (rows, n_heads, h), x (rows, tokens, h)."""
+    return _softmax(query @ x.transpose(1, 2), mask).to(x.dtype) @ x
+
+
+def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(scores + mask) over the last dimension, in fp32; `scores` is used up."""
+    scores = scores.float()  # exponentials of short rows take three times as long in bf16
     if mask is not None:
         scores.add_(mask)
-    return torch.softmax(scores, dim=-1).to(x.dtype) @ x
+    missing = _VECTOR - scores.shape[-1]
+    if scores.device.type != "cpu" or missing <= 0:
+        return torch.softmax(scores, dim=-1)
+    # Rows shorter than a vector of the processor torch computes number by number, ten times as long (measured).
+    return torch.softmax(F.pad(scores, (0, missing), value=-torch.inf), dim=-1)[..., :-missing]

@@ -20,14 +20,14 @@ from torch import Tensor
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import families
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
-from bigfive_udf.model.encoder import Encoder, EncoderSpec
+from bigfive_udf.model.encoder import Encoder, EncoderSpec, stays_fp32
 from bigfive_udf.model.onednn import SHARED
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.traits import TRAITS
 
 ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-"""Of the weights by precision; with int8, of those that are not in 8-bit integers."""
+"""Of the weights by precision, but for those that stay in fp32; with int8, of those not in 8-bit integers."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def pack(
         for kind in ("weight", "bias"):
             weights[last + kind] = weights[last + kind][logit_of_trait]
         about |= {"kind": "fast", "spec": asdict(spec), "pad_token_id": spec.pad_token_id}
-        weights = {n: t.to(torch.float32 if n.startswith("head.") else DTYPES[precision]) for n, t in weights.items()}
+        weights = {n: t.to(torch.float32 if stays_fp32(n) else DTYPES[precision]) for n, t in weights.items()}
         weights = with_int8(weights, int8_products or {})
     else:
         if precision == "int8":

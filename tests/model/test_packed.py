@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
@@ -132,6 +132,24 @@ def test_a_window_that_is_not_finite_spoils_no_other():
     seen = Packed(torch.tensor([4, 2, 1]), torch.device("cpu")).seen(torch.randn(3, 2, 8), x)
     assert seen[0].isnan().all()
     assert seen[1:].isfinite().all()
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@settings(deadline=None, max_examples=60)
+@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=4), size=st.sampled_from([4, 32]))
+def test_padded_windows_attend_as_each_does_alone(dtype, atol, lengths, size):
+    """Short rows, long ones and those between are computed in different ways."""
+    generator = torch.Generator().manual_seed(sum(lengths))
+    heads, longest = 2, max(lengths)
+    rows = torch.randn(len(lengths), longest, 3 * heads * size, generator=generator).to(dtype)
+    attended = Padded(torch.tensor(lengths), longest, CPU, dtype).attend(*rows.split(heads * size, dim=-1), heads)
+    for row, found, length in zip(rows, attended, lengths, strict=True):
+        q, k, v = (
+            t.double().view(length, heads, size).transpose(0, 1) for t in row[:length].split(heads * size, dim=-1)
+        )
+        expected = torch.softmax(q @ k.transpose(1, 2) / size**0.5, dim=-1) @ v
+        expected = expected.transpose(0, 1).reshape(length, -1)
+        torch.testing.assert_close(found[:length].double(), expected, atol=atol, rtol=0)
 
 
 def test_the_first_token_sees_what_keys_and_values_would_give_it():
