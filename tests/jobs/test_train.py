@@ -266,7 +266,7 @@ def test_calibration_error_on_the_test_part_falls_on_an_overconfident_model(basi
     errors = {}
     for calibrate in (True, False):
         output = f"{basics['output.path']}-{calibrate}"
-        changed = {"split.folds": 0, "train.epochs": 12, "labels.calibrate": calibrate, "output.path": output}
+        changed = {"split.folds": 0, "train.epochs": 16, "labels.calibrate": calibrate, "output.path": output}
         changed |= {"split.fractions": {"train": 0.5, "validation": 0.25, "test": 0.25}}
         run_here("train", basics | changed)
         errors[calibrate] = load_artifact(output).evaluation["macro"]["ece"]
