@@ -81,10 +81,9 @@ def _products(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def flops_of_a_token(size: str) -> float:
-    """Of the matrix products, attention's own left out: two for each weight; the last layer is mostly left out."""
+    """Of the matrix products, two for each weight, but those of attention and of the last layer's few tokens."""
     layers, width, _, inner = SIZES[size]
-    whole = 2 * (4 * width * width + 2 * width * inner)
-    return (layers - 1) * whole + 2 * 2 * width * width
+    return (layers - 1) * 2 * (4 * width * width + 2 * width * inner)
 
 
 def measured(path: Path, texts: Sequence[str], repeats: int) -> dict[str, Any]:

@@ -6,6 +6,8 @@ windows, and what the mean over a window is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -98,12 +100,15 @@ class Packed:
         return torch.cat(attended)
 
     def seen(self, query: Tensor, x: Tensor) -> Tensor:
-        places = torch.arange(self._longest, device=x.device)
-        real = places < self._lengths[:, None]
+        return torch.cat([self._seen_by(rows, query, x) for rows in _alike(self._bounds)])
+
+    def _seen_by(self, rows: slice, query: Tensor, x: Tensor) -> Tensor:
+        places = torch.arange(max(self._bounds[rows]), device=x.device)
+        real = places < self._lengths[rows, None]
         # Beyond its end a window's own first token: one of another window that is not finite would spoil this one.
-        index = self._starts[:-1, None] + torch.where(real, places, 0)
+        index = self._starts[:-1][rows, None] + torch.where(real, places, 0)
         mask = torch.zeros(real.shape, dtype=x.dtype, device=x.device).masked_fill_(~real, -torch.inf)
-        return _seen(query, x[index], mask[:, None])
+        return _seen(query[rows], x[index], mask[:, None])
 
     def first(self, x: Tensor) -> Tensor:
         return x[self._starts[:-1].long()]
@@ -114,6 +119,17 @@ class Packed:
             torch.arange(len(self._bounds), device=x.device), self._lengths, output_size=len(x)
         )
         return total.index_add_(0, row, x.float()) / self._lengths[:, None]
+
+
+def _alike(lengths: Sequence[int]) -> list[slice]:
+    """Runs of windows of which none is shorter than half of another: padded they hold at most twice their tokens."""
+    cuts, shortest, longest = [0], lengths[0], lengths[0]
+    for i, length in enumerate(lengths):
+        shortest, longest = min(shortest, length), max(longest, length)
+        if 2 * shortest < longest:
+            cuts.append(i)
+            shortest = longest = length
+    return [slice(start, stop) for start, stop in pairwise([*cuts, len(lengths)])]
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache
@@ -123,6 +124,23 @@ def test_packed_batches_hold_every_window_once_and_no_more_tokens_than_asked(len
         assert (np.diff(sizes[batch]) <= 0).all()
     for one, following in pairwise(batches):
         assert sizes[one].sum() + sizes[following[0]] > most, "a batch takes what fits"
+
+
+@given(lengths=st.lists(st.sampled_from([1, 2, 3, 7, 40, 512]), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=40)
+def test_what_first_tokens_see_takes_no_more_work_beside_a_long_window(lengths):
+    """A long window among short ones must not pad all of them to its own length."""
+    h, heads = 8, 2
+    sorted_lengths = torch.tensor(sorted(lengths, reverse=True))
+    x, query = torch.randn(int(sorted_lengths.sum()), h), torch.randn(len(lengths), heads, h)
+    with FlopCounterMode(display=False) as counter:
+        seen = Packed(sorted_lengths, CPU).seen(query, x)
+    assert counter.get_total_flops() <= 2 * (2 * 2 * heads * h * len(x)), "two products, twice the tokens at most"
+    alone = [
+        torch.softmax(q @ part.T, dim=-1) @ part
+        for q, part in zip(query, x.split(sorted_lengths.tolist()), strict=True)
+    ]
+    torch.testing.assert_close(seen, torch.stack(alone), atol=1e-5, rtol=0)
 
 
 def test_a_window_that_is_not_finite_spoils_no_other():
