@@ -23,9 +23,15 @@ def main() -> None:
     if len(sys.argv) != 3:
         raise SystemExit(f"usage: python -m benchmarks.picture results.json picture.png{chr(10)}{__doc__}")
     source, target = map(Path, sys.argv[1:])
-    found = json.loads(source.read_text())  # benchmarks.score says more than its results
-    picture(groups(found["results"] if isinstance(found, dict) else found)).savefig(target, dpi=150)
+    picture(groups(read(source))).savefig(target, dpi=150)
     print(target)
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The results in the JSON of either benchmark; that of benchmarks.score says more."""
+    found = json.loads(file.read_text())
+    results: list[dict[str, Any]] = found["results"] if isinstance(found, dict) else found
+    return results
 
 
 def groups(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:

@@ -95,6 +95,10 @@ def test_the_picture_has_a_bar_for_every_system(tmp_path):
         {"size": "distilbert", "workload": "long", "engine": "ours fp32", "texts": 10, "seconds": [1.0, 2.0]},
         {"size": "distilbert", "workload": "long", "engine": "transformers", "texts": 10, "seconds": [5.0]},
     ]
+    written = tmp_path / "bench.json"
+    for found in (results, {"machine": "any", "results": results}):  # as the one benchmark writes it, and the other
+        written.write_text(json.dumps(found))
+        assert picture.read(written) == results
     charts = picture.picture(picture.groups(results)).axes
     assert [chart.get_title(loc="left") for chart in charts] == [
         "distilbert, short texts: texts per second",
