@@ -31,7 +31,7 @@ ACTIVATIONS = {
 
 
 def stays_fp32(name: str) -> bool:
-    """Whether a weight is held in fp32 in every precision: the head's and the norms', which are few and weigh much."""
+    """Whether a bundle holds a weight in fp32 in every precision: the head's and the norms', few that weigh much."""
     return name.startswith("head.") or "norm." in name
 
 
@@ -81,6 +81,10 @@ class Encoder:
         norms = {name: weight.to(self._sums) for name, weight in weights.items() if "norm." in name}
         self._weights = {**weights, **norms, **parts}
         self._onednn = onednn.products(self._weights, self._product_names(), where)
+
+    @property
+    def head_size(self) -> int:
+        return self._hidden // self.spec.n_heads
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ class Scorer:
         self._packed = packed
         self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
         self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
-        self._logits(_Windows([self._dressed([])], [0], [1]), np.array([0]))  # a model that can't run says so now
+        shortest = self._dressed([]) or [pad_token_id]
+        self._logits(_Windows([shortest], [0], [1]), np.array([0]))  # a model that can't run says so now
 
     @classmethod
     def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu") -> Scorer:
@@ -100,9 +101,9 @@ class Scorer:
         where = torch.device(device)
         forward = bundle.load_forward(directory, about, where, options.weights)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
-        packed = isinstance(forward, Encoder) and packs(where, bundle.DTYPES[about["precision"]])
-        if isinstance(forward, Encoder) and packed:
-            forward = forward.packed
+        packed = False
+        if isinstance(forward, Encoder) and packs(where, bundle.DTYPES[about["precision"]], forward.head_size):
+            forward, packed = forward.packed, True
         return cls(forward, tokenizer, about["pad_token_id"], where, options, about["silent"], packed)
 
     def score(self, texts: Sequence[str | None]) -> Scores:

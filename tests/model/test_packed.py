@@ -110,8 +110,16 @@ def test_what_goes_wrong_ahead_is_raised_where_its_batch_is_due(checkpoint):
 
 
 def test_a_cpu_does_not_pack():
-    assert not packs(CPU, torch.bfloat16)
-    assert not packs(torch.device("cuda"), torch.float32)
+    assert not packs(CPU, torch.bfloat16, 64)
+    assert not packs(torch.device("cuda"), torch.float32, 64)
+
+
+@pytest.mark.parametrize("head_size", [26, 264])
+def test_heads_that_the_kernel_does_not_take_are_not_packed(head_size, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))  # there is no such GPU in the tests
+    gpu = torch.device("cuda")
+    assert packs(gpu, torch.bfloat16, 64)
+    assert not packs(gpu, torch.bfloat16, head_size)
 
 
 @given(lengths=st.lists(st.integers(1, 60), max_size=80), most=st.integers(1, 200))

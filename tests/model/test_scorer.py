@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -255,6 +257,20 @@ def test_bf16_is_closer_to_fp32_than_that_of_transformers(checkpoint):
             oracle = Oracle(path, dtype=torch.bfloat16)
             theirs.append(np.array([oracle.probabilities(text) for text in TEXTS]) - exact)
     assert 0 < np.std(ours) < 0.85 * np.std(theirs)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_tokenizer_without_special_tokens_can_be_used(checkpoint, tmp_path, pooling):
+    path = shutil.copytree(checkpoint("bert", pooling=pooling), tmp_path / "m")
+    definition = json.loads((path / "tokenizer.json").read_text())
+    (path / "tokenizer.json").write_text(json.dumps(definition | {"post_processor": None}))
+    oracle = Oracle(path)
+    assert (
+        oracle.tokenizer("we walked")["input_ids"]
+        == oracle.tokenizer("we walked", add_special_tokens=False)["input_ids"]
+    )
+    expected = np.array([oracle.probabilities(text) for text in TRAINING_TEXT])
+    np.testing.assert_allclose(fp32(path, TRAINING_TEXT), expected, atol=1e-5)
 
 
 def test_weights_are_stored_in_the_precision_of_the_run(checkpoint):
