@@ -24,8 +24,8 @@ def quantize(args: Namespace, run: Run) -> str:
     output, limit = settings.output.path, settings.max_label_flips
     run.result |= {"settings": settings.model_dump()}
     check_new(output)
-    check_source(settings.model.path)
     artifact = load_artifact(settings.model.path)
+    check_source(artifact, settings.model.path)
     calibration, measured = read_sample(settings.data)
     print(f"quantize: {artifact.path} ({artifact.model_id}) -> {output}")
     print(f"  {len(calibration):,} texts to calibrate on, {len(measured):,} to measure", flush=True)

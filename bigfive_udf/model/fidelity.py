@@ -17,6 +17,8 @@ class Fidelity:
 
     precision: str
     documents: int
+    labels: int
+    """of all traits together; one without a threshold or without probabilities has none"""
     label_flips: float
     """share of the labels, of all traits together, that come out otherwise"""
     p99_difference: float
@@ -42,6 +44,7 @@ def compare(
     return Fidelity(
         precision,
         documents=int((both | one_sided).any(axis=1).sum()),
+        labels=n_labels,
         label_flips=n_flips / n_labels if n_labels else 0.0,
         p99_difference=float(np.quantile(differences, 0.99)) if len(differences) else 0.0,
         max_difference=float(differences.max(initial=0.0)),

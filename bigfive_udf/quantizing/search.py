@@ -52,7 +52,9 @@ class Variant:
         """The share of labels that may turn over as far as the sample tells: Wilson's upper bound, 95 % one-sided."""
         if self.fidelity is None:
             return 0.0
-        p, n, z = self.fidelity.label_flips, self.fidelity.documents * len(TRAITS), 1.645
+        p, n, z = self.fidelity.label_flips, self.fidelity.labels, 1.645
+        if n == 0:
+            return 1.0
         return (p + z * z / (2 * n) + z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
 
 
@@ -106,10 +108,11 @@ class Search:
         some = texts[:_TRIAL]
         known = [i for i in range(len(TRAITS)) if i not in self._silent]
         exact = self.scorer().score(some).logits[:, known]
-        moved = {
-            name: np.nanmean((self.scorer(tensors_of(products, [name])).score(some).logits[:, known] - exact) ** 2)
-            for name in self.names
-        }
+        moved = {}
+        for name in self.names:
+            found = self.scorer(tensors_of(products, [name])).score(some).logits[:, known]
+            # A text that int8 alone can't score is moved as far as can be.
+            moved[name] = np.nan_to_num((found - exact)[np.isfinite(exact)] ** 2, nan=np.inf).mean()
         return sorted(moved, key=lambda name: -moved[name])
 
     def curve(

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -50,12 +49,12 @@ def read_sample(settings: SampleSettings) -> tuple[list[str], list[str]]:
     return texts[::2], texts[1::2]
 
 
-def check_source(path: str) -> None:
+def check_source(artifact: Artifact, path: str) -> None:
     """
     Raises:
-        ArtifactError: it is a plain checkpoint, which has no place for what is found out.
+        ArtifactError: it is a plain checkpoint, of a directory or a hub, which has no place for what is found out.
     """
-    if Path(path, "config.json").exists() and not Path(path, DESCRIPTION).exists():
+    if not artifact.description:
         raise ArtifactError(
             f"{path} has no {DESCRIPTION}: make an artifact of it first, with "
             f"python jobs/import_model.py --set source.path={path} --set output.path=..."
@@ -114,7 +113,9 @@ def about_variant(variant: Variant) -> dict[str, Any]:
     about["tokens_per_second"] = round(variant.tokens_per_second)
     if variant.fidelity is not None:
         about |= {
-            key: value for key, value in asdict(variant.fidelity).items() if key not in ("precision", "documents")
+            key: value
+            for key, value in asdict(variant.fidelity).items()
+            if key not in ("precision", "documents", "labels")
         }
     return about
 

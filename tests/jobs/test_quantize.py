@@ -22,7 +22,8 @@ from transformers import AutoModelForSequenceClassification
 from bigfive_udf.errors import ArtifactError, InputError, OutputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import describe, load_artifact
-from bigfive_udf.quantizing.search import Search, steps, tensors_of
+from bigfive_udf.model.fidelity import compare
+from bigfive_udf.quantizing.search import Search, Variant, steps, tensors_of
 from bigfive_udf.quantizing.writing import read_sample
 from bigfive_udf.settings.quantize import SampleSettings
 from bigfive_udf.traits import TRAITS
@@ -311,3 +312,16 @@ def test_the_sample_is_chosen_by_its_seed_and_not_by_the_order_of_the_file(sampl
     assert one == turned != other
     assert [len(half) for half in one] == [50, 50]
     assert not set(one[0]) & set(one[1])
+
+
+def test_traits_without_labels_make_no_sample_larger():
+    """Five of 1,000 labels turned over: by Wilson's upper bound 1.02 % may, however many traits are silent."""
+    exact = np.full((1000, 5), np.nan)
+    exact[:, 2] = 0.6
+    reduced = exact.copy()
+    reduced[:5, 2] = 0.4
+    found = compare(reduced, exact, dict.fromkeys(TRAITS, 0.5), "int8")
+    assert (found.documents, found.labels, found.label_flips) == (1000, 1000, 0.005)
+    assert Variant("int8", ("layers.0.up",), 1.0, found).most_flips == pytest.approx(0.0102, abs=5e-5)
+    nothing = compare(exact[:0], exact[:0], dict.fromkeys(TRAITS, 0.5), "int8")
+    assert Variant("int8", ("layers.0.up",), 1.0, nothing).most_flips == 1.0
