@@ -119,5 +119,5 @@ dist: $(READY)  ## make dist/: the wheel, the zip for --py-files, the jobs and t
 	@scripts/dist.sh $(BIN)/python
 
 .PHONY: clean
-clean:  ## remove what was built, the demo's model and tables among it (not .venv)
-	@rm -rf build dist demo models ./*.egg-info spark-warehouse spark-events metastore_db derby.log
+clean:  ## remove what was built: demo, its model, the local metastore (not .venv, nor other models)
+	@rm -rf build dist demo models/default models/default.job ./*.egg-info spark-warehouse spark-events metastore_db derby.log

@@ -191,7 +191,11 @@ class PlanSettings(Section):
 
 class CommitSettings(Section):
     partitions: int = Field(100, ge=1, description="most partitions of a step, which are committed together")
-    minutes: float = Field(10.0, gt=0, description="minutes that a step should take, about: what a kill costs")
+    minutes: float = Field(
+        10.0,
+        gt=0,
+        description="minutes that a step should take, about: what a kill costs, or a partition that takes longer",
+    )
 
 
 class RetentionSettings(Section):
