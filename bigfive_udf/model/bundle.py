@@ -21,8 +21,8 @@ from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import families
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.encoder import Encoder, EncoderSpec, stays_fp32
-from bigfive_udf.model.onednn import SHARED
 from bigfive_udf.model.quiet import quiet_transformers
+from bigfive_udf.model.scores import SHARED
 from bigfive_udf.traits import TRAITS
 
 ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bigfive_udf.model import int8, onednn
 from bigfive_udf.model.attention import Layout, Packed, Padded
+from bigfive_udf.model.scores import SHARED
 
 ACTIVATIONS = {
     "gelu": F.gelu,
@@ -60,10 +61,10 @@ class Encoder:
     i `layers.i.qkv` (3h, h), `layers.i.attention` (h, h), `layers.i.up` (f, h), `layers.i.down` (h, f), each with
     `.weight` and `.bias`, and `layers.i.attention_norm`, `layers.i.output_norm`; `head.j.{weight,bias}`. Products of a
     layer may be there in 8-bit integers instead, as `int8.quantized` gives them. `where` those that are not lie:
-    `onednn.SHARED` leaves them where they are, `OWN` copies them, `AUTO` copies them unless they are large.
+    `SHARED` leaves them where they are, `OWN` copies them, `AUTO` copies them unless they are large.
     """
 
-    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor], where: str = onednn.SHARED) -> None:
+    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor], where: str = SHARED) -> None:
         self.spec = spec
         words = weights["embeddings.word"]
         self._hidden = h = words.shape[1]

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-AUTO, SHARED, OWN = "auto", "shared", "own"
-"""Where the weights of the products lie: once per machine, or in each worker; auto: in each, unless they are large."""
+from bigfive_udf.model.scores import AUTO, OWN, SHARED
+
 MOST_OWN_BYTES = 256 << 20
 """What auto lets a worker hold: those of DistilBERT fit in either precision, those of a large model do not."""
 _ROWS = 512
@@ -63,8 +63,13 @@ def products(weights: Mapping[str, Tensor], names: Iterable[str], where: str = S
 def _is_for_onednn(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
         and platform.machine() in ("x86_64", "AMD64")
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (weight.dtype is torch.float32 or (weight.dtype is torch.bfloat16 and computes_bf16()))
     )
+
+
+def computes_bf16() -> bool:
+    """Whether oneDNN takes bf16 on this processor: where it does not, it raises an error."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

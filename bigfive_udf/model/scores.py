@@ -10,20 +10,23 @@ import pandas as pd
 
 from bigfive_udf.traits import PROBABILITY_FIELDS, UDF_FIELDS
 
+AUTO, SHARED, OWN = "auto", "shared", "own"
+"""Where the weights of the products lie: once per machine, or in each worker, laid out for its processor; auto: in each
+unless they are large."""
+
 
 @dataclass(frozen=True)
 class ScoringOptions:
     """What the settings say about scoring a text; small, frozen, travels to every worker.
 
     `max_length` counts special tokens, as transformers does. `max_batch_tokens` None: what suits the device.
-    `weights` shared: one copy on a machine; own: one in each worker, laid out for its processor; auto: own if small.
     """
 
     max_length: int
     window_overlap: int = 0
     max_windows: int | None = None
     max_batch_tokens: int | None = None
-    weights: str = "auto"
+    weights: str = AUTO
 
 
 @dataclass

@@ -16,11 +16,13 @@ from bigfive_udf.model import bundle, node_cache, onednn
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.encoder import ACTIVATIONS, Encoder
 from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import AUTO, OWN, SHARED
 from models import ARCHITECTURES, TRAINING_TEXT
 from oracle import Oracle
 
 pytestmark = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only x86 takes oneDNN by name")
 CPU = torch.device("cpu")
+DTYPES = [torch.float32, *([torch.bfloat16] if onednn.computes_bf16() else [])]
 TEXTS = [*(" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in range(40)), " ".join(TRAINING_TEXT * 30)]
 
 
@@ -37,8 +39,8 @@ def random_weights(seed: int, n: int, k: int, dtype: torch.dtype) -> dict[str, T
     n=st.integers(1, 70),
     k=st.integers(1, 70),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
-    where=st.sampled_from([onednn.SHARED, onednn.OWN, onednn.AUTO]),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    where=st.sampled_from([SHARED, OWN, AUTO]),
+    dtype=st.sampled_from(DTYPES),
     apart=st.booleans(),
 )
 def test_a_product_is_that_of_torch(seed, shape, n, k, activation, where, dtype, apart):
@@ -70,9 +72,9 @@ def test_auto_copies_small_weights_and_leaves_large_ones_where_they_are(monkeypa
         return onednn.products(weights, ["p"], where)["p"]._weight.is_mkldnn
 
     monkeypatch.setattr(onednn, "MOST_OWN_BYTES", size)
-    assert [copied(where) for where in (onednn.SHARED, onednn.OWN, onednn.AUTO)] == [False, True, True]
+    assert [copied(where) for where in (SHARED, OWN, AUTO)] == [False, True, True]
     monkeypatch.setattr(onednn, "MOST_OWN_BYTES", size - 1)
-    assert [copied(where) for where in (onednn.SHARED, onednn.OWN, onednn.AUTO)] == [False, True, False]
+    assert [copied(where) for where in (SHARED, OWN, AUTO)] == [False, True, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
@@ -100,7 +102,7 @@ def test_all_products_of_the_layers_are_computed_so(checkpoint, pooling):
     artifact = load_artifact(checkpoint("distilbert", pooling=pooling))
     packed = artifact.pack("fp32")
     directory = node_cache.unpacked(packed.digest, lambda: packed.files)
-    encoder = bundle.load_forward(directory, json.loads((directory / bundle.ABOUT).read_text()), CPU, onednn.OWN)
+    encoder = bundle.load_forward(directory, json.loads((directory / bundle.ABOUT).read_text()), CPU, OWN)
     assert isinstance(encoder, Encoder)
     per_layer = [
         f"layers.{i}.{kind}" for i in range(encoder.spec.n_layers) for kind in ("qkv", "attention", "up", "down")
