@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement, more_exact
+from bigfive_udf.model.scores import SHARED
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark import session
 from bigfive_udf.spark.local_rows import local_rows
@@ -39,21 +41,22 @@ def faithful_model(
     number = min(max(_FEWEST, work.documents // 20), _MOST)
     options, log_texts, thresholds = model.remote.options, model.remote.log_texts, work.scoring.recipe.thresholds
     in_fp32 = Placement(model.placement.device, "fp32")
+    for_these = replace(options, weights=SHARED)  # a worker that keeps the model in fp32 should hold no copy of it
     with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
-        packing = aside.submit(model_at, spark, model.artifact, in_fp32, options, log_texts)
+        packing = aside.submit(model_at, spark, model.artifact, in_fp32, for_these, log_texts)
         sampled = work.readable.sample(settings.input.text_column, number)
     texts = [text[:_CHARACTERS] for text in sampled if text]
     exact = packing.result()
     right = _probabilities(spark, exact, texts)
+    exact.close()
     while model.placement.precision != "fp32":
         difference = compare(_probabilities(spark, model, texts), right, thresholds, model.placement.precision)
         found.append(difference)
         if difference.label_flips <= settings.max_label_flips:
-            exact.close()
-            return model, found
+            break
         model.close()
         better = more_exact(model.placement, session.executors_hardware(spark, model.placement.device))
-        model = exact if better == exact.placement else model_at(spark, model.artifact, better, options, log_texts)
+        model = model_at(spark, model.artifact, better, options, log_texts)
     return model, found
 
 
