@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bigfive_udf.errors import ArtifactError, OutputError
@@ -29,7 +31,7 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     """The directory of the bundle with this digest; `files` is called only where the machine has none yet.
 
     Raises:
-        OutputError: the directory for temporary files belongs to somebody else, or is full.
+        OutputError: the directory for temporary files belongs to somebody else, can't be written, or is full.
         ArtifactError: a file of the bundle would lie elsewhere.
     """
     root = own_directory()
@@ -38,8 +40,7 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
         os.utime(target)  # in use: nobody prunes it now
         if _is_whole(target):
             return target
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(root):
         if not _is_whole(target):
             if target.exists():
                 _log.warning("this machine's copy of the model was not whole, it is written again")
@@ -49,11 +50,24 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     return target
 
 
-def _is_whole(target: Path) -> bool:
-    """Whether every file is there that was written; cleaners of temporary files take them one by one."""
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
     try:
-        return all((target / name).is_file() for name in _list_of(target).read_text().split())
-    except OSError:
+        lock = (root / "lock").open("w")
+    except OSError as error:
+        raise OutputError(f"{root / 'lock'} can't be opened ({error.strerror}); free space or set TMPDIR") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether every file is there that was written, and as long: cleaners of temporary files take them one by one, and
+    a machine that loses power may keep a file's name without its content."""
+    try:
+        sizes = json.loads(_list_of(target).read_text())
+        return all((target / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
         return False
 
 
@@ -65,11 +79,16 @@ def own_directory(purpose: str = "") -> Path:
     """A directory for temporary files that this user alone can enter, the same for each purpose.
 
     Raises:
-        OutputError: what is there belongs to somebody else, or others can enter it.
+        OutputError: what is there belongs to somebody else, others can enter it, or it can't be made.
     """
-    root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}{purpose}"
-    with contextlib.suppress(FileExistsError):
-        root.mkdir(mode=0o700)
+    try:
+        root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}{purpose}"
+        with contextlib.suppress(FileExistsError):
+            root.mkdir(mode=0o700)
+    except OSError as error:
+        raise OutputError(
+            f"no directory for temporary files can be made ({error.strerror}); free space or set TMPDIR"
+        ) from error
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise OutputError(
@@ -79,13 +98,14 @@ def own_directory(purpose: str = "") -> Path:
 
 
 def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+    aside = root / f".writing-{uuid.uuid4().hex}"
     try:
+        aside.mkdir(mode=0o700)
         for name, content in files.items():
             if os.path.basename(name) != name or name in ("", ".", ".."):
                 raise ArtifactError(f"the bundle holds a file {name!r}, which is no plain name: pack the model again")
             (aside / name).write_bytes(content)
-        _list_of(target).write_text(" ".join(files))
+        _list_of(target).write_text(json.dumps({name: len(content) for name, content in files.items()}))
         aside.rename(target)
     except OSError as error:
         size = sum(map(len, files.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -166,6 +167,44 @@ except OutputError as error:
     assert [p.name for p in root.iterdir()] == ["lock"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user whom a directory is closed to")
+def test_a_directory_that_cannot_be_written_is_told_in_one_line(root, tmp_path):
+    for directory in tmp_path.parents:  # those that pytest made, which only their owner enters
+        if directory.stat().st_mode & stat.S_IXOTH:
+            break
+        directory.chmod(0o755)
+    tmp_path.chmod(0o1777)
+    own = root.with_name("bigfive_udf-65534")
+    own.mkdir(mode=0o500)
+    os.chown(own, 65534, 65534)
+    program = """
+import os
+from bigfive_udf.errors import OutputError
+from bigfive_udf.model import node_cache
+os.setuid(65534)
+try:
+    node_cache.unpacked("abc", lambda: {"mine": b"1"})
+except OutputError as error:
+    print(error)
+"""
+    assert run(program).stdout == f"{own}/lock can't be opened (Permission denied); free space or set TMPDIR\n"
+
+
+def test_a_machine_without_any_directory_for_temporary_files_is_told_in_one_line(root):
+    program = """
+import resource
+from bigfive_udf.errors import OutputError
+from bigfive_udf.model import node_cache
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing can be written anywhere
+try:
+    node_cache.unpacked("abc", lambda: {"mine": b"1"})
+except OutputError as error:
+    print(error)
+"""
+    told = re.escape("no directory for temporary files can be made (No usable temporary directory found in [")
+    assert re.fullmatch(rf"{told}.*{root.parent}.*\); free space or set TMPDIR\n", run(program).stdout)
+
+
 # --- whose it is ---
 
 
@@ -308,11 +347,18 @@ def test_the_caches_are_where_temporary_files_are(root, tmp_path, monkeypatch):
     assert made() == tmp_path / "other" / f"bigfive_udf-{os.getuid()}" / "abc"
 
 
-def test_a_copy_of_which_a_cleaner_took_a_file_is_written_again(caplog):
+@pytest.mark.parametrize("harm", [Path.unlink, lambda file: os.truncate(file, 0)], ids=["gone", "without content"])
+def test_a_copy_of_which_a_file_was_lost_is_written_again(root, caplog, harm):
     files = {"a": b"1", "b": b"2"}
-    digest = "0" * 63 + "c"
-    target = node_cache.unpacked(digest, lambda: files)
-    (target / "b").unlink()
-    assert node_cache.unpacked(digest, lambda: files) == target
+    target = node_cache.unpacked("abc", lambda: files)
+    harm(target / "b")
+    assert node_cache.unpacked("abc", lambda: files) == target
     assert (target / "b").read_bytes() == b"2"
     assert caplog.messages == ["this machine's copy of the model was not whole, it is written again"]
+
+
+def test_a_copy_whose_list_was_lost_is_written_again(root):
+    target = node_cache.unpacked("abc", lambda: FILES)
+    (root / ".abc.files").write_text("")
+    (target / "bundle.json").write_text("of another")
+    assert {p.name: p.read_bytes() for p in node_cache.unpacked("abc", lambda: FILES).iterdir()} == FILES
