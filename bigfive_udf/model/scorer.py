@@ -193,8 +193,9 @@ class Scorer:
             batch = pending.pop()
             try:
                 done.append((batch, self._logits(windows, batch)))
-            # Out of memory, or a row that the model can't take: halve until it passes, or one row is to blame.
-            except (RuntimeError, MemoryError, IndexError) as error:
+            # Out of memory, or a row that the model can't take (ValueError is how models of transformers say so): halve
+            # until it passes, or one row is to blame.
+            except (RuntimeError, MemoryError, IndexError, ValueError) as error:
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
                 if len(batch) > 1:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import tokenizers
 
 from bigfive_udf.errors import ArtifactError
 
-# The tokenizer's Python objects of one call are alive together: bound them, whatever the caller's batch is.
+# The tokenizer's objects of one call are alive together, some 100 bytes for every character: bound them, whatever the
+# caller's batch is.
 _TEXTS_PER_CALL = 512
+_CHARACTERS_PER_CALL = 1 << 18
 
 
 class TextTokenizer:
@@ -43,10 +47,7 @@ class TextTokenizer:
 
     def encode(self, texts: list[str]) -> list[list[int] | Exception]:
         """Token ids of each text, or the exception that it raised; one text's failure is never another's."""
-        encoded: list[list[int] | Exception] = []
-        for start in range(0, len(texts), _TEXTS_PER_CALL):
-            encoded += self._encode_some(texts[start : start + _TEXTS_PER_CALL])
-        return encoded
+        return [ids for some in _calls(texts) for ids in self._encode_some(some)]
 
     def _encode_some(self, texts: list[str]) -> list[list[int] | Exception]:
         try:
@@ -56,3 +57,15 @@ class TextTokenizer:
             if len(texts) == 1:
                 return [error]
             return [ids for text in texts for ids in self._encode_some([text])]
+
+
+def _calls(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in order, as many at a time as the bounds of a call allow, but at least one."""
+    start = characters = 0
+    for i, text in enumerate(texts):
+        if i > start and (i - start == _TEXTS_PER_CALL or characters + len(text) > _CHARACTERS_PER_CALL):
+            yield texts[start:i]
+            start, characters = i, 0
+        characters += len(text)
+    if start < len(texts):
+        yield texts[start:]

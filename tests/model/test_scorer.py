@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
-from bigfive_udf.model import bundle, node_cache
+from bigfive_udf.model import bundle, node_cache, tokenization
 from bigfive_udf.model.scorer import Scorer
-from bigfive_udf.model.scores import ScoringOptions
+from bigfive_udf.model.scores import Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import TRAITS
 from models import ARCHITECTURES, TRAINING_TEXT
@@ -201,6 +201,22 @@ def test_a_text_too_large_for_the_memory_fails_alone(checkpoint, caplog):
     assert "a batch is halved, for the model can't take it: out of memory" in caplog.messages
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, IndexError, ValueError])
+def test_a_text_that_the_model_refuses_fails_alone(checkpoint, kind):
+    scorer = _opened(checkpoint("distilbert"))
+    forward = scorer._forward
+
+    def particular(ids, lengths):
+        if bool((lengths == 62).any()):
+            raise kind("62 is too many")
+        return forward(ids, lengths)
+
+    scorer._forward = particular
+    scores = scorer.score(["short", " ".join(["people"] * 60), "also short", " ".join(["people"] * 61)])
+    assert scores.status.tolist() == ["scored", "failed", "scored", "scored"]
+    assert scores.status_reason[1] == f"model: {kind.__name__}: 62 is too many"
+
+
 def test_a_logit_that_is_not_finite_fails_its_row(checkpoint):
     scorer = _opened(checkpoint("distilbert"))
     forward = scorer._forward
@@ -235,12 +251,16 @@ def test_every_text_gets_its_own_score_whatever_is_beside_it(checkpoint, texts, 
         np.testing.assert_allclose(alone.probabilities[0], together.probabilities[i], atol=1e-5)
 
 
-def test_bf16_is_close_to_fp32(checkpoint):
-    path = checkpoint("distilbert")
+def in_bf16(path: Path) -> Scores:
+    """Also where the processor has no bf16, which the settings refuse: slow there, but the same."""
     packed = load_artifact(path).pack("bf16")
     directory = node_cache.unpacked(packed.digest, lambda: packed.files)
-    scores = Scorer.open(directory, ScoringOptions(max_length=128)).score(TEXTS)
-    difference = np.abs(scores.probabilities - fp32(path, TEXTS))
+    return Scorer.open(directory, ScoringOptions(max_length=128)).score(TEXTS)
+
+
+def test_bf16_is_close_to_fp32(checkpoint):
+    path = checkpoint("distilbert")
+    difference = np.abs(in_bf16(path).probabilities - fp32(path, TEXTS))
     assert 0 < difference.max() < 0.1  # weights of a tiny random model are large
     assert difference.mean() < 0.01
 
@@ -252,11 +272,23 @@ def test_bf16_is_closer_to_fp32_than_that_of_transformers(checkpoint):
         for seed in range(3):
             path = checkpoint(architecture, seed=seed)
             exact = fp32(path, TEXTS)
-            reduced = load_artifact(path).predict(TEXTS, precision="bf16", device="cpu")[PROBABILITIES].to_numpy()
-            ours.append(reduced - exact)
+            ours.append(in_bf16(path).probabilities - exact)
             oracle = Oracle(path, dtype=torch.bfloat16)
             theirs.append(np.array([oracle.probabilities(text) for text in TEXTS]) - exact)
     assert 0 < np.std(ours) < 0.85 * np.std(theirs)
+
+
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(0, 40), max_size=30), texts=st.integers(1, 5), characters=st.integers(1, 60))
+def test_calls_of_the_tokenizer_are_bounded_and_lose_no_text(sizes, texts, characters):
+    given = [str(i % 10) * size for i, size in enumerate(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenization, "_TEXTS_PER_CALL", texts)
+        patch.setattr(tokenization, "_CHARACTERS_PER_CALL", characters)
+        calls = list(tokenization._calls(given))
+    assert [text for call in calls for text in call] == given
+    assert all(len(call) <= texts and (sum(map(len, call)) <= characters or len(call) == 1) for call in calls)
+    assert [] not in calls
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
