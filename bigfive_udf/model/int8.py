@@ -15,10 +15,13 @@ such a bit for a whole step.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from bigfive_udf.errors import SettingsError
 
 PARTS = ("weight", "scale", "columns", "rest")
 _STEPS = 127
@@ -65,6 +68,15 @@ class Int8Product:
 
 
 def products(weights: Mapping[str, Tensor]) -> dict[str, Int8Product]:
-    """Those products of a model that are there in this form."""
+    """Those products of a model that are there in this form.
+
+    Raises:
+        SettingsError: there are some, and this PyTorch can't compute them.
+    """
     names = [name.removesuffix(".scale") for name in weights if name.endswith(".scale")]
+    if names and not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        raise SettingsError(
+            f"model.precision int8: PyTorch {torch.__version__} on {platform.node()} has no oneDNN, which computes the "
+            "products in 8-bit integers; set fp32 or auto, or install a build that has it"
+        )
     return {name: Int8Product({part: weights[f"{name}.{part}"] for part in PARTS}) for name in names}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +93,7 @@ class Search:
     def quantized(self, texts: Sequence[str], exact_columns: int) -> dict[str, dict[str, Tensor]]:
         """Every product in int8; `exact_columns` inputs stay exact, those that are the largest in `texts`."""
         watching = _Watching(self._spec, self._weights)
-        self._scorer(watching).score(texts)
+        self._scorer(watching.packed, packed=True).score(texts)  # padding has large inputs of its own
         return {
             name: int8.quantized(
                 self._weights[f"{name}.weight"],
@@ -138,8 +138,9 @@ class Search:
         weights = bundle.with_int8(self._weights, int8_products or {})
         return self._scorer(Encoder(self._spec, weights, self._options.weights))
 
-    def _scorer(self, forward: Encoder) -> Scorer:
-        return Scorer(forward, self._tokenizer, self._pad, torch.device("cpu"), self._options, self._silent)
+    def _scorer(self, forward: Callable[[Tensor, Tensor], Tensor], packed: bool = False) -> Scorer:
+        cpu = torch.device("cpu")
+        return Scorer(forward, self._tokenizer, self._pad, cpu, self._options, self._silent, packed)
 
 
 def tensors_of(products: Mapping[str, Mapping[str, Tensor]], names: Sequence[str]) -> dict[str, Tensor]:

@@ -256,6 +256,19 @@ def test_the_inputs_that_stay_exact_are_the_largest(model, sample):
     assert 0 < np.abs(kept - exact).mean() < np.abs(rounded - exact).mean() / 3
 
 
+def test_padding_is_not_calibrated_on(model, sample):
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        # A token that stands in no text has the largest values of all.
+        weights["distilbert.embeddings.word_embeddings.weight"][0, [5, 9]] = 1000.0
+
+    texts, _ = read_sample(SampleSettings(path=str(sample), text_column="said"))
+    search = search_of(model, change)
+    artifact = load_artifact(model)
+    alone = Search(artifact, artifact.options(max_batch_tokens=1))  # every window a batch of its own: nothing is padded
+    found, right = (s.quantized(texts, exact_columns=2)["layers.0.qkv"]["columns"].tolist() for s in (search, alone))
+    assert found == right != [5, 9]
+
+
 def test_the_product_that_moves_the_scores_most_is_left_out_first(model, sample):
     def change(weights: dict[str, torch.Tensor]) -> None:
         # One weight of each output is so large that the steps leave nothing of the others.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bigfive_udf.errors import SettingsError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.bundle import fast_parts, with_int8
 from bigfive_udf.model.encoder import Encoder
-from bigfive_udf.model.int8 import Int8Product, quantized
+from bigfive_udf.model.int8 import Int8Product, products, quantized
 from bigfive_udf.quantizing.search import product_names, tensors_of
 
 
@@ -126,10 +129,20 @@ def encoders(request, checkpoint) -> tuple[Encoder, Encoder]:
     names = product_names(spec)
     assert len(names) == (4 if pooling == "cls" else 8), "the last layer of first tokens only is not worth it"
     exact = torch.tensor([1, 5])
-    products = {n: quantized(weights[f"{n}.weight"], weights[f"{n}.bias"], exact) for n in names}
-    reduced = with_int8(weights, tensors_of(products, names))
+    parts = {n: quantized(weights[f"{n}.weight"], weights[f"{n}.bias"], exact) for n in names}
+    reduced = with_int8(weights, tensors_of(parts, names))
     assert all(reduced[f"{n}.weight"].dtype is torch.int8 and f"{n}.bias" not in reduced for n in names)
     return Encoder(spec, weights), Encoder(spec, reduced)
+
+
+def test_a_pytorch_that_cannot_compute_it_is_told_with_the_cure(monkeypatch):
+    weight, bias, parts = random_product(0, 6, 16)
+    weights = {f"layers.0.up.{part}": tensor for part, tensor in parts.items()}
+    assert set(products(weights)) == {"layers.0.up"}
+    monkeypatch.setattr(torch.ops, "onednn", SimpleNamespace())  # as in builds without oneDNN
+    assert products({"layers.0.up.weight": weight, "layers.0.up.bias": bias}) == {}, "it is asked for in int8 only"
+    with pytest.raises(SettingsError, match=r"model\.precision int8: PyTorch .* has no oneDNN.*; set fp32 or auto"):
+        products(weights)
 
 
 IDS = torch.randint(5, 60, (9, 20), generator=torch.Generator().manual_seed(0))
