@@ -30,6 +30,7 @@ _EXCERPT_CHARACTERS = 200
 _MODELS_PER_WORKER = 2
 
 _scorers: dict[tuple[str, ScoringOptions, str], Scorer] = {}
+_local_gpu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,10 @@ def _task_device(device: str) -> str:
     resources = context.resources() if context is not None else {}
     if "gpu" in resources:
         return f"cuda:{resources['gpu'].addresses[0]}"
-    # Local mode gives tasks no resources: take turns.
+    # Local mode gives tasks no resources: workers take turns, and each keeps its GPU, where its model is.
     import torch
 
-    return f"cuda:{context.partitionId() % torch.cuda.device_count()}" if context is not None else "cuda:0"
+    global _local_gpu
+    if _local_gpu is None:
+        _local_gpu = context.partitionId() % torch.cuda.device_count() if context is not None else 0
+    return f"cuda:{_local_gpu}"
