@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,18 @@ from typing import Any
 import torch
 
 from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from bigfive_udf.model import node_cache
 from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.fidelity import compare
 from bigfive_udf.model.hardware import Placement
 from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scores import Effort
 
 NUMBERS = {"short": 200_000, "long": 8_000, "mixed": 60_000, "repeated": 200_000}
 PIPELINE_SHARE, PIPELINE_BATCHES = 50, (32, 128, 512)
 """The pipeline gets one text in fifty, at each of these batch sizes."""
+STAGES = ("tokenizer", "model", "padded_model", "end_to_end")
+IN_BF16 = Placement("cuda", "bf16")
 _CALL = 8192  # texts, as a Spark worker gathers them
 
 
@@ -78,6 +84,7 @@ def matrix_peak() -> float:
 def _products(a: torch.Tensor, b: torch.Tensor) -> None:
     for _ in range(10):
         a @ b
+    torch.cuda.synchronize()
 
 
 def flops_of_a_token(size: str) -> float:
@@ -86,68 +93,63 @@ def flops_of_a_token(size: str) -> float:
     return (layers - 1) * 2 * (4 * width * width + 2 * width * inner)
 
 
-def measured(path: Path, texts: Sequence[str], repeats: int) -> dict[str, Any]:
+def measured(path: Path, texts: Sequence[str], repeats: int, placement: Placement = IN_BF16) -> dict[str, Any]:
+    """Tokens per second of each stage, medians, and how far the scores are from those in fp32."""
     artifact = load_artifact(path)
-    scorer = artifact.scorer(Placement("cuda", "bf16"), artifact.options())
+    options, bundle = artifact.options(), artifact.pack(placement.precision)
+    directory = node_cache.unpacked(bundle.digest, lambda: bundle.files)
+    usual, padded = (Scorer.open(directory, options, placement.device, pack) for pack in (True, False))
     batches = [texts[i : i + _CALL] for i in range(0, len(texts), _CALL)]
-    prepared = [scorer._prepare(b) for b in batches]
-    tokens = sum(len(ids) for p in prepared for ids in p.windows.ids)
-    found: dict[str, Any] = {"tokens": tokens, "packed": scorer._packed}
-    ways: dict[str, Callable[[], Any]] = {
-        "tokenizer": lambda: [scorer._prepare(b) for b in batches],
-        "model": lambda: [scorer._all_logits(p.windows, p.effort) for p in prepared],
-        "end_to_end": lambda: list(scorer.score_all(batches)),
-    }
-    padded = _padded(artifact, scorer)
-    ways["padded_model"] = lambda: [padded._all_logits(p.windows, p.effort) for p in prepared]
-    for run in ways.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, run in ways.items():
-            seconds[name].append(_seconds(run))
-    for name, values in seconds.items():
-        found[f"{name}_tokens_per_second"] = tokens / statistics.median(values)
+    rates: dict[str, list[float]] = {name: [] for name in (*STAGES, "pipeline")}
+    for repeat in range(repeats + 1):
+        apart, of_padded = _effort(usual, batches), _effort(padded, batches)
+        seconds = _seconds(lambda: list(usual.score_all(batches, ahead=True)))
+        if repeat:  # the first turn is to get warm
+            rates["tokenizer"].append(apart.tokens / apart.tokenize_seconds)
+            rates["model"].append(apart.tokens / apart.model_seconds)
+            rates["padded_model"].append(of_padded.tokens / of_padded.model_seconds)
+            rates["end_to_end"].append(apart.tokens / seconds)
     few = texts[::PIPELINE_SHARE]
-    share = sum(len(ids) for ids in scorer._prepare(few).windows.ids)
-    found["pipeline_tokens_per_second"] = share / min(_pipeline_seconds(path, few, batch) for batch in PIPELINE_BATCHES)
-    exact = artifact.scorer(Placement("cuda", "fp32"), artifact.options()).score(few).probabilities
-    reduced = scorer.score(few).probabilities
-    found["max_difference"] = float(abs(reduced - exact).max())
-    found["label_flips"] = float(((reduced >= 0.5) != (exact >= 0.5)).mean())
-    found["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    return found
+    share = _effort(usual, [few]).tokens
+    rates["pipeline"] = [share / min(_pipeline_seconds(path, few, n, placement.device) for n in PIPELINE_BATCHES)]
+    exact = artifact.scorer(Placement(placement.device, "fp32"), options).score(few).probabilities
+    difference = compare(usual.score(few).probabilities, exact, artifact.thresholds, placement.precision)
+    return {
+        "tokens": apart.tokens,
+        "packed": usual.packed,
+        **{f"{name}_tokens_per_second": statistics.median(values) for name, values in rates.items()},
+        **asdict(difference),
+    }
 
 
-def _padded(artifact: Any, scorer: Scorer) -> Scorer:
-    """The same scorer with padded batches."""
-    other = artifact.scorer(Placement("cuda", "bf16"), artifact.options())
-    if scorer._packed:
-        other._packed, other._forward = False, other._forward.__self__
-    return other
+def _effort(scorer: Scorer, batches: Sequence[Sequence[str]]) -> Effort:
+    """What scoring takes with tokenizer and model one after the other. Of repeats only one is counted."""
+    total = Effort()
+    for scores in scorer.score_all(batches, ahead=False):
+        total += scores.effort
+    return total
 
 
-def _pipeline_seconds(path: Path, texts: Sequence[str], batch: int) -> float:
+def _pipeline_seconds(path: Path, texts: Sequence[str], batch: int, device: str) -> float:
     from transformers import pipeline
 
     classify = pipeline(
-        "text-classification", model=str(path), device=0, dtype=torch.float16, top_k=None, function_to_apply="sigmoid",
-        truncation=True,
+        "text-classification", model=str(path), device=device, dtype=torch.float16, top_k=None,
+        function_to_apply="sigmoid", truncation=True,
     )  # fmt: skip
     classify(list(texts[:batch]), batch_size=batch)
     return _seconds(lambda: classify(list(texts), batch_size=batch))
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    torch.cuda.synchronize()
+    """Of a run that ends with its results on the CPU."""
     started = time.perf_counter()
     run()
-    torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
 def _lines(row: dict[str, Any]) -> str:
-    rates = {name: row[f"{name}_tokens_per_second"] for name in ("tokenizer", "model", "padded_model", "end_to_end")}
+    rates = {name: row[f"{name}_tokens_per_second"] for name in STAGES}
     lines = [f"\n{row['size']}, {row['workload']}: {row['texts']:,} texts, {row['tokens']:,} tokens, in bf16"]
     lines += [f"{name.replace('_', ' '):>14} {rate:14,.0f} tokens/s" for name, rate in rates.items()]
     lines.append(f"{'pipeline, fp16':>14} {row['pipeline_tokens_per_second']:14,.0f} tokens/s")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import picture
+from benchmarks import gpu, picture
 from benchmarks.engines import ENGINES, available, prepare
 from benchmarks.loops import Process
 from benchmarks.peak import executed
@@ -86,6 +86,19 @@ def test_the_operations_of_a_model_are_those_of_the_textbook(checkpoint):
     last = 2 * rows * (4 * h * h + 2 * h * inner) + 4 * tokens * heads * h  # without keys and values
     head = 2 * rows * (h * h + h * outputs)
     assert executed(scorer, texts) == layer + last + head
+
+
+def test_the_gpu_benchmark_measures_each_stage_on_a_cpu_too(checkpoint, monkeypatch):
+    monkeypatch.setattr(gpu, "PIPELINE_SHARE", 7)
+    path = Path(checkpoint("distilbert"))
+    found = gpu.measured(path, EXAMPLES, repeats=1, placement=Placement("cpu", "bf16"))
+    artifact = load_artifact(path)
+    effort = artifact.scorer(Placement("cpu", "fp32"), artifact.options()).score(EXAMPLES).effort
+    assert (found["tokens"], found["documents"], found["packed"]) == (effort.tokens, 10, False)
+    assert all(found[f"{stage}_tokens_per_second"] > 0 for stage in (*gpu.STAGES, "pipeline"))
+    assert 0 < found["max_difference"] < 0.1
+    row = {"size": "distilbert", "workload": "short", "texts": len(EXAMPLES), "share_of_peak": 0.5, **found}
+    assert "padded; the model alone" in gpu._lines(row)
 
 
 def test_the_picture_has_a_bar_for_every_system(tmp_path):

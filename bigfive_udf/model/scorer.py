@@ -88,21 +88,24 @@ class Scorer:
         self._pad = pad_token_id
         self._device = device
         self._silent = list(silent)
-        self._packed = packed
+        self.packed = packed
         self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
         self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
         shortest = self._dressed([]) or [pad_token_id]
         self._logits(_Windows([shortest], [0], [1]), np.array([0]))  # a model that can't run says so now
 
     @classmethod
-    def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu") -> Scorer:
-        """Load an unpacked bundle; its weights are memory-mapped, so that processes of a machine can share them."""
+    def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu", pack: bool = True) -> Scorer:
+        """Load an unpacked bundle; its weights are memory-mapped, so that processes of a machine can share them.
+
+        `pack` False: batches are padded also where there is a kernel for windows laid end to end.
+        """
         about = json.loads((directory / bundle.ABOUT).read_text())
         where = torch.device(device)
         forward = bundle.load_forward(directory, about, where, options.weights)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
         packed = False
-        if isinstance(forward, Encoder) and packs(where, bundle.DTYPES[about["precision"]], forward.head_size):
+        if pack and isinstance(forward, Encoder) and packs(where, bundle.DTYPES[about["precision"]], forward.head_size):
             forward, packed = forward.packed, True
         return cls(forward, tokenizer, about["pad_token_id"], where, options, about["silent"], packed)
 
@@ -186,7 +189,7 @@ class Scorer:
         logits = np.full((len(windows.ids), len(TRAITS)), np.nan)
         failures: dict[int, str] = {}
         lengths = np.fromiter(map(len, windows.ids), int, len(windows.ids))
-        plan = plan_packed_batches if self._packed else plan_batches
+        plan = plan_packed_batches if self.packed else plan_batches
         pending = plan(lengths, self._max_batch_tokens)[::-1]
         done: list[tuple[np.ndarray, Tensor]] = []  # left on the device until all is queued: a GPU never waits for us
         while pending:
@@ -209,7 +212,7 @@ class Scorer:
             effort.windows += len(batch)
             tokens = int(lengths[batch].sum())
             effort.tokens += tokens
-            effort.padded_tokens += tokens if self._packed else int(lengths[batch[0]]) * len(batch)
+            effort.padded_tokens += tokens if self.packed else int(lengths[batch[0]]) * len(batch)
         for batch, values in done:
             logits[batch] = values.cpu().numpy()
         return logits, failures
@@ -217,7 +220,7 @@ class Scorer:
     def _logits(self, windows: _Windows, batch: np.ndarray) -> Tensor:
         rows = [windows.ids[w] for w in batch]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        if self._packed:
+        if self.packed:
             ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
         else:
             ids = np.full((len(rows), int(lengths.max())), self._pad, dtype=np.int64)
