@@ -3,14 +3,16 @@
     python -m benchmarks.loops [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--engine "ours fp32" ...] [--repeats 3] [--output x.json]
 
-All engines are loaded first; then they take turns on the same texts, so that what else the machine does meets all of
-them. Beside each speed stands how far its probabilities are from those of transformers in fp32 on whole texts of at
-most 512 tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
+Engines take turns on the same texts, so that what else the machine does meets all of them. A turn begins with loading
+the engine and a tenth of the texts, uncounted; its processes end with it, for some keep gigabytes after long texts.
+Beside each speed stands how far its probabilities are from those of transformers in fp32 on whole texts of at most 512
+tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -57,16 +59,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
             engines.prepare(path, chosen, texts.of("short", 200, seed=1))
-            running = {name: [Process(name, path) for _ in range(PROCESSES)] for name in chosen}
             for workload in args.workload:
                 number = NUMBERS[workload] * (4 if size == "minilm" else 1)
-                rows = _measured(running, texts.of(workload, number), args.repeats, Path(scratch))
+                rows = _measured(chosen, path, texts.of(workload, number), args.repeats)
                 results += [{"size": size, "workload": workload, **row} for row in rows]
                 print(_table(size, workload, rows), flush=True)
-            for process in (p for some in running.values() for p in some):
-                process.close()
-    if args.output:
-        Path(args.output).write_text(json.dumps(results, indent=2) + "\n")
+                if args.output:  # after each, for the next one may take an hour
+                    Path(args.output).write_text(json.dumps(results, indent=2) + "\n")
 
 
 class Process:
@@ -82,20 +81,23 @@ class Process:
 
     def ask(self, texts: Path, scores: Path) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([str(texts), str(scores)]) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # answer says that it has ended
+            self._process.stdin.write(json.dumps([str(texts), str(scores)]) + "\n")
+            self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process of {self._engine} has ended")
+            code = self._process.wait()
+            raise RuntimeError(f"the process of {self._engine} has ended with {code} (-9: memory ran out, as a rule)")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
 
@@ -120,27 +122,23 @@ def _memory() -> dict[str, int]:
     return {"resident_mb": sizes["Rss"] // 1024, "private_mb": private // 1024}
 
 
-def _measured(
-    running: dict[str, list[Process]], texts: Sequence[str], repeats: int, scratch: Path
-) -> list[dict[str, Any]]:
-    parts = [scratch / f"texts-{k}.json" for k in range(PROCESSES)]
-    for k, part in enumerate(parts):
-        part.write_text(json.dumps(texts[k::PROCESSES]))
-    seconds: dict[str, list[float]] = {name: [] for name in running}
+def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: int) -> list[dict[str, Any]]:
+    parts = [texts[k::PROCESSES] for k in range(PROCESSES)]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     memory: dict[str, dict[str, int]] = {}
+    scores: dict[str, np.ndarray] = {}
     for repeat in range(repeats):
-        for name, processes in running.items():
+        for name in names:
+            processes = [Process(name, path) for _ in range(PROCESSES)]
+            _asked(processes, [part[::10] for part in parts])
             started = time.perf_counter()
-            for k, process in enumerate(processes):
-                process.ask(parts[k], _scores(scratch, name, k))
-            answers = [process.answer() for process in processes]
+            scores[name], memory[name] = _asked(processes, parts)
             seconds[name].append(time.perf_counter() - started)
-            memory[name] = answers[-1]
+            for process in processes:
+                process.close()
             print(f"{repeat + 1}/{repeats} {name:>16} {len(texts) / seconds[name][-1]:8.1f} texts/s", file=sys.stderr)
-    scores = {name: np.concatenate([np.load(_scores(scratch, name, k)) for k in range(PROCESSES)]) for name in running}
     # Others cut a long text at 512 tokens, and then its probabilities are of something else.
-    order = [text for k in range(PROCESSES) for text in texts[k::PROCESSES]]
-    whole = np.array([len(text) < 4 * engines.MAX_LENGTH for text in order])
+    whole = np.array([len(text) < 4 * engines.MAX_LENGTH for part in parts for text in part])
     exact = scores.get("transformers", scores.get(EXACT))
     rows = []
     for name, values in seconds.items():
@@ -155,8 +153,15 @@ def _measured(
     return rows
 
 
-def _scores(scratch: Path, name: str, k: int) -> Path:
-    return scratch / f"{name.replace(' ', '-')}-{k}.npy"
+def _asked(processes: Sequence[Process], parts: Sequence[Sequence[str]]) -> tuple[np.ndarray, dict[str, int]]:
+    """The probabilities of all texts, part by part, and the memory of the last process."""
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [(Path(scratch) / f"texts-{k}.json", Path(scratch) / f"scores-{k}.npy") for k in range(len(parts))]
+        for process, part, (texts, scores) in zip(processes, parts, files, strict=True):
+            texts.write_text(json.dumps(part))
+            process.ask(texts, scores)
+        answers = [process.answer() for process in processes]
+        return np.concatenate([np.load(scores) for _, scores in files]), answers[-1]
 
 
 def _table(size: str, workload: str, rows: Sequence[dict[str, Any]]) -> str:
