@@ -117,6 +117,7 @@ def measured(path: Path, texts: Sequence[str], repeats: int, placement: Placemen
     return {
         "tokens": apart.tokens,
         "packed": usual.packed,
+        "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9,
         **{f"{name}_tokens_per_second": statistics.median(values) for name, values in rates.items()},
         **asdict(difference),
     }
