@@ -130,9 +130,9 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
     for repeat in range(repeats):
         for name in names:
             processes = [Process(name, path) for _ in range(PROCESSES)]
-            _asked(processes, [part[::10] for part in parts])
+            asked(processes, [part[::10] for part in parts])
             started = time.perf_counter()
-            scores[name], memory[name] = _asked(processes, parts)
+            scores[name], memory[name] = asked(processes, parts)
             seconds[name].append(time.perf_counter() - started)
             for process in processes:
                 process.close()
@@ -153,7 +153,7 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
     return rows
 
 
-def _asked(processes: Sequence[Process], parts: Sequence[Sequence[str]]) -> tuple[np.ndarray, dict[str, int]]:
+def asked(processes: Sequence[Process], parts: Sequence[Sequence[str]]) -> tuple[np.ndarray, dict[str, int]]:
     """The probabilities of all texts, part by part, and the memory of the last process."""
     with tempfile.TemporaryDirectory() as scratch:
         files = [(Path(scratch) / f"texts-{k}.json", Path(scratch) / f"scores-{k}.npy") for k in range(len(parts))]

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.cold_start import JAVA_OPTIONS
-from benchmarks.loops import EXACT, REPOSITORY, Process
+from benchmarks.loops import EXACT, REPOSITORY, Process, asked
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 
 _FILES = 8
@@ -59,7 +59,7 @@ def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     source = Texts(args.short)
     loops = [Process(EXACT, path) for _ in range(max(args.cores))]
     some = source.of(SHORT, 500)
-    number = int(args.seconds * len(some) / _loop_seconds(loops[:1], some, scratch))
+    number = int(args.seconds * len(some) / _loop_seconds(loops[:1], some))
     texts = source.of(SHORT, number)
     corpus = scratch / "corpus"
     corpus.mkdir()
@@ -72,7 +72,7 @@ def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     for repeat in range(args.repeats):
         for k in args.cores:
             turns: dict[str, Callable[[], float]] = {
-                f"loop, {k}": partial(_loop_seconds, loops[:k], texts, scratch),
+                f"loop, {k}": partial(_loop_seconds, loops[:k], texts),
                 f"spark, {k}": sessions[k].turn,
             }
             for name, turn in turns.items():
@@ -147,16 +147,9 @@ def serve(master: str, path: str, corpus: str, output: str) -> None:
         print(score(), flush=True)
 
 
-def _loop_seconds(processes: Sequence[Process], texts: Sequence[str], scratch: Path) -> float:
-    parts = []
-    for k in range(len(processes)):
-        parts.append(scratch / f"texts-{k}.json")
-        parts[k].write_text(json.dumps(texts[k :: len(processes)]))
+def _loop_seconds(processes: Sequence[Process], texts: Sequence[str]) -> float:
     started = time.perf_counter()
-    for k, process in enumerate(processes):
-        process.ask(parts[k], scratch / f"scores-{k}.npy")
-    for process in processes:
-        process.answer()
+    asked(processes, [texts[k :: len(processes)] for k in range(len(processes))])
     return time.perf_counter() - started
 
 

@@ -41,9 +41,9 @@ def faithful_model(
     number = min(max(_FEWEST, work.documents // 20), _MOST)
     options, log_texts, thresholds = model.remote.options, model.remote.log_texts, work.scoring.recipe.thresholds
     in_fp32 = Placement(model.placement.device, "fp32")
-    for_these = replace(options, weights=SHARED)  # a worker that keeps the model in fp32 should hold no copy of it
+    mapped = replace(options, weights=SHARED)  # workers keep this model, so without a copy of their own
     with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
-        packing = aside.submit(model_at, spark, model.artifact, in_fp32, for_these, log_texts)
+        packing = aside.submit(model_at, spark, model.artifact, in_fp32, mapped, log_texts)
         sampled = work.readable.sample(settings.input.text_column, number)
     texts = [text[:_CHARACTERS] for text in sampled if text]
     exact = packing.result()
