@@ -36,12 +36,10 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     """
     root = own_directory()
     target = root / digest
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(target)  # in use: nobody prunes it now
-        if _is_whole(target):
-            return target
     with _locked(root):
-        if not _is_whole(target):
+        if _is_whole(target):
+            os.utime(target)  # in use: who prunes next, under this lock, sees it
+        else:
             if target.exists():
                 _log.warning("this machine's copy of the model was not whole, it is written again")
             shutil.rmtree(target, ignore_errors=True)  # what a cleaner of temporary files has left of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -291,6 +293,19 @@ def test_copies_that_no_run_has_used_for_a_week_go_when_another_is_written(root)
     assert (root / "old").exists(), "nothing goes while nothing is written"
     node_cache.unpacked("new", lambda: FILES)
     assert sorted(p.name for p in root.iterdir() if p.name[0] != ".") == ["lock", "new", "recent", "used"]
+
+
+def test_an_old_copy_is_taken_before_or_after_others_prune_but_not_meanwhile(root):
+    """Or it would be looked at, removed, and then opened."""
+    age(node_cache.unpacked("old", lambda: FILES), 30)
+    with (root / "lock").open("w") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        taken = pool.submit(node_cache.unpacked, "old", must_not_be_called)
+        assert wait([taken], timeout=0.3).not_done == {taken}
+        assert (root / "old").stat().st_mtime < time.time() - 29 * DAY
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert taken.result(timeout=10) == root / "old"
+    assert (root / "old").stat().st_mtime > time.time() - DAY
 
 
 def test_a_copy_that_goes_stays_with_the_process_that_maps_it(root, tmp_path):
