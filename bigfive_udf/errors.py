@@ -7,7 +7,8 @@
     ├── PartitionsFailedError    5  some partitions failed, the others are committed
     ├── TableLockedError         6  another run holds the table
     ├── OutputError              7  the output can't be written
-    └── RefusedError             8  it would mix models or schemas, or rescore more than allowed
+    ├── RefusedError             8  it would mix models or schemas, or rescore more than allowed
+    └── MachinesLostError      143  Spark lost executors or workers, or their memory was full
 
 A message is one line that names the thing, its value and the cure. Anything else that is raised is a defect of ours:
 exit code 1, with a stack trace.
@@ -62,3 +63,9 @@ class RefusedError(BigFiveError):
     """The run would mix models or schemas, or rescore more than allowed."""
 
     exit_code = 8
+
+
+class MachinesLostError(BigFiveError):
+    """Spark lost executors or workers more often than it tries again; another run may well end."""
+
+    exit_code = 143

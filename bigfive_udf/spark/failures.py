@@ -7,12 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bigfive_udf import errors
-from bigfive_udf.errors import BigFiveError, InputError, OutputError, SettingsError
+from bigfive_udf.errors import BigFiveError, InputError, MachinesLostError, OutputError, SettingsError
 
 MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
 """What reading.py raises instead of Spark's own error, which quotes the record."""
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
 _FILE = re.compile(r"\b(?:file|hdfs|s3a?|gs|abfss?|wasbs?|viewfs):/[^\s,;'\"()\]]+")
+_LOST = {
+    "torch.OutOfMemoryError": "a GPU's memory was full: let fewer tasks share it (spark.task.resource.gpu.amount), or "
+    "set batching.max_batch_tokens lower",
+    "OutOfMemoryError": "a JVM's memory was full: raise spark.executor.memory or spark.driver.memory",
+    "ExecutorLostFailure": "executors were lost, often for want of memory: raise spark.executor.memoryOverhead",
+    "Python worker exited unexpectedly": "Python workers were lost, often for want of memory: give the machine more "
+    "of it, on a cluster spark.executor.memoryOverhead",
+    "FetchFailed": "results were lost with their executors: see their logs for why they ended",
+}
+"""What ends a run where Spark has tried again in vain, and the cure. No defect, and nobody's input."""
 _UNREADABLE = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE_FOOTER",
@@ -39,7 +49,7 @@ _ENVIRONMENT = (
 _MALFORMED = re.compile(rf"{MALFORMED_RECORD} in (\S+)")
 _EVENT_LOG = "EventLogFileWriter"
 _CONDITION = ("CAST_INVALID_INPUT", "DIVIDE_BY_ZERO", "ARITHMETIC_OVERFLOW", "CAST_OVERFLOW")
-_NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space")
+_NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space", "QuotaExceededException")
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
 
 
@@ -64,6 +74,13 @@ def explained(error: Exception) -> BigFiveError | None:
         kind = getattr(errors, match[1], None)
         if isinstance(kind, type) and issubclass(kind, BigFiveError):
             return kind(match[2].strip())
+    if any(word in text for word in _NO_SPACE):
+        return OutputError(
+            f"the disk is full ({_line_with(text, _NO_SPACE)}): free space for the table and for spark.local.dir"
+        )
+    # Before what follows: a lost machine's message may name files that went with it.
+    if cure := next((cure for word, cure in _LOST.items() if word in text), None):
+        return MachinesLostError(f"{cure}; nothing is half-written, run it again")
     if any(word in text for word in _ENVIRONMENT):
         return SettingsError(
             f"Spark's machines can't run the job ({_line_with(text, _ENVIRONMENT)}): check the master, give --py-files "
@@ -80,10 +97,6 @@ def explained(error: Exception) -> BigFiveError | None:
         return SettingsError(
             f"input.where fails on a row ({condition}): partition columns are strings, compare them with quoted "
             "values; of other values, try_cast makes null of what can't be cast"
-        )
-    if any(word in text for word in _NO_SPACE):
-        return OutputError(
-            f"the disk is full ({_line_with(text, _NO_SPACE)}): free space for the table and for spark.local.dir"
         )
     if any(word in text for word in _NO_PERMISSION) and not any(word in text for word in _UNREADABLE):
         return OutputError(
