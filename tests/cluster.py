@@ -28,7 +28,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
     But for what `conftest` limits, since tests run side by side: threads of a training, and the JVM's care of itself.
     """
-    names = ("HOME", "LANG", "JAVA_HOME", "TMPDIR", "OMP_NUM_THREADS", "SPARK_SUBMIT_OPTS")
+    names = ("HOME", "LANG", "JAVA_HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SPARK_SUBMIT_OPTS")
     keep = {k: v for k, v in os.environ.items() if k in names}
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
     return keep | {"PATH": path, "SPARK_LOCAL_IP": "127.0.0.1"} | changes

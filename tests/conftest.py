@@ -17,6 +17,8 @@ import models
 
 TESTS = Path(__file__).resolve().parent
 
+# The tests are about CPUs, and mean them where they say "auto".
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The models are tiny: a second thread gains them nothing, and waits for its core where that is busy. The same goes for
 # the processes that tests start, since tests run side by side.
 torch.set_num_threads(1)

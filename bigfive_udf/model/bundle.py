@@ -190,7 +190,7 @@ def _stock_forward(directory: Path, about: dict[str, Any], device: torch.device)
 
     @torch.inference_mode()
     def forward(ids: Tensor, lengths: Tensor) -> Tensor:
-        mask = (torch.arange(ids.shape[1], device=device) < lengths.to(device)[:, None]).long()
+        mask = (torch.arange(ids.shape[1], device=device) < lengths.to(device, non_blocking=True)[:, None]).long()
         return model(input_ids=ids, attention_mask=mask).logits.float()[:, order]
 
     return forward

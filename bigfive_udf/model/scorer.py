@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bigfive_udf.model import bundle
 from bigfive_udf.model.attention import packs
@@ -25,6 +26,9 @@ from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
 _log = logging.getLogger(__name__)
 _NO_MEMORY = "out of memory"
+_GPU_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""For padded batches. Not cuDNN, which torch prefers on the newest GPUs: it makes a plan for each shape, and almost
+every batch has another one."""
 _QUOTATION = 8
 """Characters that a message may not share with the text that it is about: fewer are chance, or a word."""
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
@@ -102,6 +106,8 @@ class Scorer:
         """
         about = json.loads((directory / bundle.ABOUT).read_text())
         where = torch.device(device)
+        if where.type == "cuda" and where.index is not None:
+            torch.cuda.set_device(where)  # or what reads the weights would take memory of the first GPU too
         forward = bundle.load_forward(directory, about, where, options.weights)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
         packed = False
@@ -200,6 +206,8 @@ class Scorer:
             # until it passes, or one row is to blame.
             except (RuntimeError, MemoryError, IndexError, ValueError) as error:
                 if self._device.type == "cuda":
+                    if is_the_gpus(error, len(batch)):
+                        raise
                     torch.cuda.empty_cache()
                 if len(batch) > 1:
                     _log.warning("a batch is halved, for the model can't take it: %s", _short(error))
@@ -229,7 +237,15 @@ class Scorer:
         tensor = torch.from_numpy(ids)
         if self._device.type == "cuda":  # a copy from pinned memory waits for nothing
             tensor = tensor.pin_memory()
-        return self._forward(tensor.to(self._device, non_blocking=True), torch.from_numpy(lengths))
+            with sdpa_kernel(_GPU_ATTENTION):
+                return self._forward(tensor.to(self._device, non_blocking=True), torch.from_numpy(lengths))
+        return self._forward(tensor, torch.from_numpy(lengths))
+
+
+def is_the_gpus(error: Exception, n_windows: int) -> bool:
+    """Whether the GPU is at fault, and no text: what it lacks for a single window others hold, and after an error of
+    CUDA's own nothing works in this process any more."""
+    return (isinstance(error, torch.OutOfMemoryError) and n_windows == 1) or "CUDA error" in str(error)
 
 
 def _why(stage: str, error: Exception, text: str = "") -> str:

@@ -13,10 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkConf
+
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
-from bigfive_udf.spark.session import executors_hardware, is_local, job_session
+from bigfive_udf.spark.session import executors_hardware, is_local, job_session, slots
 from bigfive_udf.training import base_models
 from bigfive_udf.training.finetune import Epoch, Examples, Finetuned, FinetuneOptions, finetune
 
@@ -35,10 +37,11 @@ def finetune_together(processes: int, device: str) -> Callable[..., Finetuned]:
 
     spark = job_session("bigfive train")
     local = is_local(spark)
-    places = spark.sparkContext.defaultParallelism
+    places = slots(spark)
     if not local and places < processes:
         raise SettingsError(f"train.processes {processes}: the cluster runs {places} tasks at a time; set at most that")
     use_gpu = hardware.decide(device, "auto", executors_hardware(spark, device)).device == "cuda"
+    check_gpus(spark.sparkContext.getConf(), use_gpu, local)
     distributor = TorchDistributor(num_processes=processes, local_mode=local, use_gpu=use_gpu)
     logging.getLogger("TorchDistributor").setLevel(logging.WARNING)  # else two lines of its own for every fold
 
@@ -55,6 +58,17 @@ def finetune_together(processes: int, device: str) -> Callable[..., Finetuned]:
         return _finished(base, options, scratch)
 
     return together
+
+
+def check_gpus(conf: SparkConf, use_gpu: bool, local: bool) -> None:
+    """Raise SettingsError where TorchDistributor would not find the GPUs that there are."""
+    key = "spark.driver.resource.gpu.amount" if local else "spark.task.resource.gpu.amount"
+    if use_gpu and not conf.contains(key):
+        raise SettingsError(
+            f"train.processes above 1 on GPUs: Spark does not know of them; set {key}"
+            + (" and spark.driver.resource.gpu.discoveryScript (conf/spark/gpus.sh)" if local else "")
+            + ", train.processes 1, or train.device cpu"
+        )
 
 
 def _one_process(

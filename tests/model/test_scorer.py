@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
 from bigfive_udf.model import bundle, node_cache, tokenization
-from bigfive_udf.model.scorer import Scorer
+from bigfive_udf.model.scorer import Scorer, is_the_gpus
 from bigfive_udf.model.scores import Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import TRAITS
@@ -303,6 +303,14 @@ def test_a_tokenizer_without_special_tokens_can_be_used(checkpoint, tmp_path, po
     )
     expected = np.array([oracle.probabilities(text) for text in TRAINING_TEXT])
     np.testing.assert_allclose(fp32(path, TRAINING_TEXT), expected, atol=1e-5)
+
+
+def test_a_gpu_that_is_full_or_broken_is_no_texts_fault():
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of")
+    assert is_the_gpus(full, n_windows=1)
+    assert not is_the_gpus(full, n_windows=2), "half of them may fit"
+    assert is_the_gpus(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), n_windows=512)
+    assert not is_the_gpus(RuntimeError("The size of tensor a must match the size of tensor b"), n_windows=1)
 
 
 def test_weights_are_stored_in_the_precision_of_the_run(checkpoint):

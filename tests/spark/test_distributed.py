@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pyspark import SparkConf
 
+from bigfive_udf.errors import SettingsError
 from bigfive_udf.model.artifact import load_artifact
-from bigfive_udf.spark.distributed import finetune_together
+from bigfive_udf.spark.distributed import check_gpus, finetune_together
 from bigfive_udf.training.finetune import Examples, FinetuneOptions
 from bigfive_udf.training.metrics import macro_roc_auc
 from bigfive_udf.traits import TRAITS
@@ -27,6 +29,16 @@ OPTIONS = FinetuneOptions(
 @pytest.fixture
 def base(checkpoint: Callable[..., Path]) -> Path:
     return checkpoint("bert", known=tuple(WORDS))
+
+
+def test_gpus_that_spark_does_not_know_of_are_told_of_before_anything_starts():
+    conf = SparkConf(False)
+    check_gpus(conf, use_gpu=False, local=True)
+    with pytest.raises(SettingsError, match=r"set spark\.driver\.resource\.gpu\.amount and"):
+        check_gpus(conf, use_gpu=True, local=True)
+    with pytest.raises(SettingsError, match=r"set spark\.task\.resource\.gpu\.amount, train.processes 1"):
+        check_gpus(conf, use_gpu=True, local=False)
+    check_gpus(conf.set("spark.task.resource.gpu.amount", "1"), use_gpu=True, local=False)
 
 
 @pytest.mark.slow
