@@ -123,7 +123,7 @@ def serve(master: str, path: str, corpus: str, output: str) -> None:
 
     from bigfive_udf.model.artifact import load_artifact
     from bigfive_udf.spark.scoring import task_count
-    from bigfive_udf.spark.session import job_session
+    from bigfive_udf.spark.session import job_session, slots
     from bigfive_udf.spark.udf import spark_model, with_scores
 
     spark = job_session("scaling")
@@ -136,7 +136,7 @@ def serve(master: str, path: str, corpus: str, output: str) -> None:
         started = time.perf_counter()
         frame = spark.read.parquet(corpus)
         frame = frame if limit is None else frame.limit(limit)
-        tasks = task_count(limit or rows, size, spark.sparkContext.defaultParallelism, "cpu")
+        tasks = task_count(limit or rows, size, slots(spark), "cpu")
         scored = with_scores(frame.repartition(tasks, F.col("text")), model, "text", artifact.thresholds)
         scored.drop("text").write.mode("overwrite").parquet(output)
         return time.perf_counter() - started

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from bigfive_udf.model import hardware
 from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.planning import Planned, Scoring
 from bigfive_udf.spark.reading import Readable
-from bigfive_udf.spark.session import executors_hardware
+from bigfive_udf.spark.session import executors_hardware, is_local, slots
+from bigfive_udf.spark.udf import SparkModel, model_at
 from bigfive_udf.tables.ledger import Entry
 
-_SAMPLE = 400
+_SAMPLE = {"cpu": 400, "cuda": 20_000}
+"""Texts: a GPU wants to be filled."""
+_FIRST = 16
 _RECENT = 200
 
 
@@ -47,18 +51,38 @@ def rates_of(spark: SparkSession, settings: ScoreSettings, work: Planned) -> Rat
 
 
 def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable, scoring: Scoring) -> Rates | None:
-    """Score a few hundred of the texts in this process, on one core; None where there are none."""
-    texts = readable.sample(settings.input.text_column, _SAMPLE)
-    if not texts:
-        return None
+    """Score some of the texts in one task, where the run would compute; None where there are none."""
     found = executors_hardware(spark, settings.model.device)
     placement = hardware.decide(settings.model.device, settings.model.precision, found)
-    hardware.use_threads(1)
-    scorer = scoring.artifact.scorer(placement, scoring.options)
-    scorer.score(texts[:16])  # the first batch pays for what is done once
-    started = time.perf_counter()
-    scores = scorer.score(texts)
-    seconds = time.perf_counter() - started
-    cores = spark.sparkContext.defaultParallelism
-    tokens = float(scores.n_tokens.clip(min=0).sum()) / len(texts)
-    return Rates(len(texts) / seconds * cores, tokens, f"{len(texts)} texts scored on one core, times {cores} cores")
+    texts = readable.sample(settings.input.text_column, _SAMPLE[placement.device])
+    if not texts:
+        return None
+    model = model_at(spark, scoring.artifact, placement, scoring.options)
+    _scored(spark, model, texts[:_FIRST])  # the first batch pays for what is done once
+    seconds, tokens = _scored(spark, model, texts)
+    model.close()
+    what, times = _places(spark, placement.device)
+    source = f"{len(texts)} texts scored on one {what}, times {times} {what}s"
+    return Rates(len(texts) / seconds * times, tokens / len(texts), source)
+
+
+def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str | None]) -> tuple[float, int]:
+    """The seconds that a task's worker takes for texts, and their tokens."""
+    before = model.tally.value.effort
+    frame = local_rows(spark, [[text] for text in texts], {"text": "string"}).repartition(1)
+    scores = frame.select(model.column("text").alias("s")).select("s.n_tokens")
+    tokens = scores.agg(F.sum(F.greatest("n_tokens", F.lit(0)))).collect()[0][0]
+    effort = model.tally.value.effort
+    spent = effort.tokenize_seconds - before.tokenize_seconds + effort.model_seconds - before.model_seconds
+    return spent, int(tokens)
+
+
+def _places(spark: SparkSession, device: str) -> tuple[str, int]:
+    """What a task computes on, and how many of them there are."""
+    if device == "cpu":
+        return "core", slots(spark)
+    if not is_local(spark):
+        return "GPU", slots(spark)
+    import torch
+
+    return "GPU", torch.cuda.device_count()

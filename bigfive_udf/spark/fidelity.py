@@ -76,8 +76,9 @@ def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str])
     if not texts:
         return np.empty((0, len(TRAITS)))
     frame = local_rows(spark, list(enumerate(texts)), {"i": "int", "text": "string"})
-    cores = spark.sparkContext.defaultParallelism
-    scores = frame.repartition(min(cores, -(-len(texts) // 32))).select("i", model.column("text").alias("s"))
+    scores = frame.repartition(min(session.slots(spark), -(-len(texts) // 32))).select(
+        "i", model.column("text").alias("s")
+    )
     rows = scores.select("i", *[f"s.{f.name}" for f in PROBABILITY_FIELDS]).collect()
     done = model.tally.value
     # The run's own count begins after this; a model that is loaded by now stays so.

@@ -33,6 +33,8 @@ class TaskSize:
 # minute or two, that progress is seen, and that no core is left alone with the last one.
 _TASK = {"cpu": TaskSize(1024, 128 << 10), "cuda": TaskSize(65536, 8 << 20)}
 _LEAST_TASK = TaskSize(64, 16 << 10)
+# In a step: Spark's driver keeps something of each, and each has a block in every file of the shuffle.
+_MOST_TASKS = 100_000
 _TEXT = "__bigfive_text"
 _KEY = "__bigfive_key_"
 
@@ -93,7 +95,8 @@ def task_count(rows: int, size: int, cores: int, device: str) -> int:
     """
     task, least = _TASK[device], _LEAST_TASK
     most = max(1, min(rows, math.ceil(max(rows / least.rows, size / least.bytes))))
-    return min(most, cores * max(1, math.ceil(max(rows / task.rows, size / task.bytes) / cores)))
+    waves = math.ceil(max(rows / task.rows, size / task.bytes) / cores)
+    return min(most, cores * max(1, min(waves, _MOST_TASKS // cores)))
 
 
 def staged_keys(keys: Sequence[str], kept_in_files: bool) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import site
 import sys
@@ -12,12 +13,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from py4j.protocol import Py4JNetworkError
-from pyspark import InheritableThread
+from pyspark import InheritableThread, TaskContext
 from pyspark.sql import SparkSession
 
 import bigfive_udf
@@ -140,8 +142,27 @@ def about_session(spark: SparkSession) -> dict[str, Any]:
     return {
         "master": context.master or "",
         "application_id": context.applicationId or "",
-        "cores": context.defaultParallelism,
+        "cores": cores(spark),
     }
+
+
+def cores(spark: SparkSession) -> int:
+    """The cores of all executors that are there now; in local mode those of the master."""
+    context = spark.sparkContext
+    conf = context.getConf()
+    if not conf.contains("spark.default.parallelism"):
+        return max(1, context.defaultParallelism)
+    # What Spark would answer is then that setting, a wish for shuffles which says nothing of the machines.
+    if is_local(spark):
+        asked = re.match(r"local\[(\d+)", context.master or "")
+        return int(asked[1]) if asked else 1 if context.master == "local" else os.cpu_count() or 1
+    executors: int = context._jsc.sc().getExecutorMemoryStatus().size() - 1  # the driver is counted too
+    return max(1, executors) * int(conf.get("spark.executor.cores", "1") or 1)
+
+
+def slots(spark: SparkSession) -> int:
+    """How many tasks run at once."""
+    return max(1, cores(spark) // int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1))
 
 
 def stop() -> None:
@@ -215,7 +236,7 @@ def wake_workers(spark: SparkSession) -> None:
     """In local mode, let the Python workers start while the driver is busy: what they import takes them seconds."""
     if not is_local(spark):
         return
-    cores = spark.sparkContext.defaultParallelism
+    workers = cores(spark)
 
     def same(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from batches
@@ -223,20 +244,31 @@ def wake_workers(spark: SparkSession) -> None:
     def wake() -> None:
         spark.sparkContext.setJobGroup(_WAKING, "start the Python workers")
         with contextlib.suppress(Exception):  # whatever is wrong with the workers, the first step says it
-            frame = spark.range(0, cores, 1, cores).mapInArrow(same, "id long")
+            frame = spark.range(0, workers, 1, workers).mapInArrow(same, "id long")
             frame.write.format("noop").mode("overwrite").save()
 
     InheritableThread(target=wake, name=_WAKING, daemon=True).start()
 
 
 def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:
-    """What the machines that will compute can do: this one in local mode, else every executor that answers."""
-    use_gpu = device != "cpu"
+    """What the machines that will compute can do: this one in local mode, else every executor that answers.
+
+    Where `device` is auto, a cluster's GPUs are those that Spark gives to tasks: of others it would give each to all.
+    """
     if is_local(spark):
-        return [hardware.look(use_gpu)]
-    context = spark.sparkContext
-    tasks = 4 * max(1, context.defaultParallelism)
-    return context.parallelize(range(tasks), tasks).map(lambda _: hardware.look(use_gpu)).distinct().collect()
+        return [hardware.look(device != "cpu")]
+
+    def looked(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            given = TaskContext.get()
+            has_gpu = device == "cuda" or (given is not None and "gpu" in given.resources())
+            yield pa.RecordBatch.from_pylist([asdict(hardware.look(device != "cpu" and has_gpu))], schema)
+
+    tasks = 4 * cores(spark)
+    schema = pa.schema([("name", pa.string()), ("cpu_bf16", pa.bool_()), ("cuda_bf16", pa.bool_())])
+    # As those that score: a function mapped over an RDD would start workers of another kind.
+    frame = spark.range(0, tasks, 1, tasks).mapInArrow(looked, "name string, cpu_bf16 boolean, cuda_bf16 boolean")
+    return [hardware.Hardware(**row.asDict()) for row in frame.distinct().collect()]
 
 
 def _refuse_gpu_in_local_mode(conf: Any) -> None:

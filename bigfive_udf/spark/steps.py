@@ -29,6 +29,7 @@ from bigfive_udf.spark.scoring import (
     why_not,
     write_staged,
 )
+from bigfive_udf.spark.session import cores, slots
 from bigfive_udf.spark.storage import as_pattern, as_uri
 from bigfive_udf.spark.stored import stored_rows
 from bigfive_udf.spark.tally import Tally
@@ -114,7 +115,7 @@ class Steps:
     ) -> None:
         """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known."""
         every = self.settings.commit_every
-        rate = rate or _ASSUMED_RATE * self.spark.sparkContext.defaultParallelism
+        rate = rate or _ASSUMED_RATE * cores(self.spark)
         self.outcome.documents_in = sum(rows[task.partition.values] for task in tasks)
         at = 0
         while at < len(tasks):
@@ -143,8 +144,8 @@ class Steps:
 
         def scores() -> DataFrame:
             frame = readable.frame(partitions)
-            size, cores = sum(p.size for p in partitions), self.spark.sparkContext.defaultParallelism
-            tasks = task_count(documents, size, cores, model.placement.device)
+            size = sum(p.size for p in partitions)
+            tasks = task_count(documents, size, slots(self.spark), model.placement.device)
             labels = self.recipe.thresholds
             key = self.scoring.pseudonym_key
             return scores_of(frame, model, self.settings, labels, self.layout.keys, tasks, self.run, key)

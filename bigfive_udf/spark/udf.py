@@ -87,7 +87,7 @@ def model_at(
         digest=bundle.digest,
         files=context.broadcast(bundle.files),
         options=options,
-        device=placement.device,
+        placement=placement,
         tally=tally_accumulator(context),
         log_texts=log_texts,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from pyspark import Accumulator, Broadcast, TaskContext
 
+from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware, node_cache
 from bigfive_udf.model.scores import Scores, ScoringOptions
 from bigfive_udf.spark.notes import listening
@@ -21,6 +23,8 @@ from bigfive_udf.traits import FAILED
 
 if TYPE_CHECKING:
     from bigfive_udf.model.scorer import Scorer
+
+_log = logging.getLogger(__name__)
 
 # Sorting pays over many rows, more than an Arrow batch may hold; the characters bound the memory for the tokens.
 _GATHER_ROWS = 8192
@@ -40,7 +44,7 @@ class RemoteModel:
     digest: str
     files: Broadcast[dict[str, bytes]]
     options: ScoringOptions
-    device: str
+    placement: hardware.Placement
     tally: Accumulator[Tally]
     log_texts: bool = False
     """whether the tally may hold excerpts of texts"""
@@ -93,26 +97,37 @@ def _gathered(batches: Iterator[pd.Series]) -> Iterator[list[str | None]]:
 def _scorer(model: RemoteModel) -> Scorer:
     from bigfive_udf.model.scorer import Scorer  # torch, which the driver needs later than this module
 
-    device = _task_device(model.device)
+    device = _task_device(model.placement.device)
     key = (model.digest, model.options, device)
     if key not in _scorers:
         started = time.perf_counter()
-        directory = node_cache.unpacked(model.digest, lambda: _received(model.files))
+        _check_machine(model.placement)
+        directory = node_cache.unpacked(model.digest, lambda: model.files.value)
         scorer = Scorer.open(directory, model.options, device)
         while len(_scorers) >= _MODELS_PER_WORKER:
             del _scorers[next(iter(_scorers))]
         _scorers[key] = scorer
         worker = f"{platform.node()}:{os.getpid()}"
         model.tally.add(Tally(loads=Counter([worker]), load_seconds=time.perf_counter() - started))
+    # The copy that the broadcast would keep for good, also in workers that did not ask for it: where Spark encrypts
+    # what it writes (spark.io.encryption.enabled), all get the files as they start.
+    model.files.__dict__.pop("_value", None)
     return _scorers[key]
 
 
-def _received(broadcast: Broadcast[dict[str, bytes]]) -> dict[str, bytes]:
-    """The broadcast files, without the copy that the broadcast would keep in this worker for good."""
-    files = broadcast.value
-    if hasattr(broadcast, "_value"):
-        del broadcast._value
-    return files
+def _check_machine(placement: hardware.Placement) -> None:
+    """An executor that has come since device and precision were decided was not asked then.
+
+    Raises:
+        SettingsError: there is no GPU here, and the run computes on GPUs.
+    """
+    here = hardware.look(use_gpu=placement.device == "cuda")
+    try:
+        hardware.decide(placement.device, placement.precision, [here])
+    except SettingsError as error:
+        if placement.device == "cuda" and not here.cuda:
+            raise
+        _log.warning("this executor came late and will be slow: %s", error)
 
 
 def _task_cpus() -> int:
@@ -132,5 +147,5 @@ def _task_device(device: str) -> str:
 
     global _local_gpu
     if _local_gpu is None:
-        _local_gpu = context.partitionId() % torch.cuda.device_count() if context is not None else 0
+        _local_gpu = context.partitionId() % max(1, torch.cuda.device_count()) if context is not None else 0
     return f"cuda:{_local_gpu}"

@@ -40,6 +40,34 @@ def test_a_job_gets_the_session_that_it_was_submitted_with(tmp_path: Path, comma
     assert json.loads(done.stdout.splitlines()[-1]) == [master, zone, "2048", "true", "false"]
 
 
+CORES = """
+from bigfive_udf.spark.session import cores, job_session, slots
+spark = job_session("cores")
+print(cores(spark), slots(spark), spark.sparkContext.defaultParallelism)
+"""
+
+
+@pytest.mark.parametrize(
+    ("master", "given", "expected"),
+    [
+        ("local[2]", {}, "2 2 2"),
+        ("local[3]", {"spark.default.parallelism": "200", "spark.task.cpus": "2"}, "3 1 200"),
+        ("local", {"spark.default.parallelism": "200"}, "1 1 200"),
+        pytest.param(
+            "local-cluster[2,2,1024]", {"spark.default.parallelism": "200", "spark.executor.cores": "2"}, "4 4 200",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_the_cores_are_those_of_the_executors_whatever_parallelism_is_wished_for(tmp_path, master, given, expected):
+    (tmp_path / "job.py").write_text(CORES)
+    conf = {**given, "spark.ui.enabled": "false", "spark.scheduler.minRegisteredResourcesRatio": "1.0"}
+    flags = [f"--conf={key}={value}" for key, value in conf.items()]
+    command = ["spark-submit", "--master", master, *flags, str(tmp_path / "job.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=120)
+    assert done.stdout.splitlines()[-1:] == [expected], done.stderr
+
+
 ENDLESS = """
 import time
 from bigfive_udf.command_line import main, parser

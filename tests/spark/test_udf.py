@@ -11,8 +11,11 @@ from pyspark.sql import functions as F
 
 import bigfive_udf
 from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
-from bigfive_udf.spark.udf import spark_model, with_scores
+from bigfive_udf.model.hardware import Placement
+from bigfive_udf.spark.failures import spark_failures
+from bigfive_udf.spark.udf import model_at, spark_model, with_scores
 from bigfive_udf.traits import PREDICTION_FIELDS, TRAITS
 from cluster import clean_environment
 from models import TRAINING_TEXT
@@ -106,6 +109,59 @@ def test_rows_gathered_over_several_arrow_batches_come_back_in_order(spark, text
     finally:
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", before)
     np.testing.assert_allclose(frame[PROBABILITIES], expected[PROBABILITIES], atol=1e-5)
+
+
+ENCRYPTED = """
+import sys
+import pyarrow as pa
+from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.spark.session import job_session
+from bigfive_udf.spark.udf import spark_model
+
+spark = job_session("encrypted")
+model = spark_model(spark, load_artifact(sys.argv[1]), precision="fp32")
+files = model.remote.files
+
+def look(batches):
+    for _ in batches:
+        yield pa.RecordBatch.from_pylist([{"held": hasattr(files, "_value")}])
+
+texts = spark.range(0, 64, 1, 8).selectExpr("concat('I like ', id) AS text")
+print(texts.select(model.column("text").alias("s")).where("s.status = 'scored'").count())
+print([held for held, in spark.range(0, 4, 1, 4).mapInArrow(look, "held boolean").collect()])
+"""
+
+
+@pytest.mark.parametrize("encrypted", ["true", "false"])
+def test_no_worker_keeps_a_copy_of_the_model_beside_the_one_that_all_map(checkpoint, encrypted):
+    """Where Spark encrypts, every worker is given the files as it starts, asked for or not."""
+    conf = f"--conf spark.io.encryption.enabled={encrypted} --conf spark.ui.enabled=false"
+    environment = clean_environment(
+        PYSPARK_PYTHON=sys.executable, PYSPARK_SUBMIT_ARGS=f"--master local[2] {conf} pyspark-shell"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ENCRYPTED, str(checkpoint())], env=environment, capture_output=True, text=True,
+        timeout=180,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["64", str([False] * 4)], done.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_machine_that_came_late_says_that_it_lacks_what_the_run_computes_with(spark, texts, checkpoint, precision):
+    artifact = load_artifact(checkpoint(seed=11))
+    model = model_at(spark, artifact, Placement("cpu", precision), artifact.options())
+    texts.withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
+    told = [note.message for note in model.tally.value.heard.times]
+    lacks = precision == "bf16" and not hardware.look().cpu_bf16
+    assert [t for t in told if "came late" in t and "no bf16 in hardware" in t] == (told[:1] if lacks else [])
+
+
+@pytest.mark.skipif(hardware.look().cuda, reason="this machine has a GPU")
+def test_a_machine_without_a_gpu_that_came_late_is_told_with_the_cure(spark, texts, checkpoint):
+    artifact = load_artifact(checkpoint(seed=12))
+    model = model_at(spark, artifact, Placement("cuda", "fp32"), artifact.options())
+    with pytest.raises(SettingsError, match="has no usable GPU; give it one or set auto or cpu"), spark_failures():
+        texts.withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
 
 
 def test_score_udf_works_in_select(spark, texts, checkpoint, expected):
