@@ -43,6 +43,7 @@ def test_a_job_gets_the_session_that_it_was_submitted_with(tmp_path: Path, comma
 CORES = """
 from bigfive_udf.spark.session import cores, job_session, slots
 spark = job_session("cores")
+spark.range(1).count()  # which waits for executors
 print(cores(spark), slots(spark), spark.sparkContext.defaultParallelism)
 """
 
