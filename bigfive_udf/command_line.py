@@ -107,6 +107,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
 def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str | None) -> tuple[int, str]:
     """Write the record where it belongs; a record that can't be written is a failure too, but hides no other."""
     try:
+        run.flush_log()
         if run.keep_record is not None:
             run.keep_record(run.record(code, message, trace))
         if result_file is not None:

@@ -6,12 +6,15 @@ import importlib.metadata
 import json
 import platform
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from bigfive_udf import __version__
+
+_FEW_LINES, _LOG_SECONDS = 100, 30.0
 
 
 @dataclass
@@ -31,16 +34,24 @@ class Run:
     """whether the log may hold excerpts of texts"""
     lines: list[str] = field(default_factory=list)
     """the log: a JSON object a line, with time, run_id, event and what belongs to it"""
+    _kept_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
     def log(self, event: str, **about: Any) -> None:
-        """Add an event to the log, and keep what there is so far."""
+        """Add an event to the log, and keep what there is so far, or soon."""
         line = {"time": datetime.now(timezone.utc).isoformat(), "run_id": self.run_id, "job": self.job, "event": event}
         self.lines.append(json.dumps(line | about, default=str) + "\n")
-        if self.keep_log is not None:
+        # A long one not at each event, or a run of a thousand steps would write it a thousand times.
+        if len(self.lines) <= _FEW_LINES or time.monotonic() - self._kept_at > _LOG_SECONDS:
+            self.flush_log()
+
+    def flush_log(self) -> None:
+        """Keep what there is of the log, where there is any."""
+        if self.keep_log is not None and self.lines:
             self.keep_log("".join(self.lines))
+            self._kept_at = time.monotonic()
 
     def record(self, exit_code: int | None, message: str, trace: str | None) -> str:
         """The JSON of --result."""

@@ -190,7 +190,7 @@ class PlanSettings(Section):
 
 
 class CommitSettings(Section):
-    partitions: int = Field(100, ge=1, description="most partitions of a step, which are committed together")
+    partitions: int = Field(1000, ge=1, description="most partitions of a step, which are committed together")
     minutes: float = Field(
         10.0,
         gt=0,

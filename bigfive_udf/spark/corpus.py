@@ -62,7 +62,8 @@ class Corpus:
         name_of = self.layout.name
         named = {name_of(p.values): p for p in self.layout.partitions}
         others = {name: Partition(tuple(e.values.values())) for name, e in entries.items() if name not in named}
-        emptied = {name: p for name, p in others.items() if self._is_empty_directory(name)}
+        empty = self._empty_directories(others)
+        emptied = {name: p for name, p in others.items() if name in empty}
         named |= emptied
         # What has gone from the input can only be named where it is to be removed.
         gone = tuple(p for name, p in others.items() if selection.prune and name not in emptied)
@@ -75,11 +76,21 @@ class Corpus:
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
         return Found(digests, chosen & named.keys(), chosen - named.keys(), self.waiting)
 
-    def _is_empty_directory(self, name: str) -> bool:
-        """Whether a partition that no file was found in is still there, without any."""
-        if self.fs is None or not self.layout.columns or name in self.waiting:
-            return False
-        return self.fs.exists(f"{self.root.rstrip('/')}/{name}")
+    def _empty_directories(self, names: Iterable[str]) -> frozenset[str]:
+        """The partitions, of those that no file was found in, which are still there without any."""
+        if self.fs is None or not self.layout.columns:
+            return frozenset()
+        fs = self.fs
+        listed: dict[str, set[str]] = {}
+
+        def is_there(name: str) -> bool:
+            above, _, own = name.rpartition("/")
+            if above not in listed:  # each directory is asked once for all that is in it
+                found = not above or is_there(above)
+                listed[above] = set(fs.names(f"{self.root.rstrip('/')}/{above}")) if found else set()
+            return own in listed[above]
+
+        return frozenset(name for name in names if name not in self.waiting and is_there(name))
 
 
 def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from typing import Any
 
@@ -24,9 +24,8 @@ from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.storage import as_pattern, as_uri, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers
-from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem
-from bigfive_udf.tables.footers import Footer, not_parquet
-from bigfive_udf.tables.hadoop import HadoopFileSystem
+from bigfive_udf.tables.filesystem import FileSystem
+from bigfive_udf.tables.footers import Footer
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _PATH = "__bigfive_path"
@@ -118,7 +117,7 @@ def examine_files(
     assert corpus.fs is not None
     reader = _reader(spark, corpus, settings)
     paths = [f.path for p in partitions for f in p.files]
-    footer_of = footers.read_footers(paths, _footer_reader(spark, corpus.fs, settings.format, reader))
+    footer_of = footers.read_footers(paths, _footer_reader(corpus.fs, settings.format, reader))
     types, unfit = _checked_files(corpus, settings, partitions, footer_of)
     if unfit and not types and table_columns is None:  # then it is the settings that are wrong
         raise InputError(next(iter(unfit.values())))
@@ -312,12 +311,10 @@ def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partition
     return frame.withColumn(_PATH, path).join(F.broadcast(groups), _PATH, "left")
 
 
-def _footer_reader(spark: SparkSession, fs: FileSystem, kind: str, reader: DataFrameReader) -> Callable[[str], Footer]:
+def _footer_reader(fs: FileSystem, kind: str, reader: DataFrameReader) -> Callable[[str], Footer]:
     """How to learn what one file holds; of JSON and CSV without types, which Spark settles over all files."""
-    if kind == "parquet" and isinstance(fs, LocalFileSystem):
-        return footers.local_footer
-    if kind == "parquet" and isinstance(fs, HadoopFileSystem):
-        return lambda path: _footer_over_hadoop(spark, path)
+    if kind == "parquet":
+        return partial(footers.footer_of, fs)
 
     def over_spark(path: str) -> Footer:
         try:
@@ -330,28 +327,6 @@ def _footer_reader(spark: SparkSession, fs: FileSystem, kind: str, reader: DataF
         return Footer({name: kind for name, kind in found.items() if name != _MALFORMED})
 
     return over_spark
-
-
-def _footer_over_hadoop(spark: SparkSession, path: str) -> Footer:
-    """The footer by Parquet's own reader in the driver's JVM: no Spark job for it."""
-    jvm: Any = spark._jvm
-    try:
-        parquet = jvm.org.apache.parquet.hadoop
-        file = parquet.util.HadoopInputFile.fromPath(
-            jvm.org.apache.hadoop.fs.Path(path), spark._jsc.hadoopConfiguration()
-        )
-        opened = parquet.ParquetFileReader.open(file)
-        try:
-            schema = opened.getFooter().getFileMetaData().getSchema()
-            columns = {c.getName(): c.toString().partition(" ")[2] for c in schema.getFields()}
-            return Footer(columns, int(opened.getRecordCount()))
-        finally:
-            opened.close()
-    except Exception as error:
-        if getattr(error, "java_exception", None) is None:
-            raise
-        first_line = next(iter(str(error.java_exception.getMessage()).splitlines()), "")  # type: ignore[attr-defined]
-        raise not_parquet(path, first_line[:160]) from None
 
 
 def with_condition(frame: DataFrame, condition: str) -> DataFrame:

@@ -10,15 +10,16 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 _GLOB_CHARACTERS = frozenset("*?[{")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ class FileSystem(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove a file or a tree; nothing there is fine."""
+
+    def tail(self, path: str, size: int) -> bytes:
+        """The last bytes of a file, at most so many."""
+
+    def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        """Do something with every item, with some of them at once where the storage is far away.
+
+        The first error is raised once what had begun has ended, and what had not is left.
+        """
 
     def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
         """Take the lock file at `path` and write who holds it; None where somebody else does.
@@ -148,6 +158,15 @@ class LocalFileSystem:
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def tail(self, path: str, size: int) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read()
+
+    def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        for item in items:
+            work(item)
 
     def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.tables.filesystem import FileSystem
 
 Columns = dict[str, str]
 """Top-level column -> its type, as the file stores it."""
 
 
+_FOOTER_BYTES = 64 << 10
 # Three words at most, none of them long.
 _NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
@@ -41,14 +43,14 @@ def not_parquet(path: str, reason: str) -> InputError:
     return InputError(f"{path} can't be read as Parquet ({reason}): {cure}")
 
 
-def local_footer(path: str) -> Footer:
-    """The footer of a Parquet file on a local disk.
+def footer_of(fs: FileSystem, path: str) -> Footer:
+    """The footer of a Parquet file.
 
     Raises:
         InputError: the file is no whole Parquet file, or can't be read.
     """
     try:
-        about = pq.read_metadata(path)
+        about = pq.read_metadata(pa.BufferReader(_end_of(fs, path)))
         schema = about.schema
     except (pa.ArrowException, OSError) as error:
         raise not_parquet(path, _first_line(error)) from None
@@ -63,6 +65,13 @@ def local_footer(path: str) -> Footer:
         stored = f"{inner} {_stored(column)}".lstrip()
         columns[name] = f"{columns[name]}, {stored}" if name in columns else stored
     return Footer(columns, about.num_rows)
+
+
+def _end_of(fs: FileSystem, path: str) -> bytes:
+    """The end of a file from where its footer begins: mostly one read, for footers are some kilobytes."""
+    end = fs.tail(path, _FOOTER_BYTES)
+    size = int.from_bytes(end[-8:-4], "little") + 8  # the footer, its length, and PAR1
+    return fs.tail(path, size) if end.endswith(b"PAR1") and size > len(end) == _FOOTER_BYTES else end
 
 
 def _stored(column: pq.ColumnSchema) -> str:
@@ -81,7 +90,7 @@ def _stored(column: pq.ColumnSchema) -> str:
     return str(kind).upper()
 
 
-def read_footers(files: Sequence[str], read: Callable[[str], Footer] = local_footer) -> dict[str, Footer | InputError]:
+def read_footers(files: Sequence[str], read: Callable[[str], Footer]) -> dict[str, Footer | InputError]:
     """The footers of files, and the error where one can't be read."""
 
     def one(path: str) -> Footer | InputError:

@@ -8,9 +8,11 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from bigfive_udf.tables.filesystem import FileInfo
 
@@ -25,6 +27,8 @@ _RENEW_SECONDS = 20.0
 _LEASE_SECONDS = 300.0
 # Where a rename is no single change: it copies the object and then deletes it.
 _OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
+_AT_ONCE = 8
+_Item = TypeVar("_Item")
 _TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
 
 
@@ -37,9 +41,26 @@ class HadoopFileSystem:
     def __init__(self, jvm: Any, configuration: Any) -> None:
         self._jvm = jvm
         self._configuration = configuration
+        # Looked up once: py4j asks the JVM for every part of such a name.
+        self._path: Any = jvm.org.apache.hadoop.fs.Path
+        self._streams: Any = jvm.org.apache.commons.io.IOUtils
+        self._iterators: Any = jvm.org.apache.hadoop.util.functional.RemoteIterators
+        self._contexts: Any = jvm.org.apache.hadoop.fs.FileContext
+
+    @cached_property
+    def _overwriting(self) -> Any:
+        """Options.Rename.OVERWRITE, in an array as Java takes it."""
+        kind = self._jvm.java.lang.Class.forName("org.apache.hadoop.fs.Options$Rename")
+        options = self._jvm.java.lang.reflect.Array.newInstance(kind, 1)
+        options[0] = getattr(self._jvm.org.apache.hadoop.fs, "Options$Rename").OVERWRITE
+        return options
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_AT_ONCE)
 
     def _at(self, path: str) -> tuple[Any, Any]:
-        location = self._jvm.org.apache.hadoop.fs.Path(path)
+        location = self._path(path)
         return location.getFileSystem(self._configuration), location
 
     def expand(self, path: str) -> list[str]:
@@ -52,7 +73,7 @@ class HadoopFileSystem:
     def files(self, root: str) -> Iterator[FileInfo]:
         with _as_os_error(root):
             fs, location = self._at(root)
-            listed = self._jvm.org.apache.hadoop.util.functional.RemoteIterators.toList(fs.listFiles(location, True))
+            listed = self._iterators.toList(fs.listFiles(location, True))
             found = list(_STATUS.finditer(listed.toString()))
             # Some wrappers, viewfs among them, print no path: then each file is asked.
             if len(found) != listed.size() or any(":/" not in m["path"] for m in found):
@@ -83,7 +104,7 @@ class HadoopFileSystem:
             fs, location = self._at(path)
             stream = fs.open(location)
             try:
-                return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream)).decode()
+                return bytes(self._streams.toByteArray(stream)).decode()
             finally:
                 stream.close()
 
@@ -119,12 +140,8 @@ class HadoopFileSystem:
             fs.delete(target, False)
             _rename(fs, source, target)
             return
-        hadoop = self._jvm.org.apache.hadoop.fs
-        overwrite = self._jvm.java.lang.reflect.Array.newInstance(
-            self._jvm.java.lang.Class.forName("org.apache.hadoop.fs.Options$Rename"), 1
-        )
-        overwrite[0] = getattr(hadoop, "Options$Rename").OVERWRITE
-        hadoop.FileContext.getFileContext(target.toUri(), self._configuration).rename(source, target, overwrite)
+        context = self._contexts.getFileContext(target.toUri(), self._configuration)
+        context.rename(source, target, self._overwriting)
 
     def swap_in(self, new: str, target: str) -> None:
         with _as_os_error(target):
@@ -147,6 +164,27 @@ class HadoopFileSystem:
         with _as_os_error(path):
             fs, location = self._at(path)
             fs.delete(location, True)
+
+    def tail(self, path: str, size: int) -> bytes:
+        with _as_os_error(path):
+            fs, location = self._at(path)
+            stream = fs.open(location)
+            try:
+                stream.seek(max(0, fs.getFileStatus(location).getLen() - size))
+                return bytes(self._streams.toByteArray(stream))
+            finally:
+                stream.close()
+
+    def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        begun = [self._pool.submit(work, item) for item in items]
+        try:
+            for done in begun:
+                done.result()
+        except BaseException:  # Ctrl-C too
+            for waiting in begun:
+                waiting.cancel()
+            wait(begun)
+            raise
 
     def move(self, source: str, target: str) -> None:
         with _as_os_error(target):

@@ -63,7 +63,7 @@ class ParquetTable:
         return [f"{folder}/{name}" for name, _ in entry.files]
 
     def publish(self, commit: Commit, previous: Mapping[str, Entry]) -> None:
-        for entry in commit.entries:
+        def one(entry: Entry) -> None:
             with as_output_error(f"{self.path}/{entry.partition}"):
                 if self.grouped:
                     self._publish_group(commit, entry)
@@ -71,6 +71,8 @@ class ParquetTable:
                     self._publish_partition(commit, entry)
                 elif self.fs.exists(target := f"{self.path}/{entry.partition}"):
                     self.fs.move(target, f"{commit.staging}/{entry.partition}")
+
+        self.fs.each(one, commit.entries)
         if self.grouped:
             with as_output_error(self.path):
                 self.fs.put(f"{self.path}/{SUCCESS}", "")

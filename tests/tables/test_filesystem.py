@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -363,6 +364,52 @@ def test_a_reader_always_finds_one_whole_version_while_versions_are_swapped(tmp_
 )
 def test_a_local_uri_has_a_plain_path_and_no_other_has(uri, expected):
     assert local_path(uri) == expected
+
+
+# --- many at once ---
+
+
+def test_each_item_is_done_once_and_some_at_once_where_that_is_worth_it(store):
+    done, together, meet = [], [], threading.Barrier(8)
+
+    def work(item: int) -> None:
+        if isinstance(store.fs, HadoopFileSystem) and item < 8:
+            together.append(meet.wait(timeout=20))
+        done.append(item)
+
+    store.fs.each(work, range(40))
+    assert sorted(done) == list(range(40))
+    if isinstance(store.fs, LocalFileSystem):
+        assert done == list(range(40))
+    else:
+        assert len(together) == 8
+
+
+def test_the_first_error_is_raised_once_what_had_begun_has_ended_and_the_rest_is_left(store):
+    begun, ended = [], []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 3:
+            raise OSError("no more")
+        time.sleep(0.01)
+        ended.append(item)
+
+    with pytest.raises(OSError, match="no more"):
+        store.fs.each(work, range(500))
+    assert sorted([*ended, 3]) == sorted(begun)
+    assert {0, 1, 2} < set(begun) and len(begun) < 500
+    after = list(begun)
+    time.sleep(0.1)
+    assert begun == after
+
+
+def test_the_end_of_a_file_is_read_without_the_rest(store):
+    (store.disk / "file").write_bytes(bytes(range(200)))
+    assert store.fs.tail(store.at("file"), 3) == bytes([197, 198, 199])
+    assert store.fs.tail(store.at("file"), 1000) == bytes(range(200))
+    with pytest.raises(FileNotFoundError):
+        store.fs.tail(store.at("missing"), 3)
 
 
 # --- names, moves, locks ---

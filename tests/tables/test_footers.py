@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import InputError
-from bigfive_udf.tables.footers import Footer, check_columns, local_footer, read_footers
+from bigfive_udf.tables.filesystem import LocalFileSystem
+from bigfive_udf.tables.footers import Footer, check_columns, footer_of, read_footers
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 SQL_TYPES = {
@@ -43,6 +44,10 @@ SQL_TYPES = {
 def write(path: Path, **columns: Any) -> str:
     pq.write_table(pa.table({name: pa.array(c) if isinstance(c, list) else c for name, c in columns.items()}), path)
     return str(path)
+
+
+def local_footer(path: str) -> Footer:
+    return footer_of(LocalFileSystem(), path)
 
 
 def check(files: Iterable[str], needed: Sequence[str], read: Callable[[str], Footer] = local_footer) -> dict[str, str]:
@@ -213,6 +218,13 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path, content):
     file = tmp_path / "odd.parquet"
     file.write_bytes(content)
     assert refusal([str(file)], "text").startswith(f"{file} can't be read as Parquet (")
+
+
+def test_a_footer_longer_than_what_is_read_at_first_is_read_whole(tmp_path):
+    names = [f"a column with a long name, number {i:05d}" for i in range(2000)]
+    file = write(tmp_path / "wide", **{name: [1] for name in names})
+    assert int.from_bytes(Path(file).read_bytes()[-8:-4], "little") > 65536
+    assert list(local_footer(file).columns) == names
 
 
 def test_a_damaged_footer_is_named(tmp_path):
