@@ -59,6 +59,6 @@ def test_the_commands_for_ones_own_table_run_in_a_clean_shell(checkpoint, tmp_pa
     assert (record["exit_code"], record["documents_out"], record["documents_evaluated"]) == (0, 20, 20)
     assert record["documents_by_status"] == {"scored": 20, "empty": 0, "failed": 0}
     assert record["model_loads"] == record["workers"]
-    assert record["settings"]["commit_every"] == {"partitions": 100, "minutes": 10.0}
+    assert record["settings"]["commit_every"] == {"partitions": 1000, "minutes": 10.0}
     assert record["partitions"]["dt=2026-01-05"]["scored"] == 20
     assert not (job / "running").exists()

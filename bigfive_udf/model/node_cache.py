@@ -24,6 +24,7 @@ from bigfive_udf.errors import ArtifactError, OutputError
 
 _log = logging.getLogger(__name__)
 
+_CURE = "free space or set TMPDIR, on a cluster spark.executorEnv.TMPDIR"
 _KEEP_SECONDS = 7 * 24 * 3600
 
 
@@ -53,7 +54,7 @@ def _locked(root: Path) -> Iterator[None]:
     try:
         lock = (root / "lock").open("w")
     except OSError as error:
-        raise OutputError(f"{root / 'lock'} can't be opened ({error.strerror}); free space or set TMPDIR") from error
+        raise OutputError(f"{root / 'lock'} can't be opened ({error.strerror}); {_CURE}") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -84,13 +85,12 @@ def own_directory(purpose: str = "") -> Path:
         with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700)
     except OSError as error:
-        raise OutputError(
-            f"no directory for temporary files can be made ({error.strerror}); free space or set TMPDIR"
-        ) from error
+        raise OutputError(f"no directory for temporary files can be made ({error.strerror}); {_CURE}") from error
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise OutputError(
-            f"{root} is not a directory of this user alone: remove it, or set TMPDIR to another directory"
+            f"{root} is not a directory of this user alone: remove it, or set TMPDIR, on a cluster "
+            "spark.executorEnv.TMPDIR, to another directory"
         )
     return root
 
@@ -107,9 +107,7 @@ def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
         aside.rename(target)
     except OSError as error:
         size = sum(map(len, files.values()))
-        raise OutputError(
-            f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); free space or set TMPDIR"
-        ) from error
+        raise OutputError(f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); {_CURE}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -59,10 +59,20 @@ def scores_of(
     columns = [*carried, *[F.col(quoted(c)) for c in keys]]
     # The text is no column of the table, so its name may be anything, that of a score column too.
     frame = rows.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
-    # By the text, so that those that are the same come to one task, which scores them once.
-    scored = with_scores(frame.repartition(tasks, F.col(_TEXT)), model, _TEXT, thresholds)
+    together = same_together(frame, tasks, _TEXT, model.placement.device)
+    scored = with_scores(together, model, _TEXT, thresholds)
     order = (*settings.input.carried_columns, *(f.name for f in PREDICTION_FIELDS))
     return scored.select(*[F.col(quoted(c)) for c in order], *run_columns(run), *[F.col(quoted(c)) for c in keys])
+
+
+def same_together(frame: DataFrame, tasks: int, column: str, device: str) -> DataFrame:
+    """Rows in so many Spark partitions, with those of one text where a worker scores them once: in one task.
+
+    A GPU's task is larger than what a worker gathers at a time, so there they lie side by side too, in the order of a
+    hash: in that of the texts the table would tell something of them.
+    """
+    spread = frame.repartition(tasks, F.col(column))
+    return spread.sortWithinPartitions(F.xxhash64(column)) if device == "cuda" else spread
 
 
 def relabelled(

@@ -22,6 +22,7 @@ from bigfive_udf.errors import OutputError
 from bigfive_udf.model import node_cache
 
 DAY = 24 * 3600
+CURE = "free space or set TMPDIR, on a cluster spark.executorEnv.TMPDIR"
 FILES = {"bundle.json": b"{}", "model.safetensors": bytes(range(256)) * 4096}
 
 # A worker of the tests: waits for the others, then unpacks, and tells what it finds in the directory.
@@ -165,7 +166,7 @@ except OutputError as error:
     print(error)
 """
     told = run(program).stdout
-    assert told == f"{root}: 5 MB of model can't be written (File too large); free space or set TMPDIR\n"
+    assert told == f"{root}: 5 MB of model can't be written (File too large); {CURE}\n"
     assert [p.name for p in root.iterdir()] == ["lock"]
 
 
@@ -189,7 +190,7 @@ try:
 except OutputError as error:
     print(error)
 """
-    assert run(program).stdout == f"{own}/lock can't be opened (Permission denied); free space or set TMPDIR\n"
+    assert run(program).stdout == f"{own}/lock can't be opened (Permission denied); {CURE}\n"
 
 
 def test_a_machine_without_any_directory_for_temporary_files_is_told_in_one_line(root):
@@ -204,7 +205,10 @@ except OutputError as error:
     print(error)
 """
     told = re.escape("no directory for temporary files can be made (No usable temporary directory found in [")
-    assert re.fullmatch(rf"{told}.*{root.parent}.*\); free space or set TMPDIR\n", run(program).stdout)
+    assert re.fullmatch(
+        rf"{told}.*{root.parent}.*\); {CURE}\n",
+        run(program).stdout,
+    )
 
 
 # --- whose it is ---
@@ -225,7 +229,8 @@ def refusal(root: Path) -> str:
     with pytest.raises(OutputError) as refused:
         node_cache.unpacked("abc", must_not_be_called)
     assert str(refused.value) == (
-        f"{root} is not a directory of this user alone: remove it, or set TMPDIR to another directory"
+        f"{root} is not a directory of this user alone: remove it, or set TMPDIR, on a cluster "
+        "spark.executorEnv.TMPDIR, to another directory"
     )
     return str(refused.value)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigfive_udf.spark.scoring import task_count
+from bigfive_udf.spark.scoring import same_together, task_count
 
 SIZES = st.integers(0, 1 << 40)
 
@@ -33,6 +36,21 @@ def test_long_texts_make_more_tasks_than_short_ones():
 def test_there_are_not_more_tasks_than_a_driver_bears(rows, size, cores, device):
     assert task_count(rows, size, cores, device) <= 100_000
     assert task_count(4 * 10**8, 0, 512, "cpu") == 512 * 195
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_same_texts_meet_in_one_task_and_on_a_gpu_side_by_side(spark, device):
+    texts = [f"text {i % 700}" for i in range(3000)] + [None, None]
+    frame = spark.createDataFrame(list(enumerate(texts)), "id int, text string")
+    found = same_together(frame, 3, "text", device).rdd.glom().collect()
+    assert sorted((r.id, r.text) for part in found for r in part if r.text) == sorted(enumerate(texts[:-2]))
+    assert len(found) == 3
+    homes = [{r.text for r in part} for part in found]
+    assert sum(map(len, homes)) == len(set(texts)), "none in two tasks"
+    runs = [len([text for text, _ in groupby(part, key=lambda r: r.text)]) for part in found]
+    assert (runs == [len(h) for h in homes]) == (device == "cuda")
+    orders = [[text for text, _ in groupby(part, key=lambda r: r.text or "")] for part in found]
+    assert all(order != sorted(order) for order in orders)
 
 
 def test_few_rows_are_not_spread_thin():
