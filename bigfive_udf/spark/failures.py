@@ -17,6 +17,8 @@ _LOST = {
     "torch.OutOfMemoryError": "a GPU's memory was full: let fewer tasks share it (spark.task.resource.gpu.amount), or "
     "set batching.max_batch_tokens lower",
     "OutOfMemoryError": "a JVM's memory was full: raise spark.executor.memory or spark.driver.memory",
+    "allocate memory": "a worker's memory was full: raise spark.executor.memoryOverhead, and leave "
+    "spark.executor.pyspark.memory unset, which counts mapped weights too",
     "ExecutorLostFailure": "executors were lost, often for want of memory: raise spark.executor.memoryOverhead",
     "Python worker exited unexpectedly": "Python workers were lost, often for want of memory: give the machine more "
     "of it, on a cluster spark.executor.memoryOverhead",

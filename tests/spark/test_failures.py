@@ -34,6 +34,30 @@ def test_a_gpu_whose_memory_is_full_is_no_defect(spark):
         spark.range(0, 1, 1, 1).mapInArrow(fill, "id long").collect()
 
 
+def test_a_worker_without_memory_is_told_of_the_setting_that_takes_it(spark):
+    """As spark.executor.pyspark.memory limits it."""
+
+    def fill(batches: Iterator) -> Iterator:
+        import resource
+
+        import torch
+
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        torch.zeros(10)
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, before[1]))
+        try:
+            torch.zeros(1 << 30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        yield from batches
+
+    with (
+        pytest.raises(errors.MachinesLostError, match=r"leave spark\.executor\.pyspark\.memory unset"),
+        spark_failures(),
+    ):
+        spark.range(0, 1, 1, 1).mapInArrow(fill, "id long").collect()
+
+
 YARN = "Container killed by YARN for exceeding physical memory limits. Consider boosting spark.executor.memoryOverhead."
 MISSING = "java.io.FileNotFoundException: /data/blockmgr-1/0c/shuffle_0_17_0.index (No such file or directory)"
 
