@@ -12,6 +12,7 @@ matrix products that this GPU shows; FLOPs are those of the products that a toke
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import statistics
@@ -141,6 +142,7 @@ def _peak_memory(scorer: Scorer, batches: Sequence[Sequence[str]], device: str) 
     """Bytes of the GPU that tensors take at most while this scorer is the only one."""
     if device != "cuda":
         return 0
+    gc.collect()  # what the last workload's pipeline has left
     torch.cuda.reset_peak_memory_stats()
     _effort(scorer, batches)
     return torch.cuda.max_memory_allocated()

@@ -108,6 +108,9 @@ def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str
     """Write the record where it belongs; a record that can't be written is a failure too, but hides no other."""
     try:
         run.flush_log()
+    except Exception as error:
+        print(f"error: the run's log can't be written: {_one_line(told(error))}", file=sys.stderr)
+    try:
         if run.keep_record is not None:
             run.keep_record(run.record(code, message, trace))
         if result_file is not None:

@@ -38,9 +38,9 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     root = own_directory()
     target = root / digest
     with _locked(root):
-        if _is_whole(target):
+        with contextlib.suppress(FileNotFoundError):
             os.utime(target)  # in use: who prunes next, under this lock, sees it
-        else:
+        if not _is_whole(target):
             if target.exists():
                 _log.warning("this machine's copy of the model was not whole, it is written again")
             shutil.rmtree(target, ignore_errors=True)  # what a cleaner of temporary files has left of it

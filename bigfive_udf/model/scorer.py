@@ -245,7 +245,10 @@ class Scorer:
 def is_the_gpus(error: Exception, n_windows: int) -> bool:
     """Whether the GPU is at fault, and no text: what it lacks for a single window others hold, and after an error of
     CUDA's own nothing works in this process any more."""
-    return (isinstance(error, torch.OutOfMemoryError) and n_windows == 1) or "CUDA error" in str(error)
+    words = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words:
+        return n_windows == 1
+    return "CUDA error" in words
 
 
 def _why(stage: str, error: Exception, text: str = "") -> str:

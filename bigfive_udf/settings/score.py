@@ -128,7 +128,9 @@ class ModelSettings(Section):
         json_schema_extra=PATH_OR_HUB,
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where to compute; auto: a GPU where every executor has one"
+        "auto",
+        description="where to compute; auto: a GPU where every executor has one (on a cluster, one that Spark gives to "
+        "tasks)",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto",

@@ -31,6 +31,8 @@ from bigfive_udf.tables.partitions import (
 from bigfive_udf.tables.plan import Found
 from bigfive_udf.traits import SCORE_FIELDS
 
+_FEW = 16
+"""Directories that are asked for one by one: more are looked up in the lists of those above them."""
 _FOREIGN_TABLES = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
 
 
@@ -83,6 +85,10 @@ class Corpus:
         fs = self.fs
         listed: dict[str, set[str]] = {}
 
+        asked = [name for name in names if name not in self.waiting]
+        if len(asked) <= _FEW:
+            return frozenset(name for name in asked if fs.exists(f"{self.root.rstrip('/')}/{name}"))
+
         def is_there(name: str) -> bool:
             above, _, own = name.rpartition("/")
             if above not in listed:  # each directory is asked once for all that is in it
@@ -90,7 +96,7 @@ class Corpus:
                 listed[above] = set(fs.names(f"{self.root.rstrip('/')}/{above}")) if found else set()
             return own in listed[above]
 
-        return frozenset(name for name in names if name not in self.waiting and is_there(name))
+        return frozenset(filter(is_there, asked))
 
 
 def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:

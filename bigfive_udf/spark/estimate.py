@@ -17,7 +17,7 @@ from bigfive_udf.spark.session import executors_hardware, is_local, slots
 from bigfive_udf.spark.udf import SparkModel, model_at
 from bigfive_udf.tables.ledger import Entry
 
-_SAMPLE = {"cpu": 400, "cuda": 20_000}
+_SAMPLE = {"cpu": 400, "cuda": 4_000}
 """Texts: a GPU wants to be filled."""
 _FIRST = 16
 _RECENT = 200
@@ -61,9 +61,9 @@ def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable
     _scored(spark, model, texts[:_FIRST])  # the first batch pays for what is done once
     seconds, tokens = _scored(spark, model, texts)
     model.close()
-    what, times = _places(spark, placement.device)
-    source = f"{len(texts)} texts scored on one {what}, times {times} {what}s"
-    return Rates(len(texts) / seconds * times, tokens / len(texts), source)
+    at_once = _at_once(spark, placement.device)
+    source = f"{len(texts)} texts scored by one task, times {at_once} tasks at once"
+    return Rates(len(texts) / seconds * at_once, tokens / len(texts), source)
 
 
 def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str | None]) -> tuple[float, int]:
@@ -77,12 +77,10 @@ def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str | None])
     return spent, int(tokens)
 
 
-def _places(spark: SparkSession, device: str) -> tuple[str, int]:
-    """What a task computes on, and how many of them there are."""
-    if device == "cpu":
-        return "core", slots(spark)
-    if not is_local(spark):
-        return "GPU", slots(spark)
-    import torch
+def _at_once(spark: SparkSession, device: str) -> int:
+    """How many tasks compute at once; in local mode no more than there are GPUs, which workers share."""
+    if device == "cuda" and is_local(spark):
+        import torch
 
-    return "GPU", torch.cuda.device_count()
+        return min(slots(spark), torch.cuda.device_count())
+    return slots(spark)

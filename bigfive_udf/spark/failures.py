@@ -13,15 +13,22 @@ MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
 """What reading.py raises instead of Spark's own error, which quotes the record."""
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
 _FILE = re.compile(r"\b(?:file|hdfs|s3a?|gs|abfss?|wasbs?|viewfs):/[^\s,;'\"()\]]+")
+_WORKERS_MEMORY = (
+    "a worker's memory was full: raise spark.executor.memoryOverhead, and leave spark.executor.pyspark.memory unset, "
+    "which counts mapped weights too"
+)
+_JVM_MEMORY = "OutOfMemoryError"
 _LOST = {
-    "torch.OutOfMemoryError": "a GPU's memory was full: let fewer tasks share it (spark.task.resource.gpu.amount), or "
-    "set batching.max_batch_tokens lower",
-    "OutOfMemoryError": "a JVM's memory was full: raise spark.executor.memory or spark.driver.memory",
-    "allocate memory": "a worker's memory was full: raise spark.executor.memoryOverhead, and leave "
-    "spark.executor.pyspark.memory unset, which counts mapped weights too",
+    "torch.OutOfMemoryError": "a GPU's memory was full: let fewer tasks share it (spark.task.resource.gpu.amount), "
+    "set text.max_length lower, or model.precision bf16 or fp16",
+    "CUDA error": "a GPU failed: see the log of its machine",
+    _JVM_MEMORY: "a JVM's memory was full: raise spark.executor.memory or spark.driver.memory",
     "ExecutorLostFailure": "executors were lost, often for want of memory: raise spark.executor.memoryOverhead",
     "Python worker exited unexpectedly": "Python workers were lost, often for want of memory: give the machine more "
     "of it, on a cluster spark.executor.memoryOverhead",
+    "MemoryError": _WORKERS_MEMORY,
+    "allocate memory": _WORKERS_MEMORY,
+    "Unable to allocate": _WORKERS_MEMORY,
     "FetchFailed": "results were lost with their executors: see their logs for why they ended",
 }
 """What ends a run where Spark has tried again in vain, and the cure. No defect, and nobody's input."""
@@ -76,13 +83,22 @@ def explained(error: Exception) -> BigFiveError | None:
         kind = getattr(errors, match[1], None)
         if isinstance(kind, type) and issubclass(kind, BigFiveError):
             return kind(match[2].strip())
-    if any(word in text for word in _NO_SPACE):
-        return OutputError(
-            f"the disk is full ({_line_with(text, _NO_SPACE)}): free space for the table and for spark.local.dir"
+    if condition := next((word for word in _CONDITION if word in text), None):
+        # First, and in words of ours: Spark's quote the row's value, which may say anything.
+        return SettingsError(
+            f"input.where fails on a row ({condition}): partition columns are strings, compare them with quoted "
+            "values; of other values, try_cast makes null of what can't be cast"
         )
+    if match := _MALFORMED.search(text):
+        return InputError(f"{match[1]} holds a record that is malformed: correct the file or move it away")
+    if word := next((word for word in _NO_SPACE if word in text), None):
+        return OutputError(f"the disk is full ({word}): free space for the table and for spark.local.dir")
     # Before what follows: a lost machine's message may name files that went with it.
-    if cure := next((cure for word, cure in _LOST.items() if word in text), None):
-        return MachinesLostError(f"{cure}; nothing is half-written, run it again")
+    lost = next((word for word in _LOST if word in text), None)
+    if lost == _JVM_MEMORY and any(word in text for word in _UNREADABLE):
+        lost = None  # a damaged file makes its reader ask for more memory than there is
+    if lost is not None:
+        return MachinesLostError(f"{_LOST[lost]}; nothing is half-written, run it again")
     if any(word in text for word in _ENVIRONMENT):
         return SettingsError(
             f"Spark's machines can't run the job ({_line_with(text, _ENVIRONMENT)}): check the master, give --py-files "
@@ -94,18 +110,10 @@ def explained(error: Exception) -> BigFiveError | None:
             f"Spark can't write its event log ({reason[:300]}): make the directory of spark.eventLog.dir, or set "
             "spark.eventLog.enabled=false"
         )
-    if condition := next((word for word in _CONDITION if word in text), None):
-        # Spark's own words would quote the row's value.
-        return SettingsError(
-            f"input.where fails on a row ({condition}): partition columns are strings, compare them with quoted "
-            "values; of other values, try_cast makes null of what can't be cast"
-        )
     if any(word in text for word in _NO_PERMISSION) and not any(word in text for word in _UNREADABLE):
         return OutputError(
             f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
         )
-    if match := _MALFORMED.search(text):
-        return InputError(f"{match[1]} holds a record that is malformed: correct the file or move it away")
     if any(word in text for word in _UNREADABLE):
         file = _FILE.search(text)
         reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)

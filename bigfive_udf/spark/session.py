@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import site
 import sys
@@ -146,23 +145,16 @@ def about_session(spark: SparkSession) -> dict[str, Any]:
     }
 
 
-def cores(spark: SparkSession) -> int:
-    """The cores of all executors that are there now; in local mode those of the master."""
-    context = spark.sparkContext
-    conf = context.getConf()
-    if not conf.contains("spark.default.parallelism"):
-        return max(1, context.defaultParallelism)
-    # What Spark would answer is then that setting, a wish for shuffles which says nothing of the machines.
-    if is_local(spark):
-        asked = re.match(r"local\[(\d+)", context.master or "")
-        return int(asked[1]) if asked else 1 if context.master == "local" else os.cpu_count() or 1
-    executors: int = context._jsc.sc().getExecutorMemoryStatus().size() - 1  # the driver is counted too
-    return max(1, executors) * int(conf.get("spark.executor.cores", "1") or 1)
-
-
 def slots(spark: SparkSession) -> int:
-    """How many tasks run at once."""
-    return max(1, cores(spark) // int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1))
+    """How many tasks run at once on the executors that are there now, by their cores and GPUs."""
+    context: Any = spark.sparkContext._jsc.sc()
+    # Not defaultParallelism, which spark.default.parallelism replaces: a wish for shuffles says nothing of machines.
+    return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
+
+
+def cores(spark: SparkSession) -> int:
+    """The cores that these tasks have."""
+    return slots(spark) * int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
 
 
 def stop() -> None:

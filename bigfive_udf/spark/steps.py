@@ -174,10 +174,11 @@ class Steps:
                 self.outcome.given_up += documents
                 self.fail(step[0].name, f"{step[0].name}: {error}")
                 return
-            # One file that can't be read fails the whole Spark job: let each partition answer for itself.
-            self.run.log("step failed, its partitions are tried one by one", reason=str(error))
-            for task in step:
-                self._score_step([task], readable, rows, model)
+            # One file that can't be read fails the whole Spark job: halve until it is found.
+            self.run.log("step failed, its halves are tried", partitions=len(step), reason=str(error))
+            half = len(step) // 2
+            for part in (step[:half], step[half:]):
+                self._score_step(part, readable, rows, model)
             return
         self.outcome.committed |= {e.partition: e for e in entries}
         self._tell("scored", staged, entries, started, _since(effort, _effort(model)))

@@ -101,7 +101,7 @@ def _scorer(model: RemoteModel) -> Scorer:
     key = (model.digest, model.options, device)
     if key not in _scorers:
         started = time.perf_counter()
-        _check_machine(model.placement)
+        check_machine(model.placement)
         directory = node_cache.unpacked(model.digest, lambda: model.files.value)
         scorer = Scorer.open(directory, model.options, device)
         while len(_scorers) >= _MODELS_PER_WORKER:
@@ -115,7 +115,7 @@ def _scorer(model: RemoteModel) -> Scorer:
     return _scorers[key]
 
 
-def _check_machine(placement: hardware.Placement) -> None:
+def check_machine(placement: hardware.Placement) -> None:
     """An executor that has come since device and precision were decided was not asked then.
 
     Raises:
@@ -127,7 +127,7 @@ def _check_machine(placement: hardware.Placement) -> None:
     except SettingsError as error:
         if placement.device == "cuda" and not here.cuda:
             raise
-        _log.warning("this executor came late and will be slow: %s", error)
+        _log.warning("this executor was not there when the precision was chosen, and is slow in it: %s", error)
 
 
 def _task_cpus() -> int:

@@ -110,7 +110,7 @@ class LocalFileSystem:
     def names(self, directory: str) -> list[str]:
         try:
             return sorted(os.listdir(directory))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def make_directory(self, path: str) -> None:

@@ -23,6 +23,8 @@ Columns = dict[str, str]
 
 
 _FOOTER_BYTES = 64 << 10
+_MOST_BYTES = 64 << 20
+"""More is no footer's length: the file is damaged."""
 # Three words at most, none of them long.
 _NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
@@ -71,7 +73,8 @@ def _end_of(fs: FileSystem, path: str) -> bytes:
     """The end of a file from where its footer begins: mostly one read, for footers are some kilobytes."""
     end = fs.tail(path, _FOOTER_BYTES)
     size = int.from_bytes(end[-8:-4], "little") + 8  # the footer, its length, and PAR1
-    return fs.tail(path, size) if end.endswith(b"PAR1") and size > len(end) == _FOOTER_BYTES else end
+    longer = end.endswith(b"PAR1") and len(end) == _FOOTER_BYTES < size <= _MOST_BYTES
+    return fs.tail(path, size) if longer else end
 
 
 def _stored(column: pq.ColumnSchema) -> str:

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -176,15 +176,18 @@ class HadoopFileSystem:
                 stream.close()
 
     def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-        begun = [self._pool.submit(work, item) for item in items]
+        begun: list[Future[None]] = []
         try:
-            for done in begun:
-                done.result()
-        except BaseException:  # Ctrl-C too
+            for item in items:
+                begun.append(self._pool.submit(work, item))
+            wait(begun, return_when=FIRST_EXCEPTION)
+        finally:  # after Ctrl-C too: what is not awaited would go on when the table is no longer held
             for waiting in begun:
                 waiting.cancel()
             wait(begun)
-            raise
+        for done in begun:
+            if not done.cancelled():
+                done.result()
 
     def move(self, source: str, target: str) -> None:
         with _as_os_error(target):

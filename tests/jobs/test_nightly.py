@@ -356,7 +356,7 @@ def test_a_dry_run_estimates_from_a_calibration_and_then_from_the_ledger(score, 
     score(nightly, "--dry-run")
     printed = capsys.readouterr().out
     assert "12 partitions by dt to score, 72 documents" in printed
-    assert "scored on one core, times 2 cores" in printed
+    assert "scored by one task, times 2 tasks at once" in printed
     assert not Path(nightly["output.path"] + ".job").exists()
     score(nightly, "--limit", "3")
     capsys.readouterr()

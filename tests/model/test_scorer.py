@@ -309,7 +309,9 @@ def test_a_gpu_that_is_full_or_broken_is_no_texts_fault():
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of")
     assert is_the_gpus(full, n_windows=1)
     assert not is_the_gpus(full, n_windows=2), "half of them may fit"
-    assert is_the_gpus(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), n_windows=512)
+    libraries = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert is_the_gpus(libraries, n_windows=1) and not is_the_gpus(libraries, n_windows=2)
+    assert is_the_gpus(RuntimeError("CUDA error: an illegal memory access was encountered"), n_windows=512)
     assert not is_the_gpus(RuntimeError("The size of tensor a must match the size of tensor b"), n_windows=1)
 
 

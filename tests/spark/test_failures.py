@@ -69,7 +69,8 @@ MISSING = "java.io.FileNotFoundException: /data/blockmgr-1/0c/shuffle_0_17_0.ind
         ("ExecutorLostFailure", "Command exited with code 137", "raise spark.executor.memoryOverhead"),
         # Its file is no file of the corpus, and nobody who delivers that can help.
         ("FetchFailed", MISSING, "see their logs"),
-        ("OutOfMemory", "java.lang.OutOfMemoryError: Java heap space", "raise spark.executor.memory"),
+        ("other", "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered", "a GPU failed"),
+        ("other", "java.lang.OutOfMemoryError: Java heap space", "raise spark.executor.memory"),
     ],
 )
 def test_what_is_lost_says_its_cure_in_sparks_own_words(spark, kind, words, cure):
@@ -83,6 +84,25 @@ def test_what_is_lost_says_its_cure_in_sparks_own_words(spark, kind, words, cure
     meant = explained(RuntimeError(f"Job aborted due to stage failure: Task 3 in stage 1.0 failed 4 times: {reason}"))
     assert isinstance(meant, errors.MachinesLostError)
     assert cure in str(meant)
+
+
+def test_a_damaged_file_that_asks_for_too_much_memory_is_the_inputs():
+    words = (
+        "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:/c/a.parquet. java.lang.OutOfMemoryError"
+    )
+    assert isinstance(explained(RuntimeError(words)), errors.InputError)
+
+
+@pytest.mark.parametrize("value", ["there is not enough space in my head", "OutOfMemoryError", "FetchFailed, corrupt"])
+def test_a_value_that_spark_quotes_is_not_told_and_decides_nothing(spark, value):
+    frame = spark.createDataFrame([(value,)], "text string").where("cast(text AS int) > 0")
+    spark.conf.set("spark.sql.ansi.enabled", "true")
+    try:
+        with pytest.raises(errors.SettingsError, match=r"input\.where fails on a row") as told, spark_failures():
+            frame.collect()
+    finally:
+        spark.conf.unset("spark.sql.ansi.enabled")
+    assert value not in str(told.value)
 
 
 def test_a_disk_that_is_full_is_said_before_what_it_cost(spark):

@@ -52,10 +52,10 @@ print(cores(spark), slots(spark), spark.sparkContext.defaultParallelism)
     ("master", "given", "expected"),
     [
         ("local[2]", {}, "2 2 2"),
-        ("local[3]", {"spark.default.parallelism": "200", "spark.task.cpus": "2"}, "3 1 200"),
+        ("local[3]", {"spark.default.parallelism": "200", "spark.task.cpus": "2"}, "2 1 200"),
         ("local", {"spark.default.parallelism": "200"}, "1 1 200"),
         pytest.param(
-            "local-cluster[2,2,1024]", {"spark.default.parallelism": "200", "spark.executor.cores": "2"}, "4 4 200",
+            "local-cluster[2,2,1024]", {"spark.default.parallelism": "200", "spark.cores.max": "4"}, "4 4 200",
             marks=pytest.mark.slow,
         ),
     ],

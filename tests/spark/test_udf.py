@@ -16,6 +16,7 @@ from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.udf import model_at, spark_model, with_scores
+from bigfive_udf.spark.worker import check_machine
 from bigfive_udf.traits import PREDICTION_FIELDS, TRAITS
 from cluster import clean_environment
 from models import TRAINING_TEXT
@@ -146,14 +147,25 @@ def test_no_worker_keeps_a_copy_of_the_model_beside_the_one_that_all_map(checkpo
     assert done.stdout.split("\n")[:2] == ["64", str([False] * 4)], done.stderr
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_machine_that_came_late_says_that_it_lacks_what_the_run_computes_with(spark, texts, checkpoint, precision):
+@pytest.mark.skipif(hardware.look().cpu_bf16, reason="this machine has bf16")
+def test_a_machine_that_came_late_says_that_it_lacks_what_the_run_computes_with(spark, texts, checkpoint):
     artifact = load_artifact(checkpoint(seed=11))
-    model = model_at(spark, artifact, Placement("cpu", precision), artifact.options())
-    texts.withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
-    told = [note.message for note in model.tally.value.heard.times]
-    lacks = precision == "bf16" and not hardware.look().cpu_bf16
-    assert [t for t in told if "came late" in t and "no bf16 in hardware" in t] == (told[:1] if lacks else [])
+    told = {}
+    for precision in ("fp32", "bf16"):
+        model = model_at(spark, artifact, Placement("cpu", precision), artifact.options())
+        texts.withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
+        told[precision] = [note.message for note in model.tally.value.heard.times if "slow in it" in note.message]
+    assert told["fp32"] == []
+    assert len(told["bf16"]) == 1 and "no bf16 in hardware" in told["bf16"][0]
+
+
+@pytest.mark.parametrize(("has_it", "warnings"), [(True, 0), (False, 1)])
+def test_only_a_machine_without_bf16_is_slow_in_it(monkeypatch, caplog, has_it, warnings):
+    """Of any machine that tests run on, by what it would be seen as."""
+    monkeypatch.setattr(hardware, "look", lambda use_gpu: hardware.Hardware("late", cpu_bf16=has_it))
+    check_machine(Placement("cpu", "bf16"))
+    check_machine(Placement("cpu", "fp32"))
+    assert len(caplog.records) == warnings
 
 
 @pytest.mark.skipif(hardware.look().cuda, reason="this machine has a GPU")

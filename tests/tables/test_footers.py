@@ -212,7 +212,15 @@ def test_a_truncated_file_is_named(tmp_path, share):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"PAR1", b"doc_id,text\n1,x\n", b"\x00" * 5000, b"PAR1" + b"\xff" * 500 + b"PAR1"]
+    "content",
+    [
+        b"",
+        b"PAR1",
+        b"doc_id,text\n1,x\n",
+        b"\x00" * 5000,
+        b"\x00" * 70000 + b"\xff\xff\xff\xffPAR1",
+        b"PAR1" + b"\xff" * 500 + b"PAR1",
+    ],
 )
 def test_a_file_that_is_no_parquet_is_named(tmp_path, content):
     file = tmp_path / "odd.parquet"
