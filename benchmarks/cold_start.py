@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,9 +42,7 @@ def main() -> None:
             Path(args.model).absolute() if args.model else random_checkpoint(place / "m", vocabulary_of(None), "minilm")
         )
         texts = Texts(args.short).of(SHORT, TEXTS)
-        (place / "corpus" / "dt=2026-01-05").mkdir(parents=True)
-        table = pa.table({"doc_id": [str(i) for i in range(TEXTS)], "text": texts})
-        pq.write_table(table, place / "corpus" / "dt=2026-01-05" / "0.parquet")
+        make_corpus(place / "corpus", texts)
         archive = f" -XX:SharedArchiveFile={Path(args.archive).absolute()}" if args.archive else ""
         java = ["--driver-java-options", JAVA_OPTIONS + archive]
         seconds = []
@@ -53,6 +52,14 @@ def main() -> None:
     print(f"median {statistics.median(seconds):.1f} s")
     if args.output:
         Path(args.output).write_text(json.dumps({"texts": TEXTS, "seconds": seconds}, indent=2) + "\n")
+
+
+def make_corpus(directory: Path, texts: Sequence[str]) -> None:
+    """A corpus of one partition and one file."""
+    partition = directory / "dt=2026-01-05"
+    partition.mkdir(parents=True)
+    table = pa.table({"doc_id": [str(i) for i in range(len(texts))], "text": texts})
+    pq.write_table(table, partition / "0.parquet")
 
 
 def until_committed(output: Path, corpus: Path, model: Path, java: list[str]) -> float:

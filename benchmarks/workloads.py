@@ -21,7 +21,7 @@ WORKLOADS = {
 }
 SIZES = {"distilbert": (6, 768, 12, 3072), "minilm": (6, 384, 12, 1536)}
 """Layers, width, heads and inner width of encoders that people use."""
-_WORDS = ["I", "you", "will", "call", "home", "late", "tonight", "the", "bus", "was", "not", "there", "ok", "thanks"]
+WORDS = ["I", "you", "will", "call", "home", "late", "tonight", "the", "bus", "was", "not", "there", "ok", "thanks"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Texts:
 def _pool(file: str | None, rng: random.Random, words: int, spread: float) -> list[str]:
     if file is None:
         sizes = [min(40 * words, 1 + int(rng.lognormvariate(0, spread) * words)) for _ in range(5000)]
-        return [" ".join(rng.choices(_WORDS, k=k)) for k in sizes]
+        return [" ".join(rng.choices(WORDS, k=k)) for k in sizes]
     import pyarrow.parquet as pq
 
     found = [t for t in pq.read_table(file, columns=["text"])["text"].to_pylist() if t and t.strip()]
