@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import gpu, picture
+from benchmarks import gpu, growth, picture
 from benchmarks.engines import ENGINES, available, prepare
 from benchmarks.loops import Process
 from benchmarks.peak import executed
@@ -99,6 +99,18 @@ def test_the_gpu_benchmark_measures_each_stage_on_a_cpu_too(checkpoint, monkeypa
     assert 0 < found["max_difference"] < 0.1
     row = {"size": "distilbert", "workload": "short", "texts": len(EXAMPLES), "share_of_peak": 0.5, **found}
     assert "padded; the model alone" in gpu._lines(row)
+
+
+def test_time_is_measured_for_texts_of_each_length(checkpoint):
+    short, long = growth.by_length(Path(checkpoint("distilbert")), [4, 40], repeats=1)
+    assert 4 <= short["tokens"] < long["tokens"]
+    assert short["texts_per_second"] > long["texts_per_second"] > 0
+    assert long["tokens_per_second"] == pytest.approx(long["texts_per_second"] * long["tokens"])
+
+
+def test_the_line_through_the_documents_tells_the_start_from_the_rate():
+    lines = growth._document_lines([{"documents": n, "seconds": 12.0 + n / 100} for n in (1000, 4000, 16000)])
+    assert lines[-1] == "12.0 s, and then 100 documents a second"
 
 
 def test_the_picture_has_a_bar_for_every_system(tmp_path):
