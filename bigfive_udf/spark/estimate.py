@@ -19,7 +19,8 @@ from bigfive_udf.tables.ledger import Entry
 
 _SAMPLE = {"cpu": 400, "cuda": 4_000}
 """Texts: a GPU wants to be filled."""
-_FIRST = 16
+_WARM_UP = 16
+"""Texts of a first turn, which pays for what is done once."""
 _RECENT = 200
 
 
@@ -58,7 +59,7 @@ def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable
     if not texts:
         return None
     model = model_at(spark, scoring.artifact, placement, scoring.options)
-    _scored(spark, model, texts[:_FIRST])  # the first batch pays for what is done once
+    _scored(spark, model, texts[:_WARM_UP])
     seconds, tokens = _scored(spark, model, texts)
     model.close()
     at_once = _at_once(spark, placement.device)

@@ -228,7 +228,7 @@ def wake_workers(spark: SparkSession) -> None:
     """In local mode, let the Python workers start while the driver is busy: what they import takes them seconds."""
     if not is_local(spark):
         return
-    workers = cores(spark)
+    workers = slots(spark)
 
     def same(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from batches
@@ -256,7 +256,7 @@ def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardwa
             has_gpu = device == "cuda" or (given is not None and "gpu" in given.resources())
             yield pa.RecordBatch.from_pylist([asdict(hardware.look(device != "cpu" and has_gpu))], schema)
 
-    tasks = 4 * cores(spark)
+    tasks = 4 * slots(spark)
     schema = pa.schema([("name", pa.string()), ("cpu_bf16", pa.bool_()), ("cuda_bf16", pa.bool_())])
     # As those that score: a function mapped over an RDD would start workers of another kind.
     frame = spark.range(0, tasks, 1, tasks).mapInArrow(looked, "name string, cpu_bf16 boolean, cuda_bf16 boolean")
