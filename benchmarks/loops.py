@@ -60,7 +60,7 @@ def main() -> None:
             path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
             engines.prepare(path, chosen, texts.of("short", 200, seed=1))
             for workload in args.workload:
-                number = NUMBERS[workload] * (4 if size == "minilm" else 1)
+                number = NUMBERS[workload] * (2 if size == "minilm" else 1)
                 rows = _measured(chosen, path, texts.of(workload, number), args.repeats)
                 results += [{"size": size, "workload": workload, **row} for row in rows]
                 print(_table(size, workload, rows), flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from pyspark.sql import SparkSession
@@ -13,9 +13,11 @@ from bigfive_udf.spark.estimate import remembered
 from bigfive_udf.spark.fidelity import faithful_model, fidelity_lines
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.progress import Progress
+from bigfive_udf.spark.reading import Readable
 from bigfive_udf.spark.steps import Outcome, Steps
-from bigfive_udf.spark.udf import spark_model
+from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.tables.opening import OpenTable
+from bigfive_udf.tables.plan import Task
 
 
 def carry_out(
@@ -36,39 +38,54 @@ def carry_out(
     """
     if work.plan.empty:
         return Outcome()
-    committer = table.committer(work.table)
-    steps = Steps(
-        spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, committer, committed=committed
-    )
-    steps.remove(work.plan.remove)
-    steps.relabel(work.plan.relabel)
-    if work.readable is not None:
-        names = {task.partition.values: task.name for task in work.plan.score}
-        for values, reason in work.readable.unfit.items():
-            steps.fail(names[values], f"{names[values]}: {reason}")
-        tasks = [task for task in work.plan.score if task.partition.values in work.rows]
-        scoring = work.scoring
-        model = spark_model(
-            spark,
-            scoring.artifact,
-            options=scoring.options,
-            device=settings.model.device,
-            precision=settings.model.precision,
-            log_texts=settings.log_texts,
+    tasks = [task for task in work.plan.score if task.partition.values in work.rows]
+    # Before anything is changed: where the executors can't run the model, the table stays as it was, or is not begun.
+    model = _chosen(spark, settings, work, run) if tasks else None
+    try:
+        committer = table.committer(work.table)
+        steps = Steps(
+            spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, committer, committed=committed
         )
-        model, fidelity = faithful_model(spark, settings, work, model)
-        used = model.placement
-        run.result |= {"precision": used.precision, "device": used.device, "fidelity": [asdict(f) for f in fidelity]}
-        for line in fidelity_lines(fidelity, settings, used.precision):
-            print(line, flush=True)
-            run.log(line)
-        rates = remembered(work.entries)
-        try:
-            with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
-                steps.score(tasks, work.readable, work.rows, model, rates.documents_per_second if rates else None)
-        finally:
-            steps.outcome.tally = model.tally.value
-            for excerpt in model.tally.value.excerpts:
-                run.log("text that can't be scored", excerpt=excerpt)
+        steps.remove(work.plan.remove)
+        steps.relabel(work.plan.relabel)
+        if work.readable is not None:
+            names = {task.partition.values: task.name for task in work.plan.score}
+            for values, reason in work.readable.unfit.items():
+                steps.fail(names[values], f"{names[values]}: {reason}")
+            if model is not None:
+                _score(steps, tasks, work, work.readable, model)
+        return steps.outcome
+    finally:
+        if model is not None:
             model.close()
-    return steps.outcome
+
+
+def _chosen(spark: SparkSession, settings: ScoreSettings, work: Planned, run: Run) -> SparkModel:
+    """The model where and as it will compute; what decided that is said, and stands in the run record."""
+    asked, scoring = settings.model, work.scoring
+    model = spark_model(
+        spark,
+        scoring.artifact,
+        options=scoring.options,
+        device=asked.device,
+        precision=asked.precision,
+        log_texts=settings.log_texts,
+    )
+    model, fidelity = faithful_model(spark, settings, work, model)
+    used = model.placement
+    run.result |= {"precision": used.precision, "device": used.device, "fidelity": [asdict(f) for f in fidelity]}
+    for line in fidelity_lines(fidelity, settings, used.precision):
+        print(line, flush=True)
+        run.log(line)
+    return model
+
+
+def _score(steps: Steps, tasks: Sequence[Task], work: Planned, readable: Readable, model: SparkModel) -> None:
+    rates = remembered(work.entries)
+    try:
+        with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
+            steps.score(tasks, readable, work.rows, model, rates.documents_per_second if rates else None)
+    finally:
+        steps.outcome.tally = model.tally.value
+        for excerpt in model.tally.value.excerpts:
+            steps.run.log("text that can't be scored", excerpt=excerpt)

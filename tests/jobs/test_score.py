@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyspark
 import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
+from bigfive_udf.model import hardware
 from bigfive_udf.traits import TRAITS
 from cluster import submit
 from corpora import corrupt, write_corpus
@@ -427,6 +429,29 @@ def test_a_bad_condition(score, basics):
     refused(score, basics | {"input.where": "no_such_column > 3"}, SettingsError, "no_such_column")
     if pyspark.__version__ >= "4":  # before, Spark made nulls of what it could not cast
         refused(score, basics | {"input.where": "dt >= 2026"}, SettingsError, "input.where", "quoted values")
+
+
+def test_what_the_executors_lack_is_told_before_the_table_is_begun(score, basics, monkeypatch):
+    monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda: False)
+    output = Path(basics["output.path"])
+    with pytest.raises(SettingsError, match="bf16"):
+        score(basics | {"model.precision": "bf16"})
+    assert not output.exists()
+    assert not Path(f"{output}.job", "table.json").exists()
+    score(basics | {"input.partition_columns": []})  # so another run may begin the table as it likes
+    assert len(list(output.rglob("*.parquet"))) == 1
+
+
+def test_nothing_is_removed_by_a_run_that_the_executors_can_not_carry_out(score, basics, corpus, monkeypatch):
+    score(basics)
+    before = sorted(Path(basics["output.path"]).rglob("*.parquet"))
+    shutil.rmtree(corpus / "dt=2026-01-05")
+    (corpus / "dt=2026-01-09").mkdir()
+    shutil.copy(next((corpus / "dt=2026-01-06").glob("*.parquet")), corpus / "dt=2026-01-09")
+    monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda: False)
+    with pytest.raises(SettingsError, match="bf16"):
+        score(basics | {"model.precision": "bf16"}, "--prune", "--rescore")
+    assert sorted(Path(basics["output.path"]).rglob("*.parquet")) == before
 
 
 def test_a_partition_with_too_many_failed_rows_is_not_published(score, basics, tmp_path, checkpoint):
