@@ -9,7 +9,6 @@ archive of its classes, see docs/scaling.md.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.loops import REPOSITORY
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 TEXTS = 1000
@@ -51,7 +51,7 @@ def main() -> None:
             print(f"{repeat + 1}/{args.repeats}  {seconds[-1]:.1f} s to {TEXTS:,} committed documents", flush=True)
     print(f"median {statistics.median(seconds):.1f} s")
     if args.output:
-        Path(args.output).write_text(json.dumps({"texts": TEXTS, "seconds": seconds}, indent=2) + "\n")
+        save(args.output, {"texts": TEXTS, "seconds": seconds})
 
 
 def make_corpus(directory: Path, texts: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 Each takes the directory of a checkpoint and gives a function: texts -> probabilities, (n, 5) in trait order. All get
 the threads that torch is set to. The others read batches of 32 in the order of arrival, padded to their longest text
-and cut at 512 tokens; what they need beside a checkpoint is made once by `prepare`.
+and cut at 512 tokens; `sorted` is the library with the oldest remedy against padding, by which one can tell what the
+rest of this project is for. What engines need beside a checkpoint is made once by `prepare`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
 from bigfive_udf.quantizing.search import Search, tensors_of
+from bigfive_udf.traits import TRAITS
 
 Score = Callable[[Sequence[str]], np.ndarray]
 
@@ -30,28 +32,38 @@ _OURS_INT8 = "ours-int8.safetensors"
 
 
 def ours(path: Path, precision: str) -> Score:
+    hardware.keep_freed_memory()  # as a Spark worker does
     artifact = load_artifact(path)
     scorer = artifact.scorer(Placement("cpu", precision), artifact.options())
     return lambda texts: scorer.score(texts).probabilities
 
 
 def ours_int8(path: Path) -> Score:
+    hardware.keep_freed_memory()
     artifact = load_artifact(path)
     scorer = Search(artifact, artifact.options()).scorer(load_file(_prepared(path) / _OURS_INT8))
     return lambda texts: scorer.score(texts).probabilities
 
 
-def transformers_loop(path: Path) -> Score:
-    """The library by itself, as its text classification guide runs a model."""
+def transformers_loop(path: Path, dtype: torch.dtype = torch.float32, by_length: bool = False) -> Score:
+    """The library by itself, as its text classification guide runs a model; `by_length`: batches of like lengths."""
     import transformers
 
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype).eval()
 
     @torch.inference_mode()
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
-        return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.numpy()
+        return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.float().numpy()
 
-    return _in_batches(path, run)
+    score = _in_batches(path, run)
+
+    def sorted_score(texts: Sequence[str]) -> np.ndarray:
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        found = np.empty((len(texts), len(TRAITS)), np.float32)
+        found[order] = score([texts[i] for i in order])
+        return found
+
+    return sorted_score if by_length else score
 
 
 def onnx_runtime(path: Path, file: str) -> Score:
@@ -67,7 +79,8 @@ def openvino(path: Path, file: str, precision: str | None = None) -> Score:
     """Left alone, OpenVINO computes in bf16 where the processor has it, and so what a model in int8 keeps."""
     import openvino as ov
 
-    threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
+    # By default each process pins its threads to the first cores, so that two processes would share one.
+    threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     options = threads | ({} if precision is None else {"INFERENCE_PRECISION_HINT": precision})
     model = ov.Core().compile_model(_prepared(path) / file, "CPU", options)
     return _in_batches(path, lambda batch: model(batch)[0])
@@ -78,6 +91,8 @@ ENGINES: dict[str, Callable[[Path], Score]] = {
     "ours bf16": lambda path: ours(path, "bf16"),
     "ours int8": ours_int8,
     "transformers": transformers_loop,
+    "transformers bf16": lambda path: transformers_loop(path, torch.bfloat16),
+    "transformers sorted": lambda path: transformers_loop(path, by_length=True),
     "onnxruntime": lambda path: onnx_runtime(path, _ONNX),
     "onnxruntime int8": lambda path: onnx_runtime(path, _ONNX_INT8),
     "openvino": lambda path: openvino(path, _ONNX, "f32"),
@@ -89,7 +104,8 @@ ENGINES: dict[str, Callable[[Path], Score]] = {
 def available() -> list[str]:
     """The engines that can run here: the others need `make bench-peers`, bf16 a processor that has it."""
     with_bf16 = hardware.look(use_gpu=False).cpu_bf16
-    found = ["ours fp32", *(["ours bf16"] if with_bf16 else []), "ours int8", "transformers"]
+    found = ["ours fp32", *(["ours bf16"] if with_bf16 else []), "ours int8"]
+    found += ["transformers", *(["transformers bf16"] if with_bf16 else []), "transformers sorted"]
     if _has("onnxruntime", "onnx"):
         found += ["onnxruntime", "onnxruntime int8"]
     if _has("openvino", "onnx"):

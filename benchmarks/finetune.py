@@ -11,7 +11,6 @@ padding="max_length", hand it to the Trainer.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
@@ -67,7 +67,7 @@ def main() -> None:
     }
     print(_table(result))
     if args.output:
-        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+        save(args.output, result)
 
 
 def _marginal_rate(train: Callable[[Examples], None], texts: list[str], labels: np.ndarray, name: str) -> float:

@@ -29,13 +29,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.loops import REPOSITORY
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.traits import TRAITS
 
 CORES, FILES = 2, 8
-BATCH_SIZE, HANDED_OVER = 32, 256
-"""Texts of a forward pass, and texts that a framework hands over at once."""
+BATCH_SIZE, HANDED_OVER = 32, 64
+"""Texts of a forward pass, and texts that a framework hands over at once: few, so that no core waits for the other."""
 NUMBERS = (256, 1280)
 """Texts of the two jobs at DistilBERT size; narrower models get four times as many, our engine four times as many."""
 
@@ -172,8 +173,7 @@ def main() -> None:
         rates = measured(Path(scratch), args, args.system or available())
     print(_table(args, rates))
     if args.output:
-        about = {"size": args.size, "workload": args.workload, "texts_per_second": rates}
-        Path(args.output).write_text(json.dumps(about, indent=2) + "\n")
+        save(args.output, {"size": args.size, "workload": args.workload, "texts_per_second": rates})
 
 
 def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) -> dict[str, list[float]]:

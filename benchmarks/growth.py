@@ -11,7 +11,6 @@ alone, one thread, texts of so many tokens each; those longer than a window are 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cold_start import JAVA_OPTIONS, make_corpus, until_committed
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, SIZES, WORDS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
@@ -46,7 +46,7 @@ def main() -> None:
         print(*_document_lines(documents), sep="\n")
     if args.output:
         found = {"size": args.size, "lengths": lengths, "documents": documents}
-        Path(args.output).write_text(json.dumps(found, indent=2) + "\n")
+        save(args.output, found)
 
 
 def by_length(model: Path, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
     python -m benchmarks.loops [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--engine "ours fp32" ...] [--repeats 3] [--output x.json]
 
-Engines take turns on the same texts, so that what else the machine does meets all of them. A turn begins with loading
-the engine and a tenth of the texts, uncounted; its processes end with it, for some keep gigabytes after long texts.
+Engines take turns on the same texts, so that what else the machine does meets all of them. The two processes get as
+much to read, and texts that are the same go to one of them, as they do on Spark. A turn begins with loading the engine
+and a tenth of the texts, uncounted; its processes end with it, for some keep gigabytes after long texts.
 Beside each speed stands how far its probabilities are from those of transformers in fp32 on whole texts of at most 512
 tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
 """
@@ -14,25 +15,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import engines
+from benchmarks.results import save
 from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROCESSES = 2
-NUMBERS = {"short": 1024, "long": 64, "mixed": 300, "repeated": 1024}
+NUMBERS = {"short": 1024, "long": 64, "mixed": 400, "repeated": 1024}
 """Texts of a turn at DistilBERT size; narrower models get more, so that a turn takes some seconds."""
 EXACT = "ours fp32"
 
@@ -65,7 +69,7 @@ def main() -> None:
                 results += [{"size": size, "workload": workload, **row} for row in rows]
                 print(_table(size, workload, rows), flush=True)
                 if args.output:  # after each, for the next one may take an hour
-                    Path(args.output).write_text(json.dumps(results, indent=2) + "\n")
+                    save(args.output, results)
 
 
 class Process:
@@ -103,7 +107,7 @@ class Process:
 
 def serve(engine: str, path: Path) -> None:
     """Be such a process: a line for every file, with the memory that it took so far."""
-    torch.set_num_threads(1)
+    hardware.use_threads(1)
     with quiet_transformers():
         score = engines.ENGINES[engine](path)
         score(["to begin with"] * 8)
@@ -123,7 +127,7 @@ def _memory() -> dict[str, int]:
 
 
 def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: int) -> list[dict[str, Any]]:
-    parts = [texts[k::PROCESSES] for k in range(PROCESSES)]
+    parts = dealt(texts, PROCESSES)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     memory: dict[str, dict[str, int]] = {}
     scores: dict[str, np.ndarray] = {}
@@ -136,7 +140,7 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
             seconds[name].append(time.perf_counter() - started)
             for process in processes:
                 process.close()
-            print(f"{repeat + 1}/{repeats} {name:>16} {len(texts) / seconds[name][-1]:8.1f} texts/s", file=sys.stderr)
+            print(f"{repeat + 1}/{repeats} {name:>19} {len(texts) / seconds[name][-1]:8.1f} texts/s", file=sys.stderr)
     # Others cut a long text at 512 tokens, and then its probabilities are of something else.
     whole = np.array([len(text) < 4 * engines.MAX_LENGTH for part in parts for text in part])
     exact = scores.get("transformers", scores.get(EXACT))
@@ -151,6 +155,23 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
             row["label_flips"] = float(((scores[name] >= 0.5) != (exact >= 0.5))[whole].mean())
         rows.append(row)
     return rows
+
+
+def dealt(texts: Sequence[str], hands: int) -> list[list[str]]:
+    """The texts in so many parts with about as many characters each, those that are the same in one of them.
+
+    Within a part they are in any order, as texts arrive.
+    """
+    copies = Counter(texts)
+    parts: list[list[str]] = [[] for _ in range(hands)]
+    sizes = [0] * hands
+    for text in sorted(copies, key=lambda t: (-len(t) * copies[t], t)):
+        least = sizes.index(min(sizes))
+        parts[least] += [text] * copies[text]
+        sizes[least] += len(text) * copies[text]
+    for k, part in enumerate(parts):
+        random.Random(k).shuffle(part)
+    return parts
 
 
 def asked(processes: Sequence[Process], parts: Sequence[Sequence[str]]) -> tuple[np.ndarray, dict[str, int]]:
@@ -168,13 +189,13 @@ def _table(size: str, workload: str, rows: Sequence[dict[str, Any]]) -> str:
     first = next((r["texts_per_second"] for r in rows if r["engine"] == "transformers"), rows[0]["texts_per_second"])
     lines = [
         f"\n{size}, {workload}: {WORKLOADS[workload]}",
-        f"{'engine':>17} {'texts/s':>9} {'slowest':>8} {'fastest':>8} {'ratio':>6} {'p99 |dp|':>9} {'flips':>8} "
+        f"{'engine':>19} {'texts/s':>9} {'slowest':>8} {'fastest':>8} {'ratio':>6} {'p99 |dp|':>9} {'flips':>8} "
         f"{'private MB':>11}",
     ]
     for row in rows:
         rates = sorted(row["texts"] / s for s in row["seconds"])
         lines.append(
-            f"{row['engine']:>17} {row['texts_per_second']:9.1f} {rates[0]:8.1f} {rates[-1]:8.1f} "
+            f"{row['engine']:>19} {row['texts_per_second']:9.1f} {rates[0]:8.1f} {rates[-1]:8.1f} "
             f"{row['texts_per_second'] / first:6.2f} {row.get('p99_difference', np.nan):9.1e} "
             f"{100 * row.get('label_flips', np.nan):6.2f} % {row['private_mb']:11,}"
         )

@@ -10,7 +10,6 @@ turns. Operations are counted as they are executed, those on padding among them;
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
@@ -55,7 +55,7 @@ def main() -> None:
                     flush=True,
                 )
     if args.output:
-        Path(args.output).write_text(json.dumps(results, indent=2) + "\n")
+        save(args.output, results)
 
 
 def measured(path: Path, size: str, precision: str, texts: Sequence[str], repeats: int) -> dict[str, Any]:

@@ -28,9 +28,8 @@ def main() -> None:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The results in the JSON of either benchmark; that of benchmarks.score says more."""
-    found = json.loads(file.read_text())
-    results: list[dict[str, Any]] = found["results"] if isinstance(found, dict) else found
+    """The results in the JSON of either benchmark."""
+    results: list[dict[str, Any]] = json.loads(file.read_text())["results"]
     return results
 
 

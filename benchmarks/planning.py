@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.results import save
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.corpus import find_files
@@ -61,7 +62,7 @@ def main() -> None:
             flush=True,
         )
     if args.output is not None:
-        args.output.write_text(json.dumps(rows, indent=2) + "\n")
+        save(args.output, rows)
 
 
 def _settings(directory: Path) -> ScoreSettings:

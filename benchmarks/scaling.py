@@ -11,7 +11,6 @@ core takes about `--seconds`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.cold_start import JAVA_OPTIONS
 from benchmarks.loops import EXACT, REPOSITORY, Process, asked
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 
 _FILES = 8
@@ -51,7 +51,7 @@ def main() -> None:
         result = compared(Path(scratch), args)
     print(_table(result))
     if args.output:
-        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+        save(args.output, result)
 
 
 def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:

@@ -8,15 +8,15 @@ precision, what it does when it is told to do the same (text.long_documents: tru
 
 The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the one - seconds of the other), so
 that starting workers and loading models, which a real corpus pays once, are in neither. Everything runs on local[2]
-with one-thread tasks, on the same checkpoint (random weights) and the same texts; slow systems get fewer of them.
+with one-thread tasks, on the same checkpoint (random weights) and the same texts, others in every turn; slow systems
+get fewer of them, long ones among them in the same share. What comes out is compared with a plain forward pass of
+transformers.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,7 +30,9 @@ import transformers
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.engines import MAX_LENGTH, transformers_loop
 from benchmarks.recipe import predict_batch, recipe_udf
+from benchmarks.results import save
 from benchmarks.workloads import LONG, MIXED, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
@@ -40,9 +42,11 @@ from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.traits import PROBABILITY_FIELDS
 
 CORES = 2
-NUMBERS = {"short": (512, 4608), "long": (32, 288), "mixed": (200, 1700), "repeated": (512, 4608)}
+NUMBERS = {"short": (512, 4608), "long": (32, 288), "mixed": (400, 2000), "repeated": (512, 4608)}
 """Texts of the two jobs whose difference is measured, at DistilBERT size; narrower models get four times as many, the
 usual ways a quarter, or a run would take hours."""
+_COMPARED = 1024
+"""Texts whose probabilities are compared with those of transformers, and of other precisions with fp32's."""
 
 
 def main() -> None:
@@ -65,21 +69,22 @@ def main() -> None:
             path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
             for workload in args.workload:
                 low, high = (n * (4 if size == "minilm" else 1) for n in NUMBERS[workload])
-                texts = Texts(args.short, args.long).of(workload, high)
-                systems = _measured(spark, path, workload, texts, low, args.repeats)
+                turns = [Texts(args.short, args.long).of(workload, high, seed) for seed in range(args.repeats)]
+                systems = _measured(spark, path, workload, turns, low)
                 results.append({"size": size, "workload": workload, "systems": systems})
                 print(_table(size, workload, systems), flush=True)
     spark.stop()
     if args.output:
-        about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "master": f"local[{CORES}]"}
-        Path(args.output).write_text(json.dumps(about | {"results": results}, indent=2) + "\n")
+        save(args.output, results, master=f"local[{CORES}]")
 
 
 def _measured(
-    spark: SparkSession, path: Path, workload: str, texts: Sequence[str], low: int, repeats: int
+    spark: SparkSession, path: Path, workload: str, turns: Sequence[Sequence[str]], low: int
 ) -> dict[str, dict[str, Any]]:
+    with_bf16 = hardware.look(use_gpu=False).cpu_bf16
     usual = {"recipe": recipe_udf(str(path)), "predict_batch_udf": predict_batch(str(path))}
-    precisions = ["fp32", *(["bf16"] if hardware.look(use_gpu=False).cpu_bf16 else [])]
+    usual |= {"recipe bf16": recipe_udf(str(path), "bfloat16")} if with_bf16 else {}
+    precisions = ["fp32", *(["bf16"] if with_bf16 else [])]
     artifact = load_artifact(path)
     models = {p: spark_model(spark, artifact, device="cpu", precision=p) for p in precisions}
     if workload in (LONG, MIXED):
@@ -87,20 +92,23 @@ def _measured(
         models |= {f"{p} cut": spark_model(spark, artifact, device="cpu", precision=p, options=cut) for p in precisions}
     columns: dict[str, Callable[[Column], Column]] = usual | {p: m.column for p, m in models.items()}
     for column in columns.values():  # start the workers and load the models, uncounted
-        _seconds(_frame(spark, texts[:16]), column)
+        _seconds(_frame(spark, turns[0][:16]), column)
     for model in models.values():
         model.tally.value = Tally()
     rates: dict[str, list[float]] = {name: [] for name in columns}
-    for repeat in range(repeats):
+    for turn, texts in enumerate(turns, 1):
         for name, column in columns.items():
             share = 1 if name in models else 4
             rates[name].append(_marginal_rate(spark, texts[: len(texts) // share], low // share, column))
-            print(f"{repeat + 1}/{repeats} {name:>17} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
+            print(f"{turn}/{len(turns)} {name:>17} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
     systems: dict[str, dict[str, Any]] = {
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
+    compared = turns[0][:_COMPARED]
+    usual_scores = transformers_loop(path)(compared)
+    whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would cut it off at so many tokens
     for name, model in models.items():
-        systems[name] |= _stages(model) | _fidelity(path, texts[:1024], name)
+        systems[name] |= _stages(model) | _fidelity(path, compared, name, usual_scores, whole)
         model.close()
     return systems
 
@@ -128,7 +136,10 @@ def _seconds(frame: DataFrame, column: Callable[[Column], Column]) -> float:
 
 def _stages(model: SparkModel) -> dict[str, float]:
     """What a core does a second in each stage, and the share of padding in what the model was given."""
-    effort = model.tally.value.effort
+    tally = model.tally.value
+    effort = tally.effort
+    if effort.windows + effort.repeats < tally.documents:
+        raise RuntimeError(f"{tally.documents:,} texts in, of which the model saw {effort.windows:,} windows")
     return {
         "tokenizer_tokens_per_core_second": effort.tokens / effort.tokenize_seconds,
         "model_tokens_per_core_second": effort.tokens / effort.model_seconds,
@@ -136,15 +147,20 @@ def _stages(model: SparkModel) -> dict[str, float]:
     }
 
 
-def _fidelity(path: Path, texts: Sequence[str], precision: str) -> dict[str, float]:
-    precision, _, cut = precision.partition(" ")
-    if precision == "fp32" or cut:
+def _fidelity(
+    path: Path, texts: Sequence[str], name: str, usual_scores: np.ndarray, whole: np.ndarray
+) -> dict[str, float]:
+    """How far a precision is from fp32, and fp32 from transformers on the texts that it does not cut off."""
+    precision, _, cut = name.partition(" ")
+    if cut:
         return {}
     columns = [f.name for f in PROBABILITY_FIELDS]
     artifact = load_artifact(path)
     exact, reduced = (
         artifact.predict(list(texts), device="cpu", precision=p)[columns].to_numpy() for p in ("fp32", precision)
     )
+    if precision == "fp32":
+        exact, reduced = usual_scores[whole], reduced[whole]
     difference = np.abs(reduced - exact)
     return {
         "max_difference": float(difference.max()),
@@ -167,7 +183,7 @@ def _table(size: str, workload: str, systems: dict[str, dict[str, Any]]) -> str:
             line += f" {100 * s['padding_share']:6.1f} % {s['tokenizer_tokens_per_core_second']:10,.0f} "
             line += f"{s['model_tokens_per_core_second']:12,.0f}"
         if "label_flips" in s:
-            line += f" {s['p99_difference']:9.4f} {100 * s['label_flips']:6.2f} %"
+            line += f" {s['p99_difference']:9.1e} {100 * s['label_flips']:6.2f} %"
         lines.append(line)
     return "\n".join(lines)
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.loops import REPOSITORY
+from benchmarks.results import save
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 
 _PARTITIONS = 20
@@ -59,7 +60,7 @@ def main() -> None:
     print(_table(result))
     if args.output:
         result["samples"] = [vars(s) for s in samples]
-        Path(args.output).write_text(json.dumps(result, indent=2) + "\n")
+        save(args.output, result)
 
 
 def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Memory]]:

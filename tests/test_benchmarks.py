@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import gpu, growth, picture
 from benchmarks.engines import ENGINES, available, prepare
-from benchmarks.loops import Process
+from benchmarks.loops import Process, dealt
 from benchmarks.peak import executed
+from benchmarks.results import save
 from benchmarks.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
@@ -67,6 +74,30 @@ def test_an_engine_in_a_process_of_its_own_answers_with_scores_and_memory(checkp
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), ENGINES["transformers"](path)(EXAMPLES), atol=1e-5)
 
 
+@given(st.lists(st.text("ab ", max_size=40), max_size=30), st.integers(1, 4))
+def test_texts_are_dealt_evenly_and_the_same_ones_to_one_process(texts, hands):
+    parts = dealt(texts, hands)
+    assert len(parts) == hands
+    assert sorted(itertools.chain(*parts)) == sorted(texts)
+    assert sum(len(set(part)) for part in parts) == len(set(texts))
+    heaviest = max((len(t) * n for t, n in Counter(texts).items()), default=0)
+    sizes = [sum(map(len, part)) for part in parts]
+    assert max(sizes) - min(sizes) <= heaviest
+
+
+def test_the_long_texts_of_a_mixed_workload_are_shared_out():
+    parts = dealt(Texts().of(MIXED, 400), 2)
+    assert [(words(part) > 1500).sum() for part in parts] == [2, 2]
+
+
+def test_results_say_what_they_were_measured_with(tmp_path):
+    save(tmp_path / "x.json", {"seconds": [1.5]}, master="local[2]")
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert (found["results"], found["master"]) == ({"seconds": [1.5]}, "local[2]")
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["machine"]["cores"] == os.cpu_count() and found["machine"]["processor"]
+
+
 def test_our_int8_is_close_to_fp32_and_not_the_same(checkpoint, tmp_path):
     path = Path(shutil.copytree(checkpoint("distilbert"), tmp_path / "model"))
     prepare(path, ["ours int8"], EXAMPLES)
@@ -98,7 +129,7 @@ def test_the_gpu_benchmark_measures_each_stage_on_a_cpu_too(checkpoint, monkeypa
     assert all(found[f"{stage}_tokens_per_second"] > 0 for stage in (*gpu.STAGES, "pipeline"))
     assert 0 < found["max_difference"] < 0.1
     row = {"size": "distilbert", "workload": "short", "texts": len(EXAMPLES), "share_of_peak": 0.5, **found}
-    assert "padded; the model alone" in gpu._lines(row)
+    assert "padded; end to end" in gpu._lines(row)
 
 
 def test_time_is_measured_for_texts_of_each_length(checkpoint):
@@ -120,10 +151,8 @@ def test_the_picture_has_a_bar_for_every_system(tmp_path):
         {"size": "distilbert", "workload": "long", "engine": "ours fp32", "texts": 10, "seconds": [1.0, 2.0]},
         {"size": "distilbert", "workload": "long", "engine": "transformers", "texts": 10, "seconds": [5.0]},
     ]
-    written = tmp_path / "bench.json"
-    for found in (results, {"machine": "any", "results": results}):  # as the one benchmark writes it, and the other
-        written.write_text(json.dumps(found))
-        assert picture.read(written) == results
+    save(tmp_path / "bench.json", results, master="local[2]")
+    assert picture.read(tmp_path / "bench.json") == results
     charts = picture.picture(picture.groups(results)).axes
     assert [chart.get_title(loc="left") for chart in charts] == [
         "distilbert, short texts: texts per second",
