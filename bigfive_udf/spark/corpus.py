@@ -31,6 +31,8 @@ from bigfive_udf.tables.partitions import (
 from bigfive_udf.tables.plan import Found
 from bigfive_udf.traits import SCORE_FIELDS
 
+WHOLE = "the corpus"
+"""The name of what waits where there are no partition columns; no partition of a directory can have it."""
 _FEW = 16
 """Directories that are asked for one by one: more are looked up in the lists of those above them."""
 _FOREIGN_TABLES = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
@@ -52,7 +54,7 @@ class Corpus:
     numeric_columns: frozenset[str] = frozenset()
     """partition columns that are ordered as numbers"""
     waiting: frozenset[str] = frozenset()
-    """names of the partitions that do not hold the ready file yet"""
+    """names of the partitions that do not hold the ready file yet; `WHOLE` where there are no partition columns"""
 
     def found(self, selection: Selection, entries: Mapping[str, Entry]) -> Found:
         """What a plan must know of the corpus; `entries` are the table's partitions.
@@ -62,6 +64,7 @@ class Corpus:
             InputError: a partition named on the command line is not there.
         """
         name_of = self.layout.name
+        waiting = frozenset(entries) if WHOLE in self.waiting else self.waiting
         named = {name_of(p.values): p for p in self.layout.partitions}
         others = {name: Partition(tuple(e.values.values())) for name, e in entries.items() if name not in named}
         empty = self._empty_directories(others)
@@ -76,7 +79,7 @@ class Corpus:
         candidates = Layout(self.layout.columns, (*named.values(), *gone))
         chosen = frozenset(name_of(p.values) for p in select(candidates, selection))
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
-        return Found(digests, chosen & named.keys(), chosen - named.keys(), self.waiting)
+        return Found(digests, chosen & named.keys(), chosen - named.keys(), waiting, in_groups=not self.layout.columns)
 
     def _empty_directories(self, names: Iterable[str]) -> frozenset[str]:
         """The partitions, of those that no file was found in, which are still there without any."""
@@ -152,7 +155,7 @@ def _ready(
 
 
 def _name(layout: Layout, partition: Partition) -> str:
-    return layout.name(partition.values) if layout.columns else ""
+    return layout.name(partition.values) if layout.columns else WHOLE
 
 
 def _checked_layout(settings: InputSettings, found: Layout) -> Layout:

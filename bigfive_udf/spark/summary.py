@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.spark.corpus import WHOLE
 from bigfive_udf.spark.estimate import Rates
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.progress import duration
@@ -47,11 +48,15 @@ def plan_lines(planned: Planned, output: str) -> list[str]:
     for why in sorted(set(plan.kept.values())):
         lines.append(f"  {sum(w == why for w in plan.kept.values()):,} keep their scores: {why}")
     if plan.gone:
-        lines.append(
-            f"  {len(plan.gone):,} in the table and gone from the input: {_some(plan.gone)} (--prune removes them)"
+        hint = (
+            "--prune removes them" if layout.columns else "--prune removes them; do, if their texts came in new files"
         )
-    if planned.corpus.waiting:
-        lines.append(f"  {len(planned.corpus.waiting):,} not ready: {_some(sorted(planned.corpus.waiting))}")
+        lines.append(f"  {len(plan.gone):,} in the table and gone from the input: {_some(plan.gone)} ({hint})")
+    if waiting := planned.corpus.waiting:
+        of_it = (
+            f"{len(waiting):,} not ready: {_some(sorted(waiting))}" if WHOLE not in waiting else f"{WHOLE} is not ready"
+        )
+        lines.append(f"  {of_it}")
     if plan.later:
         lines.append(f"  {plan.later:,} left for later by --limit")
     return lines

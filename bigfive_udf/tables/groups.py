@@ -1,7 +1,8 @@
 """A corpus without partition columns, divided into groups of files that are scored and committed one by one.
 
 A file stays in its group for good, so that a new, changed or removed file concerns one group and no other: the ledger
-says who is where, and only files that it does not know make new groups.
+says who is where, and only files that it does not know make new groups. These are cut by the time at which files came:
+those that will go together, because they are the oldest, are then in few groups.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def grouped(
     found: dict[str, list[FileInfo]] = {}
     number = max((int(m[1]) for name in known if (m := _NAME.fullmatch(name))), default=0)
     size = max_bytes + 1  # the first new file opens a group
-    for file in sorted(files, key=lambda f: f.path):
+    for file in sorted(files, key=lambda f: (f.modified, f.path)):
         name = owner.get(relative_path(file.path, root))
         if name is None:
             last = f"group-{number:06d}"

@@ -27,7 +27,7 @@ class OpenTable:
     output: OutputSettings
     ledger: Ledger
     there: tuple[str, tuple[str, ...]] | None
-    """the kind and the partition columns, None where there is no table yet"""
+    """the kind and the partition columns, None where there is no table yet, or none with anything in it"""
     ours: Callable[[], bool] = field(default=lambda: False)
     mended: list[str] = field(default_factory=list)
     """what a dead run had left, in words"""
@@ -71,10 +71,11 @@ def make_table(fs: FileSystem, path: str, output: OutputSettings, columns: Seque
 
 def look_at(fs: FileSystem, path: str, output: OutputSettings) -> OpenTable:
     """The table as it is, for a plan that is not carried out: nothing is held, mended or written."""
-    there = described(fs, path)
+    ledger = _ledger(fs, path)
+    there = _begun(fs, path, ledger)
     if there is not None:
         check_kind(path, there, output.format)
-    return OpenTable(fs, path, output, _ledger(fs, path), there)
+    return OpenTable(fs, path, output, ledger, there)
 
 
 @contextmanager
@@ -86,20 +87,26 @@ def open_to_write(fs: FileSystem, path: str, output: OutputSettings, run: Run) -
         OutputError: it can't be written, or holds files of somebody else.
         RefusedError: it is of another kind.
     """
-    there = described(fs, path)
-    if there is not None:
-        check_kind(path, there, output.format)
+    look_at(fs, path, output)  # what is refused is refused without a lock
     with only_writer(fs, f"{path.rstrip('/')}.job/lock", path, run) as ours:
-        there = described(fs, path)
-        opened = OpenTable(fs, path, output, _ledger(fs, path), there, ours)
-        if there is not None:
-            table = make_table(fs, path, output, there[1])
-            if (finished := opened.committer(table).recover()) is not None:
-                opened.mended.append(f"finished {_names(finished)}, which a run that died had begun to commit")
-            for commit in table.unfinished():
-                table.abandon(commit)
-                opened.mended.append(f"threw away step {commit}, which a run that died had not committed")
+        opened = look_at(fs, path, output)
+        opened.ours = ours
+        table = make_table(fs, path, output, () if opened.there is None else opened.there[1])
+        if opened.there is not None and (finished := opened.committer(table).recover()) is not None:
+            opened.mended.append(f"finished {_names(finished)}, which a run that died had begun to commit")
+        for commit in table.unfinished():
+            table.abandon(commit)
+            opened.mended.append(f"threw away step {commit}, which a run that died had not committed")
         yield opened
+
+
+def _begun(fs: FileSystem, path: str, ledger: Ledger) -> tuple[str, tuple[str, ...]] | None:
+    """What `described` says, but None where no run has committed anything: the next one may begin it in another way."""
+    there = described(fs, path)
+    if there is None or there[0] != "parquet" or ledger.sequence:
+        return there
+    with as_output_error(path):
+        return there if fs.exists(f"{path.rstrip('/')}.job/commit.json") else None
 
 
 def _ledger(fs: FileSystem, path: str) -> Ledger:

@@ -83,6 +83,8 @@ class Found:
     """partitions of the ledger alone that the same conditions allow"""
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
+    in_groups: bool = False
+    """whether the partitions are groups of files, in which texts whose files are written anew turn up once more"""
 
 
 def make_plan(
@@ -122,7 +124,7 @@ def make_plan(
         else:
             current.append(name)
     gone = [name for name in entries if name not in found.partitions and name not in found.waiting]
-    pruned = [name for name in gone if policies.prune and name in found.gone_selected]
+    pruned = {name for name in gone if policies.prune and name in found.gone_selected}
     later = 0
     if policies.limit is not None:
         later = max(0, len(score) + len(relabel) - policies.limit)
@@ -131,8 +133,8 @@ def make_plan(
     plan = Plan(
         tuple(score),
         tuple(relabel),
-        tuple(entries[name] for name in pruned),
-        tuple(name for name in gone if name not in set(pruned)),
+        tuple(entries[name] for name in gone if name in pruned),
+        tuple(name for name in gone if name not in pruned),
         tuple(current),
         kept,
         later,
@@ -145,9 +147,11 @@ def make_plan(
     if policies.on_schema_change == "refuse" and (others := [e for e in left if tuple(e.columns) != recipe.columns]):
         had, now = f"columns {', '.join(others[-1].columns)}", f"the settings carry {', '.join(recipe.columns)}"
         raise _mixture("on_schema_change", others, entries, had, now)
-    staying = [e for name, e in entries.items() if name not in scored and name not in set(pruned)]
+    staying = [e for name, e in entries.items() if name not in scored and name not in pruned]
     _refuse_two_pseudonymisations(staying, entries, recipe)
     _refuse_surprise(plan, entries, recipe, policies)
+    if found.in_groups:
+        _refuse_doubles(plan, entries, policies)
     return plan
 
 
@@ -207,8 +211,21 @@ def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: Recipe, p
     detail = f": {', '.join(sorted(settings))}" if settings else ""
     raise RefusedError(
         f"{documents:,} of the table's {total:,} documents would be scored again ({reasons}{detail}), more than "
-        f"plan.max_rescored_share {policies.max_rescored_share:g} allows: give --rescore if that is meant, else find "
-        "out what touched them"
+        f"plan.max_rescored_share {policies.max_rescored_share:g} allows: find out what touched them, or set it to 1 "
+        "for this run if that is meant"
+    )
+
+
+def _refuse_doubles(plan: Plan, entries: Mapping[str, Entry], policies: Policies) -> None:
+    """Refuse new groups beside those of files that are gone, where these are many: their texts may be the same."""
+    documents, total = sum(entries[name].documents for name in plan.gone), sum(e.documents for e in entries.values())
+    came = sum(task.why == NEW for task in plan.score)
+    if not came or documents <= policies.max_rescored_share * total:
+        return
+    raise RefusedError(
+        f"{documents:,} of the table's {total:,} documents are of files that are gone from the input, and new files "
+        "have come: if they were moved or written anew, their texts would stand twice; give --prune, which takes out "
+        "those of the files that are gone, or set plan.max_rescored_share to 1 for this run if both are to stay"
     )
 
 

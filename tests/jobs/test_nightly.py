@@ -349,6 +349,39 @@ def test_a_corpus_without_partition_columns_is_scored_group_by_group(score, basi
     assert {run for _, run in table} == {first, second}
 
 
+def test_a_corpus_without_partition_columns_waits_for_its_ready_file_as_a_whole(score, basics, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    pq.write_table(pa.table({"doc_id": [1, 2], "text": ["one text", "two texts"]}), flat / "a.parquet")
+    settings = basics | {"input.path": str(flat), "input.ready_file": "_READY"}
+    score(settings)
+    assert "the corpus is not ready" in capsys.readouterr().out
+    (flat / "_READY").write_text("")
+    score(settings)
+    (flat / "_READY").unlink()
+    pq.write_table(pa.table({"doc_id": [3], "text": ["half of it"]}), flat / "b.parquet")
+    capsys.readouterr()
+    run = score(settings, "--prune")
+    assert "the corpus is not ready" in capsys.readouterr().out
+    assert (run.result["plan"]["remove"], run.result["plan"]["gone"], run.result["plan"]["score"]) == ([], [], [])
+    assert duckdb.sql(f"SELECT count(*) FROM '{settings['output.path']}/*.parquet'").fetchall() == [(2,)]
+
+
+def test_a_first_run_in_which_all_failed_binds_nobody_to_its_partitions(score, basics, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "whole")
+    for file in corpus.rglob("*.parquet"):
+        corrupt(file)
+    with pytest.raises(PartitionsFailedError):
+        score(basics)
+    assert Path(f"{basics['output.path']}.job", "table.json").exists()
+    shutil.rmtree(corpus)
+    shutil.copytree(tmp_path / "whole", corpus)
+    score(basics | {"input.partition_columns": []})
+    assert duckdb.sql(f"SELECT count(*) FROM '{basics['output.path']}/*.parquet'").fetchall() == [(120,)]
+    with pytest.raises(RefusedError, match="partitioned by nothing"):
+        score(basics)
+
+
 # --- what a run tells ---
 
 

@@ -62,3 +62,13 @@ def test_the_number_of_a_group_is_never_given_twice():
 
 def test_a_group_without_files_is_no_longer_there():
     assert members(grouped(files({"b/0": 1}), "/corpus", {"group-000001": ("a/0",)})) == {"group-000002": ["b/0"]}
+
+
+def test_files_that_came_together_are_together_whatever_their_names():
+    days = {
+        f"/corpus/{(7919 * i) % 1000:03d}": FileInfo(f"/corpus/{(7919 * i) % 1000:03d}", 1, float(i))
+        for i in range(1000)
+    }
+    found = grouped(days.values(), "/corpus", {}, max_files=100)
+    gone = {f.path for f in days.values() if f.modified < 250}
+    assert sum(any(f.path in gone for f in p.files) for p in found.partitions) == 3

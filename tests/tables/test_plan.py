@@ -187,7 +187,7 @@ def test_a_touched_corpus_is_refused_with_what_it_would_cost():
     message = refusal(found, entries, RECIPE, Policies())
     assert message == (
         "20 of the table's 50 documents would be scored again (2 partitions: input changed), more than "
-        "plan.max_rescored_share 0.2 allows: give --rescore if that is meant, else find out what touched them"
+        "plan.max_rescored_share 0.2 allows: find out what touched them, or set it to 1 for this run if that is meant"
     )
     assert len(make_plan(found, entries, RECIPE, Policies(max_rescored_share=0.4)).score) == 2
     assert len(make_plan(found, entries, RECIPE, Policies(rescore=True)).score) == 5
@@ -202,6 +202,23 @@ def test_a_setting_that_changes_scores_is_named_when_it_is_refused():
 def test_new_partitions_are_no_surprise_however_many():
     found = corpus({"a": "1"} | {f"n{i}": "1" for i in range(100)})
     assert len(make_plan(found, table(entry("a")), RECIPE, Policies(max_rescored_share=0)).score) == 100
+
+
+def test_files_that_were_written_anew_under_other_names_are_refused_where_they_would_stand_twice():
+    entries = table(*(entry(n, documents=10) for n in "abcd"))
+    rewritten = corpus({"a": "1", "e": "1", "f": "1"}, gone=frozenset("bcd"), in_groups=True)
+    message = refusal(rewritten, entries, RECIPE, Policies())
+    assert message.startswith("30 of the table's 40 documents are of files that are gone from the input, and new files")
+    assert "--prune" in message and "plan.max_rescored_share to 1" in message
+    plan = make_plan(rewritten, entries, RECIPE, Policies(prune=True))
+    assert ({e.partition for e in plan.remove}, set(scored(plan))) == ({"b", "c", "d"}, {"e", "f"})
+    assert set(scored(make_plan(rewritten, entries, RECIPE, Policies(max_rescored_share=1.0)))) == {"e", "f"}
+    assert set(scored(make_plan(replace(rewritten, in_groups=False), entries, RECIPE, Policies()))) == {"e", "f"}
+    nothing_new = replace(corpus({"a": "1"}), in_groups=True)
+    assert make_plan(nothing_new, entries, RECIPE, Policies()).gone == ("b", "c", "d")
+    a_few_gone = replace(corpus({"e": "1"} | dict.fromkeys("abcdghij", "1")), in_groups=True)
+    more = table(*(entry(n, documents=10) for n in "abcdghijk"))
+    assert set(scored(make_plan(a_few_gone, more, RECIPE, Policies()))) == {"e"}
 
 
 # --- any night ---
