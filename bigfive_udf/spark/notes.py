@@ -53,11 +53,14 @@ class Heard:
         self.times[note] = self.times.get(note, 0) + times
         self.worker.setdefault(note, worker)
 
-    def __iadd__(self, other: Heard) -> Heard:
+    def __add__(self, other: Heard) -> Heard:
+        """Both together; this one itself where `other` has heard nothing."""
+        if not other.times and not other.left_out:
+            return self
+        both = Heard(dict(self.times), dict(self.worker), self.left_out + other.left_out)
         for note, times in other.times.items():
-            self.add(note, times, other.worker[note])
-        self.left_out += other.left_out
-        return self
+            both.add(note, times, other.worker[note])
+        return both
 
     def about(self) -> list[dict[str, Any]]:
         """For the run's record, the most frequent first."""

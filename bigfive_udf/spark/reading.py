@@ -49,10 +49,16 @@ class Readable:
     _load: Callable[[Sequence[Partition]], DataFrame] = field(repr=False)
     _rows: Mapping[Values, int] = field(default_factory=dict, repr=False)
     """rows by partition where the footers tell"""
+    _text_bytes: Mapping[Values, int] = field(default_factory=dict, repr=False)
+    """the same of the bytes of their texts"""
 
     def frame(self, partitions: Sequence[Partition]) -> DataFrame:
         """The rows of some partitions: carried columns, text, and the columns that tell the partition."""
         return self._load(partitions)
+
+    def text_bytes(self, partition: Partition) -> int:
+        """How large its texts are as stored, which tells of the work; where no more is known, all of its files."""
+        return self._text_bytes.get(partition.values, partition.size)
 
     def sample(self, text_column: str, number: int) -> list[str | None]:
         """About so many texts: the first ones of some partitions, spread over all that are fit."""
@@ -117,7 +123,7 @@ def examine_files(
     assert corpus.fs is not None
     reader = _reader(spark, corpus, settings)
     paths = [f.path for p in partitions for f in p.files]
-    footer_of = footers.read_footers(paths, _footer_reader(corpus.fs, settings.format, reader))
+    footer_of = footers.read_footers(paths, _footer_reader(corpus.fs, settings, reader))
     types, unfit = _checked_files(corpus, settings, partitions, footer_of)
     if unfit and not types and table_columns is None:  # then it is the settings that are wrong
         raise InputError(next(iter(unfit.values())))
@@ -143,7 +149,8 @@ def examine_files(
     fit = tuple(p for p in partitions if p.values not in unfit)
     columns = carried[chosen] if chosen is not None else dict(table_columns or {})
     rows = _known_rows(settings, fit, footer_of)
-    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, rows)
+    text_bytes = _sums(fit, footer_of, lambda footer: footer.text_bytes)
+    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, rows, text_bytes)
     if chosen is not None:
         check_text_column(readable.frame(fit[:1]), settings.text_column)
     return readable
@@ -176,12 +183,22 @@ def _known_rows(
     settings: InputSettings, partitions: Sequence[Partition], footer_of: Mapping[str, Footer | InputError]
 ) -> dict[Values, int]:
     """The rows of the partitions whose footers tell them, all of which are to be scored."""
-    known: dict[Values, int] = {}
+    none = {p.values: 0 for p in partitions if not p.files}
+    return none if settings.where is not None else none | _sums(partitions, footer_of, lambda footer: footer.rows)
+
+
+def _sums(
+    partitions: Sequence[Partition],
+    footer_of: Mapping[str, Footer | InputError],
+    number: Callable[[Footer], int | None],
+) -> dict[Values, int]:
+    """Something that footers tell, added up for the partitions all of whose footers do."""
+    sums: dict[Values, int] = {}
     for partition in partitions:
-        rows = [f.rows for path in partition.files if isinstance(f := footer_of[path.path], Footer)]
-        if not rows or (settings.where is None and None not in rows):
-            known[partition.values] = sum(n for n in rows if n is not None)
-    return known
+        told = [number(f) for file in partition.files if isinstance(f := footer_of[file.path], Footer)]
+        if None not in told and told:
+            sums[partition.values] = sum(n for n in told if n is not None)
+    return sums
 
 
 def _chosen_types(
@@ -311,10 +328,11 @@ def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partition
     return frame.withColumn(_PATH, path).join(F.broadcast(groups), _PATH, "left")
 
 
-def _footer_reader(fs: FileSystem, kind: str, reader: DataFrameReader) -> Callable[[str], Footer]:
+def _footer_reader(fs: FileSystem, settings: InputSettings, reader: DataFrameReader) -> Callable[[str], Footer]:
     """How to learn what one file holds; of JSON and CSV without types, which Spark settles over all files."""
+    kind = settings.format
     if kind == "parquet":
-        return partial(footers.footer_of, fs)
+        return partial(footers.footer_of, fs, text_column=settings.text_column)
 
     def over_spark(path: str) -> Footer:
         try:

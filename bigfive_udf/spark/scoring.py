@@ -23,7 +23,7 @@ from bigfive_udf.traits import FAILED, LABEL_FIELDS, PREDICTION_FIELDS, RUN_FIEL
 
 @dataclass(frozen=True)
 class TaskSize:
-    """What a task is given, whichever it reaches first: rows, or bytes of the corpus's files."""
+    """What a task is given, whichever it reaches first: rows, or bytes of texts as the corpus's files hold them."""
 
     rows: int
     bytes: int
@@ -98,7 +98,7 @@ def run_columns(run: Run) -> list[Column]:
 
 
 def task_count(rows: int, size: int, cores: int, device: str) -> int:
-    """Spark partitions for so many rows in files of `size` bytes: a multiple of the cores, so that none has to wait.
+    """Spark partitions for so many rows with `size` bytes of text: a multiple of the cores, so that none has to wait.
 
     Long texts make more tasks than short ones do. Files are compressed about alike, and repeats, which cost nothing,
     compress best, so their bytes tell of the work.

@@ -32,6 +32,8 @@ _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # A step names its files, and Spark lists them again: by default in a task for each, up to 10,000.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",
     _BARS: "false",
 }
 _DAEMON, _WORKERS_PATH = "spark.python.daemon.module", "spark.executorEnv.PYTHONPATH"

@@ -31,10 +31,11 @@ _NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says of itself: its columns, and its rows where it tells."""
+    """What a file says of itself: its columns, and its rows and the bytes of its text where it tells."""
 
     columns: Columns
     rows: int | None = None
+    text_bytes: int | None = None
 
 
 def not_parquet(path: str, reason: str) -> InputError:
@@ -45,8 +46,8 @@ def not_parquet(path: str, reason: str) -> InputError:
     return InputError(f"{path} can't be read as Parquet ({reason}): {cure}")
 
 
-def footer_of(fs: FileSystem, path: str) -> Footer:
-    """The footer of a Parquet file.
+def footer_of(fs: FileSystem, path: str, text_column: str | None = None) -> Footer:
+    """The footer of a Parquet file, with the bytes, compressed as they are, of the text column where it has one.
 
     Raises:
         InputError: the file is no whole Parquet file, or can't be read.
@@ -58,6 +59,7 @@ def footer_of(fs: FileSystem, path: str) -> Footer:
         raise not_parquet(path, _first_line(error)) from None
     names = schema.to_arrow_schema().names
     columns: Columns = {}
+    text_bytes = None
     for i in range(len(schema)):
         column = schema.column(i)
         # Leaves come in the order of the columns; a dot may part a struct from its field or be part of a name.
@@ -66,7 +68,9 @@ def footer_of(fs: FileSystem, path: str) -> Footer:
         name, inner = names[0], column.path[len(names[0]) + 1 :]
         stored = f"{inner} {_stored(column)}".lstrip()
         columns[name] = f"{columns[name]}, {stored}" if name in columns else stored
-    return Footer(columns, about.num_rows)
+        if name == text_column:
+            text_bytes = sum(about.row_group(g).column(i).total_compressed_size for g in range(about.num_row_groups))
+    return Footer(columns, about.num_rows, text_bytes)
 
 
 def _end_of(fs: FileSystem, path: str) -> bytes:

@@ -19,6 +19,7 @@ import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.model import hardware
+from bigfive_udf.spark import steps
 from bigfive_udf.traits import TRAITS
 from cluster import submit
 from corpora import corrupt, write_corpus
@@ -150,6 +151,18 @@ def test_a_text_that_is_there_often_is_scored_once(score, basics, tmp_path, chec
         [oracle.probabilities(texts[i]) for i in (0, 1, 3, 303)],
         atol=1e-5,
     )
+
+
+def test_wide_columns_beside_the_text_make_no_more_tasks(score, basics, tmp_path, monkeypatch):
+    sizes = []
+    real = steps.task_count
+    monkeypatch.setattr(steps, "task_count", lambda rows, size, *more: sizes.append(size) or real(rows, size, *more))
+    flat = tmp_path / "wide"
+    flat.mkdir()
+    noise = [os.urandom(3000) for _ in range(40)]
+    pq.write_table(pa.table({"doc_id": list(range(40)), "text": ["a text"] * 40, "picture": noise}), flat / "a.parquet")
+    score(basics | {"input.path": str(flat)})
+    assert sizes[0] < 1000 < 120_000 < (flat / "a.parquet").stat().st_size
 
 
 def test_partition_values_are_kept_to_the_letter(score, basics, tmp_path):

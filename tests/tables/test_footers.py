@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -278,3 +279,17 @@ def test_a_file_of_another_format_is_called_that(tmp_path: Path, name: str, cure
     with pytest.raises(InputError, match=cure) as told:
         local_footer(str(tmp_path / name))
     assert "move it away" not in str(told.value)
+
+
+def test_the_bytes_of_a_text_are_those_of_its_column_alone(tmp_path):
+    texts, noise = ["some words"] * 50, [bytes(random.Random(i).randbytes(2000)) for i in range(50)]
+    file = write(tmp_path / "a.parquet", text=texts, noise=noise, **{"text.of": texts})
+    fs = LocalFileSystem()
+    size = footer_of(fs, file, "text").text_bytes
+    assert 0 < size < 1000 < Path(file).stat().st_size - 90_000
+    halves = str(tmp_path / "b.parquet")
+    pq.write_table(pq.read_table(file), halves, row_group_size=25)
+    assert size < footer_of(fs, halves, "text").text_bytes < 2 * size + 200
+    assert footer_of(fs, file).text_bytes is footer_of(fs, file, "nothing").text_bytes is None
+    write(tmp_path / "c.parquet", text=pa.array([], pa.string()))
+    assert footer_of(fs, str(tmp_path / "c.parquet"), "text").text_bytes < 100
