@@ -45,9 +45,7 @@ def main() -> None:
         print(json.dumps(_measured(args.plan)))
         return
     rows = []
-    print(
-        f"{'partitions':>10} {'files':>9} {'plan s':>8} {'peak MB':>8} {'Spark jobs':>10} {'requests on a store':>20}"
-    )
+    print(f"{'partitions':>10} {'files':>9} {'plan s':>8} {'peak MB':>8} {'Spark jobs':>10} {'requests on s3a':>20}")
     for partitions in args.partitions:
         with tempfile.TemporaryDirectory(prefix="planning-") as directory:
             _make(Path(directory), partitions, args.files)
@@ -127,6 +125,7 @@ def _check(found: Planned) -> None:
 
 
 def _requests(partitions: int, files: int) -> int:
+    """Calculated, not measured: what s3a would be asked, which lists a thousand files at a time."""
     corpus, table = partitions * files, partitions * 2  # a table's partition has a file and _SUCCESS
     few = 6  # table.json twice, the list of the ledger's files, one of them, the journal, staging
     return -(-corpus // _LISTED_AT_ONCE) + -(-table // _LISTED_AT_ONCE) + few

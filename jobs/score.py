@@ -33,7 +33,7 @@ from bigfive_udf.spark.summary import (
 )
 from bigfive_udf.tables.opening import look_at, open_to_write
 from bigfive_udf.tables.partitions import Selection
-from bigfive_udf.tables.records import clean, keep_records
+from bigfive_udf.tables.records import cleaned, keep_records
 from bigfive_udf.tables.score_table import keep_apart
 
 FLAGS = parser(__doc__ or "")
@@ -58,8 +58,7 @@ def score(args: Namespace, run: Run) -> str:
     with ThreadPoolExecutor(1) as aside:  # what the model needs takes as long to import as Spark takes to start
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
-        keeps_tables = settings.output.catalog_name is not None
-        spark = job_session("bigfive score", args.verbose, settings.log_texts, keeps_tables)
+        spark = job_session("bigfive score", args.verbose, settings.log_texts, settings.needs_catalog)
     scoring = looking.result()
     run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)
@@ -74,13 +73,13 @@ def score(args: Namespace, run: Run) -> str:
 
     with open_to_write(fs, path, settings.output, run) as table:
         keep_records(run, table)
-        work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
-        catalog = catalog_table(spark, settings, work, table, run)
-        run.result |= {"plan": plan_of(work, wanted), "mended": table.mended}
-        print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
-        done = carry_out(spark, settings, work, table, run, catalog.catch_up)
-        catalog.finish()
-        clean(table, work.table, settings.retention)
+        with cleaned(table, settings.retention):
+            work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
+            catalog = catalog_table(spark, settings, work, table, run)
+            run.result |= {"plan": plan_of(work, wanted), "mended": table.mended}
+            print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
+            done = carry_out(spark, settings, work, table, run, catalog.catch_up)
+            catalog.finish()
     run.result |= summary_of(done) | catalog.about() | {"spark": about_session(spark)}  # all executors have come
     if not work.plan.empty:
         print(*summary_lines(run.result, path), *catalog.lines(), sep="\n")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.settings.loading import load_settings
-from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.settings.score import OutputSettings, ScoreSettings
 from bigfive_udf.settings.section import Section
 from bigfive_udf.traits import SCORE_FIELDS, TRAITS
 
@@ -513,3 +513,12 @@ def test_every_key_of_the_shipped_file_has_a_comment():
         found = [line for line in lines if re.match(rf" *(# )?{name}: ", line)]
         assert found, key
         assert all(re.search(r"\S +# \S", line) for line in found), found
+
+
+@pytest.mark.parametrize("views", [{"purpose": "a study"}, {"author_files": True}, {"least_texts": 5}])
+def test_what_is_for_views_is_refused_where_none_are_made(views):
+    (name,) = views
+    assert OutputSettings(path="x", table="scores", **views).catalog_name == (None, "scores")
+    for more in ({}, {"format": "iceberg"}, {"format": "iceberg", "table": "a.scores"}):
+        with pytest.raises(ValueError, match=f"output.{name}: it is for output.table"):
+            OutputSettings(path="x", **more, **views)

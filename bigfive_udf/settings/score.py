@@ -115,6 +115,15 @@ class OutputSettings(Section):
             raise ValueError(f"output.table {self.table!r}: write it as namespace.table")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_for_views_that_are_not_made(self) -> OutputSettings:
+        for name in ("purpose", "least_texts", "author_files"):
+            if self.catalog_name is None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"output.{name}: it is for output.table of the format parquet; set that, or leave it out"
+                )
+        return self
+
     @property
     def catalog_name(self) -> tuple[str | None, str] | None:
         """Database and name of the table that the job keeps in Spark's catalog; None where it keeps none."""
@@ -187,7 +196,7 @@ class BatchingSettings(Section):
 
 class PlanSettings(Section):
     max_rescored_share: Share = Field(
-        0.2, description="share of the table's documents that a run may score again without --rescore"
+        0.2, description="share of the table's documents that a run may score again without being asked"
     )
 
 
@@ -240,6 +249,12 @@ class ScoreSettings(Section):
     log_texts: bool = Field(
         False, description="write excerpts of texts that can't be scored into the run's log; else no log holds any text"
     )
+
+    @property
+    def needs_catalog(self) -> bool:
+        """Whether Spark's own catalog is to have tables from one session to the next."""
+        source = self.input.table
+        return self.output.catalog_name is not None or (source is not None and source.count(".") < 2)
 
     def for_record(self) -> dict[str, Any]:
         """All settings, the secrets of a catalog blotted out."""

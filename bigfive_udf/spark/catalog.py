@@ -1,35 +1,43 @@
 """A corpus that is a table of Spark's catalog.
 
 What its partitions hold is told by a Spark job: by the files behind a table that is made of files, where only their
-footers are read, or else (a view, a table of another system) by a digest of every row's columns.
+footers are read, or else (a view, a table of another system) by a digest of every row's columns. A table without
+partition columns is divided into groups of its files, as a corpus under a path is; one without files is one group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import and_
 from typing import Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
-from bigfive_udf.spark.reading import Readable, any_of, carried_types, other_type, with_condition
+from bigfive_udf.spark.local_rows import local_rows
+from bigfive_udf.spark.reading import Readable, carried_types, other_type, with_condition
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables.filesystem import FileInfo
 from bigfive_udf.tables.footers import named
+from bigfive_udf.tables.groups import grouped
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
+_TYPED = ("date", "tinyint", "smallint", "int", "bigint")
+"""Types of partition columns that are compared as they are, so that Spark can leave out what a source knows of."""
 _WHOLE = "group-000001"
-"""a table without partition columns is one group"""
+"""a table without partition columns or files is one group"""
+_FILE = "__bigfive_file"
 
 
-def find_table(spark: SparkSession, settings: InputSettings) -> Corpus:
-    """Find the corpus input.table.
+def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
+    """Find the corpus input.table; `groups` are those that the ledger knows, where there are no partition columns.
 
     Raises:
         InputError: it can't be read or lacks a column.
@@ -38,7 +46,7 @@ def find_table(spark: SparkSession, settings: InputSettings) -> Corpus:
     frame, columns = _opened(spark, settings)
     types = dict(frame.dtypes)
     numeric = [types[c].startswith(_NUMERIC) for c in columns]
-    found = _by_files(frame, columns) or _by_content(frame, settings, columns)
+    found = _by_files(frame, columns, groups) or _by_content(frame, settings, columns)
 
     def order(partition: Partition) -> tuple[Any, ...]:
         pairs = zip(partition.values, numeric or [False], strict=True)
@@ -64,7 +72,12 @@ def examine_table(
 
     def load(some: Sequence[Partition]) -> DataFrame:
         keys = corpus.layout.columns
-        rows = frame.where(any_of(keys, [p.values for p in some])) if keys else frame.withColumn(GROUP, F.lit(_WHOLE))
+        if keys:
+            rows = frame.where(any_of(frame, keys, [p.values for p in some]))
+        elif any(p.files for p in some):
+            rows = _of_groups(spark, frame, some)
+        else:
+            rows = frame.withColumn(GROUP, F.lit(_WHOLE))
         if settings.where is not None:
             rows = with_condition(rows, settings.where)
         wanted = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
@@ -97,7 +110,42 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
     return frame, tuple(columns)
 
 
-def _by_files(frame: DataFrame, columns: Sequence[str]) -> list[Partition] | None:
+def _one_of(conditions: Sequence[Column]) -> Column:
+    """One of many conditions, as a tree of little depth: a chain of thousands overflows the JVM's stack."""
+    if len(conditions) <= 1:
+        return conditions[0] if conditions else F.lit(False)
+    half = len(conditions) // 2
+    return _one_of(conditions[:half]) | _one_of(conditions[half:])
+
+
+def any_of(frame: DataFrame, columns: Sequence[str], chosen: Sequence[Values]) -> Column:
+    """Rows of the chosen partitions; conditions on partition columns alone, so that Spark lists no other files."""
+    types = dict(frame.dtypes)
+
+    def column(name: str) -> Column:
+        return F.col(quoted(name)) if types[name] in _TYPED else F.col(quoted(name)).cast("string")
+
+    def value(name: str, text: str | None) -> Column:
+        return F.lit(text).cast(types[name]) if types[name] in _TYPED else F.lit(text)
+
+    if len(columns) == 1:
+        name = columns[0]
+        known = [value(name, v[0]) for v in chosen if v[0] is not None]
+        condition = column(name).isin(known) if known else F.lit(False)
+        return condition | column(name).isNull() if len(known) < len(chosen) else condition
+    equal = [[column(c).eqNullSafe(value(c, v)) for c, v in zip(columns, values, strict=True)] for values in chosen]
+    return _one_of([reduce(and_, conditions) for conditions in equal])
+
+
+def _of_groups(spark: SparkSession, frame: DataFrame, groups: Sequence[Partition]) -> DataFrame:
+    """The rows of some groups' files with the column that names the group."""
+    owners = [(f.path, p.values[0]) for p in groups for f in p.files]
+    # The condition, for Spark reads no other files then; the join, for the names.
+    rows = frame.withColumn(_FILE, F.col("_metadata.file_path")).where(F.col(_FILE).isin([path for path, _ in owners]))
+    return rows.join(F.broadcast(local_rows(spark, owners, {_FILE: "string", GROUP: "string"})), _FILE)
+
+
+def _by_files(frame: DataFrame, columns: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[Partition] | None:
     """The partitions of a table that is made of files; None where it is not."""
     about = [F.col(f"_metadata.{name}") for name in ("file_path", "file_size", "file_modification_time")]
     try:
@@ -107,8 +155,9 @@ def _by_files(frame: DataFrame, columns: Sequence[str]) -> list[Partition] | Non
     files: dict[Values, list[FileInfo]] = {}
     for row in rows:
         path, size, modified = row[-3:]
-        values = tuple(row[: len(columns)]) if columns else (_WHOLE,)
-        files.setdefault(values, []).append(FileInfo(path, int(size), modified.timestamp()))
+        files.setdefault(tuple(row[: len(columns)]), []).append(FileInfo(path, int(size), modified.timestamp()))
+    if not columns:
+        return list(grouped(files.get((), ()), "", groups).partitions)
     return [Partition(values, tuple(some)) for values, some in files.items()]
 
 

@@ -90,7 +90,10 @@ def explained(error: Exception) -> BigFiveError | None:
             "values; of other values, try_cast makes null of what can't be cast"
         )
     if match := _MALFORMED.search(text):
-        return InputError(f"{match[1]} holds a record that is malformed: correct the file or move it away")
+        return InputError(
+            f"{match[1]} holds a record that is malformed, or a value of another type than the "
+            "table's: correct the file or move it away"
+        )
     if word := next((word for word in _NO_SPACE if word in text), None):
         return OutputError(f"the disk is full ({word}): free space for the table and for spark.local.dir")
     # Before what follows: a lost machine's message may name files that went with it.

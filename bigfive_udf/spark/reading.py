@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
-from operator import and_
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -78,17 +77,20 @@ class Readable:
         """The rows of every partition; one whose rows can't be read is no longer fit."""
         if not self.layout.partitions:
             return self, {}
-        try:
-            return self, self._count(self.layout.partitions)
-        except InputError:
-            pass  # one file that can't be read fails the whole Spark job: let each partition answer for itself
         rows: dict[Values, int] = {}
         unfit = dict(self.unfit)
-        for partition in self.layout.partitions:
+        pending = [self.layout.partitions]
+        while pending:
+            some = pending.pop()
             try:
-                rows |= self._count([partition])
+                rows |= self._count(some)
             except InputError as error:
-                unfit[partition.values] = str(error)
+                # One file that can't be read fails the whole Spark job: halve until it is found.
+                half = len(some) // 2
+                if half:
+                    pending += [some[half:], some[:half]]
+                else:
+                    unfit[some[0].values] = str(error)
         fit = tuple(p for p in self.layout.partitions if p.values in rows)
         return replace(self, layout=replace(self.layout, partitions=fit), unfit=unfit), rows
 
@@ -131,6 +133,8 @@ def examine_files(
     sample = {types[p.values]: p.files[0].path for p in reversed(partitions) if p.values in types and p.files}
     fit_paths = [f.path for p in partitions if p.values in types for f in p.files]
     schemas = {t: _schema(reader, corpus, path, settings, fit_paths) for t, path in sample.items()}
+    if settings.format == "json" and table_columns is not None:
+        schemas = {t: _as_in_table(spark, schema, corpus, settings, table_columns) for t, schema in schemas.items()}
     carried = {t: carried_types(settings, schema) for t, schema in schemas.items()}
     chosen = _chosen_types(types, carried, table_columns, strict)
     for partition in partitions:
@@ -143,8 +147,13 @@ def examine_files(
 
     schema = schemas[chosen] if chosen is not None else StructType()
 
+    def header_of(path: str) -> tuple[str, ...] | None:
+        # Spark reads files of CSV by the order of their columns, which may be another in each.
+        footer = footer_of[path] if settings.format == "csv" else None
+        return tuple(footer.columns) if isinstance(footer, Footer) else None
+
     def load(some: Sequence[Partition]) -> DataFrame:
-        return _load(spark, corpus, settings, reader, schema, some)
+        return _load(spark, corpus, settings, reader, schema, header_of, some)
 
     fit = tuple(p for p in partitions if p.values not in unfit)
     columns = carried[chosen] if chosen is not None else dict(table_columns or {})
@@ -164,7 +173,9 @@ def _checked_files(
 ) -> tuple[dict[Values, Types], dict[Values, str]]:
     """The types of the needed columns in every partition whose files have them alike, and why the others do not."""
     needed = [*settings.carried_columns, settings.text_column]
-    if settings.where is not None:  # a column that only the condition names must not silently be null either
+    if settings.format == "json":  # whose writers leave out what is null, so a file may lack any of the others
+        needed = [c for c in (settings.id_column, settings.text_column) if c is not None]
+    elif settings.where is not None:  # a column that only the condition names must not silently be null either
         names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
         needed += sorted(n for n in names - set(needed) if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
     in_files = [c for c in needed if c not in corpus.directory_columns]
@@ -260,6 +271,32 @@ def _schema(
     return StructType([*in_files, *malformed, *(StructField(c, StringType()) for c in corpus.directory_columns)])
 
 
+def _text_schema(corpus: Corpus, header: Sequence[str]) -> StructType:
+    """The columns of a CSV file in their order, and what `_schema` puts after them; all are strings."""
+    in_file = [c for c in header if c not in corpus.directory_columns]
+    return StructType([StructField(c, StringType()) for c in (*in_file, _MALFORMED, *corpus.directory_columns)])
+
+
+def _as_in_table(
+    spark: SparkSession,
+    schema: StructType,
+    corpus: Corpus,
+    settings: InputSettings,
+    table_columns: Mapping[str, str],
+) -> StructType:
+    """The schema of JSON files, the columns that the table has in its types, also where no file has them.
+
+    What Spark takes a column of JSON for depends on the values of one night: whole numbers until one has a fraction,
+    strings where all are null. A value that does not fit makes its record malformed.
+    """
+    others = {*settings.pseudonymised_columns, *corpus.directory_columns}
+    known = {c: kind for c, kind in table_columns.items() if c in settings.carried_columns and c not in others}
+    if not known:
+        return schema
+    typed = spark.createDataFrame([], ", ".join(f"{quoted(c)} {kind}" for c, kind in known.items())).schema
+    return StructType([*typed.fields, *(f for f in schema.fields if f.name not in known)])
+
+
 def carried_types(settings: InputSettings, schema: StructType) -> dict[str, str]:
     """The carried columns and their Spark types in the table, where pseudonyms are strings.
 
@@ -286,20 +323,32 @@ def _load(
     settings: InputSettings,
     reader: DataFrameReader,
     schema: StructType,
+    header_of: Callable[[str], tuple[str, ...] | None],
     partitions: Sequence[Partition],
 ) -> DataFrame:
     """Exactly the files that were found: one that has come since is the next run's."""
-    assert corpus.fs is not None
+    fs = corpus.fs
+    assert fs is not None
     columns = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
-    paths = [as_pattern(corpus.fs, f.path) for p in partitions for f in p.files]
-    frame = reader.schema(schema).load(paths) if paths else spark.createDataFrame([], schema)
-    if paths and _MALFORMED in schema.names:
-        frame = _whole_records(frame, settings.text_column)
-    if not corpus.layout.columns:
-        frame = with_groups(spark, corpus.fs, frame, partitions)
-    if settings.where is not None:
-        frame = with_condition(frame, settings.where)
-    return frame.select(*[F.col(quoted(c)) for c in columns])
+
+    def like_one_another(schema: StructType, paths: Sequence[str]) -> DataFrame:
+        frame = reader.schema(schema).load(list(paths)) if paths else spark.createDataFrame([], schema)
+        if paths and _MALFORMED in schema.names:
+            frame = _whole_records(frame, settings.text_column)
+        if not corpus.layout.columns:
+            frame = with_groups(spark, fs, frame, partitions)
+        if settings.where is not None:
+            frame = with_condition(frame, settings.where)
+        return frame.select(*[F.col(quoted(c)) for c in columns])
+
+    by_header: dict[tuple[str, ...] | None, list[str]] = {}
+    for path in (f.path for p in partitions for f in p.files):
+        by_header.setdefault(header_of(path), []).append(as_pattern(fs, path))
+    frames = [
+        like_one_another(schema if header is None else _text_schema(corpus, header), paths)
+        for header, paths in by_header.items()
+    ]
+    return reduce(DataFrame.union, frames) if frames else like_one_another(schema, [])
 
 
 def _whole_records(frame: DataFrame, text_column: str) -> DataFrame:
@@ -356,25 +405,3 @@ def with_condition(frame: DataFrame, condition: str) -> DataFrame:
         raise SettingsError(
             f"input.where {condition!r} is no condition on the corpus's columns ({first_line[:160]})"
         ) from None
-
-
-def _one_of(conditions: Sequence[Column]) -> Column:
-    """One of many conditions, as a tree of little depth: a chain of thousands overflows the JVM's stack."""
-    if len(conditions) <= 1:
-        return conditions[0] if conditions else F.lit(False)
-    half = len(conditions) // 2
-    return _one_of(conditions[:half]) | _one_of(conditions[half:])
-
-
-def any_of(columns: Sequence[str], chosen: Sequence[Values]) -> Column:
-    """Rows of the chosen partitions; conditions on partition columns alone, so that Spark lists no other files."""
-    if len(columns) == 1:
-        column = F.col(quoted(columns[0])).cast("string")
-        known = [v[0] for v in chosen if v[0] is not None]
-        condition = column.isin(known) if known else F.lit(False)
-        return condition | column.isNull() if len(known) < len(chosen) else condition
-    equal = [
-        [F.col(quoted(c)).cast("string").eqNullSafe(F.lit(v)) for c, v in zip(columns, values, strict=True)]
-        for values in chosen
-    ]
-    return _one_of([reduce(and_, conditions) for conditions in equal])

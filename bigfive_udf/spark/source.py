@@ -15,7 +15,7 @@ from bigfive_udf.tables.partitions import Partition
 
 def find(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
     """The corpus and its partitions, no row read; `groups` are those of files that the ledger knows."""
-    return find_table(spark, settings) if settings.table is not None else find_files(spark, settings, groups)
+    return find_table(spark, settings, groups) if settings.table is not None else find_files(spark, settings, groups)
 
 
 def examine(

@@ -25,6 +25,7 @@ Columns = dict[str, str]
 _FOOTER_BYTES = 64 << 10
 _MOST_BYTES = 64 << 20
 """More is no footer's length: the file is damaged."""
+_COMPRESSED = re.compile(r"\.(gz|bz2|zst|zstd|lz4|snappy|deflate)$")
 # Three words at most, none of them long.
 _NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
@@ -40,7 +41,7 @@ class Footer:
 
 def not_parquet(path: str, reason: str) -> InputError:
     """What to say of a file that should be Parquet, and what is the likeliest cure."""
-    ending = path.rpartition(".")[2].lower()
+    ending = _COMPRESSED.sub("", path.lower()).rpartition(".")[2]
     kind = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "ndjson": "json"}.get(ending)
     cure = f"it is called {ending}, so set input.format={kind}" if kind else "restore it or move it away"
     return InputError(f"{path} can't be read as Parquet ({reason}): {cure}")

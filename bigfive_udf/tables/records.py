@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
+from bigfive_udf.errors import BigFiveError
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import RetentionSettings
 from bigfive_udf.tables.failures import as_output_error
-from bigfive_udf.tables.opening import OpenTable
-from bigfive_udf.tables.score_table import ScoreTable, time_of
+from bigfive_udf.tables.opening import OpenTable, make_table
+from bigfive_udf.tables.score_table import time_of
 
 
 def keep_records(run: Run, table: OpenTable) -> None:
@@ -40,16 +44,30 @@ def keep_records(run: Run, table: OpenTable) -> None:
         run.log("mended", what=line)
 
 
-def clean(table: OpenTable, written: ScoreTable, retention: RetentionSettings) -> None:
-    """Remove for good what was replaced, and records, once they are old enough; and shorten the ledger's list of files.
+@contextmanager
+def cleaned(table: OpenTable, retention: RetentionSettings) -> Iterator[None]:
+    """In the end remove for good what was replaced, and records, once they are old enough; also after a failure, for
+    somebody may have asked for a removal by law; and shorten the ledger's list of files.
 
     Raises:
         OutputError: they can't be removed.
     """
+    try:
+        yield
+    except BigFiveError:
+        with contextlib.suppress(BigFiveError):  # what the run ends with is said first
+            if table.ours():
+                _clean(table, retention)
+        raise
+    _clean(table, retention)
+
+
+def _clean(table: OpenTable, retention: RetentionSettings) -> None:
     now = datetime.now(timezone.utc)
-    days = retention.snapshot_days if written.kind == "iceberg" else retention.trash_days
     if table.there is not None:
-        written.clean(now - timedelta(days=days))
+        kind, columns = table.there
+        days = retention.snapshot_days if kind == "iceberg" else retention.trash_days
+        make_table(table.fs, table.path, table.output, columns).clean(now - timedelta(days=days))
     with as_output_error(table.job_path):
         table.ledger.compact()
         for name in table.fs.names(f"{table.job_path}/runs"):

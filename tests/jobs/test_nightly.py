@@ -382,6 +382,16 @@ def test_a_first_run_in_which_all_failed_binds_nobody_to_its_partitions(score, b
         score(basics)
 
 
+def test_what_was_replaced_is_removed_in_time_also_by_a_run_that_is_refused(score, nightly, checkpoint):
+    score(nightly)
+    score(nightly, "--rescore")
+    trash = Path(f"{nightly['output.path']}.job/trash")
+    assert list(trash.rglob("*.parquet"))
+    with pytest.raises(RefusedError):
+        score(nightly | {"input.keep_columns": ["likes"], "retention.trash_days": 0})
+    assert not list(trash.rglob("*.parquet"))
+
+
 # --- what a run tells ---
 
 

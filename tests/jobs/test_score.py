@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import platform
@@ -19,9 +20,10 @@ import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.model import hardware
+from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark import steps
 from bigfive_udf.traits import TRAITS
-from cluster import submit
+from cluster import spark_sql, submit
 from corpora import corrupt, write_corpus
 from models import TRAINING_TEXT, overflowing
 from oracle import Oracle
@@ -255,6 +257,70 @@ def test_a_table_of_the_catalog_is_a_corpus_too(score, spark, basics):
         spark.sql("DROP TABLE texts_by_day")
 
 
+@pytest.fixture
+def plain_table(spark, basics):
+    """A table of the catalog without partition columns, of one file so far."""
+    del basics["input.path"]
+    spark.sql("DROP TABLE IF EXISTS plain_texts")
+    spark.sql("CREATE TABLE plain_texts (doc_id INT, text STRING, day DATE) USING parquet")
+    spark.sql("INSERT INTO plain_texts SELECT /*+ COALESCE(1) */ id, 'one text', DATE '2026-01-05' FROM range(4)")
+    yield basics | {"input.table": "plain_texts"}
+    spark.sql("DROP TABLE plain_texts")
+
+
+def test_a_table_without_partition_columns_is_scored_file_by_file(score, spark, plain_table):
+    first = score(plain_table)
+    spark.sql("INSERT INTO plain_texts SELECT /*+ COALESCE(1) */ id, 'more text', NULL FROM range(4, 6)")
+    second = score(plain_table)
+    assert (first.result["documents_out"], second.result["documents_out"]) == (4, 2)
+    found = table_of(plain_table["output.path"])
+    assert found["doc_id"].to_pylist() == list(range(6))
+    assert found["run_id"].to_pylist() == [first.run_id] * 4 + [second.run_id] * 2
+    assert score(plain_table).result["plan"]["up_to_date"] == 2
+
+
+def test_only_the_files_of_a_group_are_read(score, spark, plain_table):
+    """A file of another group may be damaged: it is not touched."""
+    score(plain_table)
+    (old,) = spark.table("plain_texts").inputFiles()
+    spark.sql("INSERT INTO plain_texts SELECT /*+ COALESCE(1) */ id, 'more text', NULL FROM range(4, 6)")
+    file = Path(old.removeprefix("file://"))
+    times = file.stat()
+    corrupt(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (file.parent / f".{file.name}.crc").unlink(missing_ok=True)
+    assert score(plain_table).result["documents_out"] == 2
+
+
+def test_any_column_of_a_view_may_divide_it(score, spark, plain_table):
+    spark.sql("INSERT INTO plain_texts VALUES (7, 'seven', NULL), (8, 'eight', DATE '2026-02-01')")
+    spark.sql("CREATE OR REPLACE TEMPORARY VIEW some_texts AS SELECT * FROM plain_texts WHERE doc_id > 1")
+    settings = plain_table | {"input.table": "some_texts", "input.partition_columns": ["day"]}
+    run = score(settings)
+    assert {p["partition"]: p["documents"] for p in run.result["plan"]["score"]} == {
+        "day=2026-01-05": 2,
+        "day=2026-02-01": 1,
+        "day=__HIVE_DEFAULT_PARTITION__": 1,
+    }
+    assert table_of(settings["output.path"])["doc_id"].to_pylist() == [2, 3, 7, 8]
+    spark.sql("INSERT INTO plain_texts VALUES (9, 'nine', DATE '2026-02-01')")
+    assert [
+        p["partition"] for p in score(settings, "--rescore", "--since", "day=2026-01-06").result["plan"]["score"]
+    ] == ["day=2026-02-01"]
+    assert table_of(settings["output.path"])["doc_id"].to_pylist() == [2, 3, 7, 8, 9]
+
+
+def test_a_table_of_the_metastore_is_found_by_a_job_that_keeps_none(basics, tmp_path):
+    """Spark alone knows tables of its own session only; those of a metastore are what input.table is for."""
+    spark_sql(
+        "CREATE TABLE kept (doc_id INT, text STRING); INSERT INTO kept VALUES (1, 'one text'), (2, NULL)", tmp_path
+    )
+    del basics["input.path"]
+    done = submit(basics | {"input.table": "default.kept"}, directory=tmp_path)
+    assert done.code == 0, done.error
+    assert table_of(basics["output.path"])["doc_id"].to_pylist() == [1, 2]
+
+
 def test_thresholds_of_the_settings_make_the_labels(score, basics):
     score(basics | {"labels.thresholds": {"E": 0.0, "neuroticism": 1.0}})
     table = table_of(basics["output.path"])
@@ -392,7 +458,7 @@ def test_a_file_corrupt_behind_a_whole_footer_is_named(score, basics, corpus):
 
 def test_files_of_a_text_format_that_do_not_agree(score, basics, tmp_path):
     for kind, first, second in (
-        ("csv", "doc_id,text\n1,a text\n", "text,doc_id\nanother text,2\n"),
+        ("csv", "doc_id,text\n1,a text\n", "doc_id,body\n2,another text\n"),
         ("json", '{"doc_id": 1, "text": "a text"}\n', '{"doc_id": 2, "body": "another text"}\n'),
         ("json", '{"doc_id": 1, "text": "a text"}\n', '{"doc_id": 2, "text": "anoth\n'),
     ):
@@ -401,6 +467,53 @@ def test_files_of_a_text_format_that_do_not_agree(score, basics, tmp_path):
         (folder / f"a.{kind}").write_text(first)
         (folder / f"b.{kind}").write_text(second)
         refused(score, basics | {"input.path": str(folder), "input.format": kind}, InputError, f"b.{kind}")
+
+
+def test_csv_files_may_have_their_columns_in_any_order_and_others_beside_them(score, basics, tmp_path):
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    (folder / "a.csv").write_text("doc_id,text\n1,a text\n")
+    (folder / "b.csv").write_text("text,doc_id\nanother text,2\n")
+    (folder / "c.csv").write_text('likes,doc_id,text\n9,3,"a third\ntext"\n')
+    score(basics | {"input.path": str(folder), "input.format": "csv"})
+    table = table_of(basics["output.path"])
+    assert table["doc_id"].to_pylist() == ["1", "2", "3"]
+    texts = ["a text", "another text", "a third\ntext"]
+    exact = load_artifact(basics["model.path"]).predict(texts, device="cpu", precision="fp32")
+    np.testing.assert_allclose(table["prob_openness"].to_numpy(), exact["prob_openness"], atol=1e-5)
+
+
+def test_a_compressed_file_of_a_text_format_is_known_by_its_name(score, basics, tmp_path):
+    folder = tmp_path / "zipped"
+    folder.mkdir()
+    (folder / "a.csv.gz").write_bytes(gzip.compress(b"doc_id,text\n1,a text\n"))
+    refused(score, basics | {"input.path": str(folder)}, InputError, "set input.format=csv")
+    score(basics | {"input.path": str(folder), "input.format": "csv"})
+    assert table_of(basics["output.path"])["doc_id"].to_pylist() == ["1"]
+
+
+def test_json_keeps_the_types_of_the_table_and_may_leave_out_what_is_null(score, basics, tmp_path):
+    folder = tmp_path / "json"
+
+    def day(n: int, *rows: dict) -> None:
+        (folder / f"day={n}").mkdir(parents=True)
+        (folder / f"day={n}" / "a.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+    settings = basics | {"input.path": str(folder), "input.format": "json", "input.keep_columns": ["likes"]}
+    day(1, {"doc_id": "a", "text": "one text", "likes": 3}, {"doc_id": "b", "text": "two"})
+    day(2, {"doc_id": "c", "text": "three"})
+    score(settings)
+    day(3, {"doc_id": "d", "text": "four", "likes": None})  # nothing tells a type
+    score(settings)
+    found = table_of(settings["output.path"])
+    assert dict(zip(found["doc_id"].to_pylist(), found["likes"].to_pylist(), strict=True)) == {"a": 3} | dict.fromkeys(
+        "bcd"
+    )
+    day(4, {"doc_id": "e", "text": "five", "likes": 1})
+    day(5, {"doc_id": "f", "text": "six", "likes": 1.5})
+    with pytest.raises(PartitionsFailedError, match=r"day=5/a\.json holds a record that is malformed, or a value of"):
+        score(settings)
+    assert table_of(settings["output.path"])["doc_id"].to_pylist() == list("abcde")
 
 
 def test_a_partition_column_with_the_name_of_a_score_column(score, basics, tmp_path):
