@@ -69,6 +69,16 @@ class _Prepared:
             _log.warning("a text can't be scored: %s", reason)
 
 
+@dataclass
+class _Begun:
+    """What the device has been told to compute, a batch of windows each, and why windows could not be, by document."""
+
+    prepared: _Prepared
+    batches: list[tuple[np.ndarray, Tensor]]
+    """which windows, and their logits, which a GPU may not have computed yet"""
+    failures: dict[int, str]
+
+
 class Scorer:
     """A model ready to score on one device.
 
@@ -120,22 +130,27 @@ class Scorer:
 
         Texts that are the same are scored once.
         """
-        return self._finish(self._prepare(texts))
+        return self._end(self._begin(self._prepare(texts)))
 
     def score_all(self, batches: Iterable[Sequence[str | None]], ahead: bool | None = None) -> Iterator[Scores]:
-        """`score` of each batch; `ahead`, as a GPU wants it: the next one is tokenized while one is computed."""
+        """`score` of each batch.
+
+        `ahead`, as a GPU wants it: while it computes a batch, the next is tokenized and the last one's scores taken.
+        """
         if not (self._device.type == "cuda" if ahead is None else ahead):
             yield from map(self.score, batches)
             return
         with ThreadPoolExecutor(1) as pool:
-            waiting: Future[_Prepared] | None = None
-            for texts in batches:
-                following = pool.submit(self._prepare, texts)
-                if waiting is not None:
-                    yield self._finish(waiting.result())
-                waiting = following
-            if waiting is not None:
-                yield self._finish(waiting.result())
+            tokenizing: Future[_Prepared] | None = None
+            computing: _Begun | None = None
+            for following in itertools.chain((pool.submit(self._prepare, texts) for texts in batches), [None]):
+                if tokenizing is not None:
+                    before, computing = computing, self._begin(tokenizing.result())
+                    if before is not None:
+                        yield self._end(before)
+                tokenizing = following
+            if computing is not None:
+                yield self._end(computing)
 
     def _prepare(self, texts: Sequence[str | None]) -> _Prepared:
         """Tokens and windows of the texts that differ, and which of them each text is."""
@@ -167,32 +182,9 @@ class Scorer:
         prepared.effort.tokenize_seconds = time.perf_counter() - started
         return prepared
 
-    def _finish(self, p: _Prepared) -> Scores:
-        """Logits, means, probabilities, and every text's row again."""
-        started = time.perf_counter()
-        logits, failures = self._all_logits(p.windows, p.effort)
-        p.effort.model_seconds = time.perf_counter() - started
-        document, weight = np.array(p.windows.document, int), np.array(p.windows.weight, float)
-        means = mean_by_document(logits, document, weight, len(p.status))
-        with np.errstate(over="ignore"):
-            probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
-        for i in np.flatnonzero((p.status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
-            p.set_aside(i, FAILED, failures.get(i, "model: a value that is not a finite number"))
-        probabilities[p.status != SCORED] = means[p.status != SCORED] = np.nan
-        probabilities[:, self._silent] = np.nan
-        found = Scores(probabilities, means, p.n_tokens, p.n_windows, p.truncated, p.status, p.reason, p.effort)
-        if len(p.place) == len(p.status):
-            return found
-        scores = found.at(p.place)
-        p.effort.repeats = int((scores.status == SCORED).sum() - (found.status == SCORED).sum())
-        return scores
-
-    def _dressed(self, ids: list[int]) -> list[int]:
-        return self._tokenizer.prefix + ids + self._tokenizer.suffix
-
-    def _all_logits(self, windows: _Windows, effort: Effort) -> tuple[np.ndarray, dict[int, str]]:
-        """Logits of all windows, (n_windows, 5), NaN where the model failed, and why, by document."""
-        logits = np.full((len(windows.ids), len(TRAITS)), np.nan)
+    def _begin(self, p: _Prepared) -> _Begun:
+        """Give the device all windows, in batches; where the model fails on one, its document is set down."""
+        windows, effort, started = p.windows, p.effort, time.perf_counter()
         failures: dict[int, str] = {}
         lengths = np.fromiter(map(len, windows.ids), int, len(windows.ids))
         plan = plan_packed_batches if self.packed else plan_batches
@@ -221,9 +213,33 @@ class Scorer:
             tokens = int(lengths[batch].sum())
             effort.tokens += tokens
             effort.padded_tokens += tokens if self.packed else int(lengths[batch[0]]) * len(batch)
-        for batch, values in done:
+        effort.model_seconds = time.perf_counter() - started
+        return _Begun(p, done, failures)
+
+    def _end(self, begun: _Begun) -> Scores:
+        """Logits, means, probabilities, and every text's row again."""
+        p, started = begun.prepared, time.perf_counter()
+        logits = np.full((len(p.windows.ids), len(TRAITS)), np.nan)
+        for batch, values in begun.batches:
             logits[batch] = values.cpu().numpy()
-        return logits, failures
+        p.effort.model_seconds += time.perf_counter() - started
+        document, weight = np.array(p.windows.document, int), np.array(p.windows.weight, float)
+        means = mean_by_document(logits, document, weight, len(p.status))
+        with np.errstate(over="ignore"):
+            probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
+        for i in np.flatnonzero((p.status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
+            p.set_aside(i, FAILED, begun.failures.get(i, "model: a value that is not a finite number"))
+        probabilities[p.status != SCORED] = means[p.status != SCORED] = np.nan
+        probabilities[:, self._silent] = np.nan
+        found = Scores(probabilities, means, p.n_tokens, p.n_windows, p.truncated, p.status, p.reason, p.effort)
+        if len(p.place) == len(p.status):
+            return found
+        scores = found.at(p.place)
+        p.effort.repeats = int((scores.status == SCORED).sum() - (found.status == SCORED).sum())
+        return scores
+
+    def _dressed(self, ids: list[int]) -> list[int]:
+        return self._tokenizer.prefix + ids + self._tokenizer.suffix
 
     def _logits(self, windows: _Windows, batch: np.ndarray) -> Tensor:
         rows = [windows.ids[w] for w in batch]

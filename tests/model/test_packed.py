@@ -96,6 +96,16 @@ def test_the_next_batch_is_tokenized_meanwhile_and_all_come_in_order(checkpoint,
     assert list(scorer.score_all(iter([]), ahead=True)) == []
 
 
+def test_a_batch_is_begun_before_the_scores_of_the_last_are_taken_away(checkpoint, monkeypatch):
+    scorer = opened(checkpoint(), packed=False)
+    begun = []
+    real = scorer._begin
+    monkeypatch.setattr(scorer, "_begin", lambda prepared: begun.append(len(prepared.status)) or real(prepared))
+    batches = [["one"], ["two", "three"], ["four", "five", "six"]]
+    seen = [len(begun) for _ in scorer.score_all(iter(batches), ahead=True)]
+    assert (seen, begun) == ([2, 3, 3], [1, 2, 3])
+
+
 def test_what_goes_wrong_ahead_is_raised_where_its_batch_is_due(checkpoint):
     scorer = opened(checkpoint(), packed=False)
 
