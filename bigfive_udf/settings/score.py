@@ -254,7 +254,8 @@ class ScoreSettings(Section):
     def needs_catalog(self) -> bool:
         """Whether Spark's own catalog is to have tables from one session to the next."""
         source = self.input.table
-        return self.output.catalog_name is not None or (source is not None and source.count(".") < 2)
+        is_sparks = source is not None and (source.count(".") < 2 or source.startswith("spark_catalog."))
+        return self.output.catalog_name is not None or is_sparks
 
     def for_record(self) -> dict[str, Any]:
         """All settings, the secrets of a catalog blotted out."""

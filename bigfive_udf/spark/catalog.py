@@ -7,6 +7,7 @@ partition columns is divided into groups of its files, as a corpus under a path 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import and_
@@ -34,6 +35,8 @@ _TYPED = ("date", "tinyint", "smallint", "int", "bigint")
 _WHOLE = "group-000001"
 """a table without partition columns or files is one group"""
 _FILE = "__bigfive_file"
+_MOST_NAMED = 20_000
+"""Files that a query names, at most: each is a call to the JVM, and part of the query."""
 
 
 def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
@@ -46,7 +49,9 @@ def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     frame, columns = _opened(spark, settings)
     types = dict(frame.dtypes)
     numeric = [types[c].startswith(_NUMERIC) for c in columns]
-    found = _by_files(frame, columns, groups) or _by_content(frame, settings, columns)
+    found = _by_files(frame, columns, groups)
+    if found is None:
+        found = _by_content(frame, settings, columns)
 
     def order(partition: Partition) -> tuple[Any, ...]:
         pairs = zip(partition.values, numeric or [False], strict=True)
@@ -86,7 +91,9 @@ def examine_table(
     if strict and (other := other_type(columns, table_columns)) is not None:
         unfit = {p.values: f"{settings.table} has {other}" for p in partitions}
         return Readable(Layout(corpus.layout.columns, ()), columns, unfit, load)
-    return Readable(Layout(corpus.layout.columns, tuple(partitions)), columns, {}, load)
+    sharing = Counter(f.path for p in partitions for f in p.files)  # columns may divide what lies in one file
+    sizes = {p.values: round(sum(f.size / sharing[f.path] for f in p.files)) for p in partitions}
+    return Readable(Layout(corpus.layout.columns, tuple(partitions)), columns, {}, load, _text_bytes=sizes)
 
 
 def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tuple[str, ...]]:
@@ -140,8 +147,9 @@ def any_of(frame: DataFrame, columns: Sequence[str], chosen: Sequence[Values]) -
 def _of_groups(spark: SparkSession, frame: DataFrame, groups: Sequence[Partition]) -> DataFrame:
     """The rows of some groups' files with the column that names the group."""
     owners = [(f.path, p.values[0]) for p in groups for f in p.files]
-    # The condition, for Spark reads no other files then; the join, for the names.
-    rows = frame.withColumn(_FILE, F.col("_metadata.file_path")).where(F.col(_FILE).isin([path for path, _ in owners]))
+    rows = frame.withColumn(_FILE, F.col("_metadata.file_path"))
+    if len(owners) <= _MOST_NAMED:  # Spark reads no other files then
+        rows = rows.where(F.col(_FILE).isin([path for path, _ in owners]))
     return rows.join(F.broadcast(local_rows(spark, owners, {_FILE: "string", GROUP: "string"})), _FILE)
 
 

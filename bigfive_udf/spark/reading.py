@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any
 
+from pyspark.errors import ParseException
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import DataType, StringType, StructField, StructType
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.redaction import told
@@ -50,14 +51,21 @@ class Readable:
     """rows by partition where the footers tell"""
     _text_bytes: Mapping[Values, int] = field(default_factory=dict, repr=False)
     """the same of the bytes of their texts"""
+    _stored: Mapping[Values, int] = field(default_factory=dict, repr=False)
+    """the same of their rows, of which `input.where` may leave some out"""
 
     def frame(self, partitions: Sequence[Partition]) -> DataFrame:
         """The rows of some partitions: carried columns, text, and the columns that tell the partition."""
         return self._load(partitions)
 
-    def text_bytes(self, partition: Partition) -> int:
-        """How large its texts are as stored, which tells of the work; where no more is known, all of its files."""
-        return self._text_bytes.get(partition.values, partition.size)
+    def text_bytes(self, partition: Partition, rows: int) -> int:
+        """How large so many of its texts are as stored, about, which tells of the work.
+
+        Where no more is known, that is the size of its files.
+        """
+        size = self._text_bytes.get(partition.values, partition.size)
+        stored = self._stored.get(partition.values, 0)
+        return size * rows // stored if stored > rows else size
 
     def sample(self, text_column: str, number: int) -> list[str | None]:
         """About so many texts: the first ones of some partitions, spread over all that are fit."""
@@ -134,7 +142,8 @@ def examine_files(
     fit_paths = [f.path for p in partitions if p.values in types for f in p.files]
     schemas = {t: _schema(reader, corpus, path, settings, fit_paths) for t, path in sample.items()}
     if settings.format == "json" and table_columns is not None:
-        schemas = {t: _as_in_table(spark, schema, corpus, settings, table_columns) for t, schema in schemas.items()}
+        typed = partial(_as_in_table, spark, corpus, settings, table_columns, strict)
+        schemas = {t: typed(schema) for t, schema in schemas.items()}
     carried = {t: carried_types(settings, schema) for t, schema in schemas.items()}
     chosen = _chosen_types(types, carried, table_columns, strict)
     for partition in partitions:
@@ -159,7 +168,8 @@ def examine_files(
     columns = carried[chosen] if chosen is not None else dict(table_columns or {})
     rows = _known_rows(settings, fit, footer_of)
     text_bytes = _sums(fit, footer_of, lambda footer: footer.text_bytes)
-    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, rows, text_bytes)
+    stored = _sums(fit, footer_of, lambda footer: footer.rows)
+    readable = Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, rows, text_bytes, stored)
     if chosen is not None:
         check_text_column(readable.frame(fit[:1]), settings.text_column)
     return readable
@@ -173,17 +183,26 @@ def _checked_files(
 ) -> tuple[dict[Values, Types], dict[Values, str]]:
     """The types of the needed columns in every partition whose files have them alike, and why the others do not."""
     needed = [*settings.carried_columns, settings.text_column]
+    named: list[str] = []
+    if settings.where is not None:  # a column that only the condition names must not silently be null either
+        names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
+        named = sorted(n for n in names if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
     if settings.format == "json":  # whose writers leave out what is null, so a file may lack any of the others
         needed = [c for c in (settings.id_column, settings.text_column) if c is not None]
-    elif settings.where is not None:  # a column that only the condition names must not silently be null either
-        names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
-        needed += sorted(n for n in names - set(needed) if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
+    else:
+        needed += [n for n in named if n not in needed]
     in_files = [c for c in needed if c not in corpus.directory_columns]
     types: dict[Values, Types] = {}
     unfit: dict[Values, str] = {}
     for partition in partitions:
         try:
             found = footers.check_columns({f.path: footer_of[f.path] for f in partition.files}, in_files)
+            columns = {c for f in partition.files if isinstance(g := footer_of[f.path], Footer) for c in g.columns}
+            if partition.files and (lacking := [n for n in named if n not in columns]):
+                raise InputError(
+                    f"{partition.files[0].path} and those beside it have no column {lacking[0]}, which input.where "
+                    "names: correct the settings or the files"
+                )
             types[partition.values] = tuple(found.items())
         except InputError as error:
             unfit[partition.values] = str(error)
@@ -279,22 +298,38 @@ def _text_schema(corpus: Corpus, header: Sequence[str]) -> StructType:
 
 def _as_in_table(
     spark: SparkSession,
-    schema: StructType,
     corpus: Corpus,
     settings: InputSettings,
     table_columns: Mapping[str, str],
+    strict: bool,
+    schema: StructType,
 ) -> StructType:
-    """The schema of JSON files, the columns that the table has in its types, also where no file has them.
+    """The schema of JSON files with the columns that only the table has, and where `strict` all in the table's types.
 
     What Spark takes a column of JSON for depends on the values of one night: whole numbers until one has a fraction,
     strings where all are null. A value that does not fit makes its record malformed.
     """
-    others = {*settings.pseudonymised_columns, *corpus.directory_columns}
-    known = {c: kind for c, kind in table_columns.items() if c in settings.carried_columns and c not in others}
-    if not known:
-        return schema
-    typed = spark.createDataFrame([], ", ".join(f"{quoted(c)} {kind}" for c, kind in known.items())).schema
-    return StructType([*typed.fields, *(f for f in schema.fields if f.name not in known)])
+    there = {f.name.lower(): f for f in schema.fields}
+    fields = list(schema.fields)
+    for name in settings.carried_columns:
+        kind, found = table_columns.get(name), there.get(name.lower())
+        if kind is None or name in corpus.directory_columns:
+            continue
+        if found is None:
+            fields.insert(0, StructField(name, _type_of(spark, kind) or StringType()))
+            continue
+        own = found.name == name and name not in settings.pseudonymised_columns
+        if strict and own and found.dataType.simpleString() != kind and (typed := _type_of(spark, kind)) is not None:
+            fields[fields.index(found)] = StructField(name, typed)
+    return StructType(fields)
+
+
+def _type_of(spark: SparkSession, kind: str) -> DataType | None:
+    """A type by its name; None where a field in it has a name that would have to be quoted."""
+    try:
+        return spark.createDataFrame([], f"x {kind}").schema["x"].dataType
+    except ParseException:
+        return None
 
 
 def carried_types(settings: InputSettings, schema: StructType) -> dict[str, str]:

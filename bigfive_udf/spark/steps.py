@@ -144,7 +144,7 @@ class Steps:
 
         def scores() -> DataFrame:
             frame = readable.frame(partitions)
-            size = sum(readable.text_bytes(p) for p in partitions)
+            size = sum(readable.text_bytes(p, rows[p.values]) for p in partitions)
             tasks = task_count(documents, size, slots(self.spark), model.placement.device)
             labels = self.recipe.thresholds
             key = self.scoring.pseudonym_key

@@ -48,10 +48,9 @@ def plan_lines(planned: Planned, output: str) -> list[str]:
     for why in sorted(set(plan.kept.values())):
         lines.append(f"  {sum(w == why for w in plan.kept.values()):,} keep their scores: {why}")
     if plan.gone:
-        hint = (
-            "--prune removes them" if layout.columns else "--prune removes them; do, if their texts came in new files"
+        lines.append(
+            f"  {len(plan.gone):,} in the table and gone from the input: {_some(plan.gone)} (--prune removes them)"
         )
-        lines.append(f"  {len(plan.gone):,} in the table and gone from the input: {_some(plan.gone)} ({hint})")
     if waiting := planned.corpus.waiting:
         of_it = (
             f"{len(waiting):,} not ready: {_some(sorted(waiting))}" if WHOLE not in waiting else f"{WHOLE} is not ready"

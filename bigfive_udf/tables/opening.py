@@ -15,6 +15,7 @@ from bigfive_udf.tables.iceberg_table import IcebergTable
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.lock import only_writer
 from bigfive_udf.tables.parquet_table import ParquetTable
+from bigfive_udf.tables.partitions import is_hidden, relative_path
 from bigfive_udf.tables.score_table import ScoreTable, check_columns, check_kind, claim, described
 
 
@@ -87,7 +88,7 @@ def open_to_write(fs: FileSystem, path: str, output: OutputSettings, run: Run) -
         OutputError: it can't be written, or holds files of somebody else.
         RefusedError: it is of another kind.
     """
-    look_at(fs, path, output)  # what is refused is refused without a lock
+    described(fs, path)  # somebody else's files are refused without a lock
     with only_writer(fs, f"{path.rstrip('/')}.job/lock", path, run) as ours:
         opened = look_at(fs, path, output)
         opened.ours = ours
@@ -101,12 +102,16 @@ def open_to_write(fs: FileSystem, path: str, output: OutputSettings, run: Run) -
 
 
 def _begun(fs: FileSystem, path: str, ledger: Ledger) -> tuple[str, tuple[str, ...]] | None:
-    """What `described` says, but None where no run has committed anything: the next one may begin it in another way."""
+    """What `described` says, but None where no run has committed anything: the next one may begin it in another way.
+
+    A table of Iceberg may be in its catalog by then, and stays what it is.
+    """
     there = described(fs, path)
     if there is None or there[0] != "parquet" or ledger.sequence:
         return there
     with as_output_error(path):
-        return there if fs.exists(f"{path.rstrip('/')}.job/commit.json") else None
+        rows = any(not is_hidden(relative_path(f.path, path)) for f in fs.files(path)) if fs.exists(path) else False
+        return there if rows or fs.exists(f"{path.rstrip('/')}.job/commit.json") else None
 
 
 def _ledger(fs: FileSystem, path: str) -> Ledger:

@@ -84,7 +84,7 @@ class Found:
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
     in_groups: bool = False
-    """whether the partitions are groups of files, in which texts whose files are written anew turn up once more"""
+    """whether the partitions are groups of files: what is in one whose files are gone may be in the files of another"""
 
 
 def make_plan(
@@ -124,7 +124,8 @@ def make_plan(
         else:
             current.append(name)
     gone = [name for name in entries if name not in found.partitions and name not in found.waiting]
-    pruned = {name for name in gone if policies.prune and name in found.gone_selected}
+    # A file that is written anew under another name is in another group, where its texts must not stand once more.
+    pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
     later = 0
     if policies.limit is not None:
         later = max(0, len(score) + len(relabel) - policies.limit)
@@ -150,8 +151,6 @@ def make_plan(
     staying = [e for name, e in entries.items() if name not in scored and name not in pruned]
     _refuse_two_pseudonymisations(staying, entries, recipe)
     _refuse_surprise(plan, entries, recipe, policies)
-    if found.in_groups:
-        _refuse_doubles(plan, entries, policies)
     return plan
 
 
@@ -202,30 +201,20 @@ def _mixture(key: str, others: Sequence[Entry], entries: Mapping[str, Entry], ha
 def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: Recipe, policies: Policies) -> None:
     """Refuse to score again more of the table than allowed, where nobody asked for it."""
     again = [task for task in plan.score if task.why in _UNASKED and task.entry is not None]
-    documents = sum(task.entry.documents for task in again if task.entry)
+    removed = () if policies.prune else plan.remove
+    documents = sum(task.entry.documents for task in again if task.entry) + sum(e.documents for e in removed)
     total = sum(e.documents for e in entries.values())
     if policies.rescore or documents <= policies.max_rescored_share * total:
         return
-    reasons = ", ".join(f"{_partitions(n)}: {why}" for why, n in Counter(task.why for task in again).items())
+    why = Counter(task.why for task in again) + Counter({"its files are gone": len(removed)})
+    reasons = ", ".join(f"{_partitions(n)}: {what}" for what, n in why.items())
+    what = "scored again or taken out" if removed else "scored again"
     settings = {change for task in again if task.entry for change in changed_settings(task.entry, recipe)}
     detail = f": {', '.join(sorted(settings))}" if settings else ""
     raise RefusedError(
-        f"{documents:,} of the table's {total:,} documents would be scored again ({reasons}{detail}), more than "
+        f"{documents:,} of the table's {total:,} documents would be {what} ({reasons}{detail}), more than "
         f"plan.max_rescored_share {policies.max_rescored_share:g} allows: find out what touched them, or set it to 1 "
         "for this run if that is meant"
-    )
-
-
-def _refuse_doubles(plan: Plan, entries: Mapping[str, Entry], policies: Policies) -> None:
-    """Refuse new groups beside those of files that are gone, where these are many: their texts may be the same."""
-    documents, total = sum(entries[name].documents for name in plan.gone), sum(e.documents for e in entries.values())
-    came = sum(task.why == NEW for task in plan.score)
-    if not came or documents <= policies.max_rescored_share * total:
-        return
-    raise RefusedError(
-        f"{documents:,} of the table's {total:,} documents are of files that are gone from the input, and new files "
-        "have come: if they were moved or written anew, their texts would stand twice; give --prune, which takes out "
-        "those of the files that are gone, or set plan.max_rescored_share to 1 for this run if both are to stay"
     )
 
 

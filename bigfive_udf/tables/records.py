@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
-from bigfive_udf.errors import BigFiveError
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import RetentionSettings
 from bigfive_udf.tables.failures import as_output_error
@@ -54,8 +53,8 @@ def cleaned(table: OpenTable, retention: RetentionSettings) -> Iterator[None]:
     """
     try:
         yield
-    except BigFiveError:
-        with contextlib.suppress(BigFiveError):  # what the run ends with is said first
+    except Exception:
+        with contextlib.suppress(Exception):  # what the run ends with is what is told
             if table.ours():
                 _clean(table, retention)
         raise

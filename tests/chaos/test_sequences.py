@@ -274,6 +274,7 @@ class Sequences(RuleBasedStateMachine):
         for name, entry in entries.items():
             found = self.corpus.input_of(entry)
             if found is None:
+                assert self.columns, f"{name} is in the table, and its files are gone"
                 assert name in plan["gone"], f"{name} is gone from the input, and nothing says so"
             else:
                 assert entry.input == found[0], f"{name} is stale after a run"

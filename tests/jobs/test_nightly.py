@@ -367,6 +367,35 @@ def test_a_corpus_without_partition_columns_waits_for_its_ready_file_as_a_whole(
     assert duckdb.sql(f"SELECT count(*) FROM '{settings['output.path']}/*.parquet'").fetchall() == [(2,)]
 
 
+def test_files_that_are_written_anew_under_other_names_stand_once(score, basics, tmp_path, monkeypatch):
+    from bigfive_udf.spark import corpus as corpora
+
+    limited = corpora.grouped
+    monkeypatch.setattr(corpora, "grouped", lambda files, root, known: limited(files, root, known, max_files=2))
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(6):
+        pq.write_table(pa.table({"doc_id": [i], "text": [f"text {i}"]}), flat / f"{i}.parquet")
+    settings = basics | {"input.path": str(flat)}
+    score(settings)
+    for i in range(2):  # one group of three
+        (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
+    with pytest.raises(RefusedError, match="2 of the table's 6 documents would be scored again or taken out"):
+        score(settings)
+    score(settings | {"plan.max_rescored_share": 1.0})
+    rows = duckdb.sql(f"SELECT doc_id FROM '{settings['output.path']}/*.parquet' ORDER BY 1").fetchall()
+    assert rows == [(i,) for i in range(6)]
+
+
+def test_a_lost_ledger_is_not_an_empty_table(score, basics):
+    score(basics)
+    shutil.rmtree(Path(f"{basics['output.path']}.job/ledger"))
+    with pytest.raises(OutputError, match="written by no run of this job"):
+        score(basics)
+    with pytest.raises(RefusedError, match="partitioned by dt"):
+        score(basics | {"input.partition_columns": []})
+
+
 def test_a_first_run_in_which_all_failed_binds_nobody_to_its_partitions(score, basics, corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "whole")
     for file in corpus.rglob("*.parquet"):

@@ -514,6 +514,40 @@ def test_json_keeps_the_types_of_the_table_and_may_leave_out_what_is_null(score,
     with pytest.raises(PartitionsFailedError, match=r"day=5/a\.json holds a record that is malformed, or a value of"):
         score(settings)
     assert table_of(settings["output.path"])["doc_id"].to_pylist() == list("abcde")
+    score(settings | {"on_schema_change": "only_new"})  # which lets a type change
+    assert table_of(settings["output.path"])["doc_id"].to_pylist() == list("abcdef")
+
+
+def test_json_with_nested_columns_and_a_pseudonym_that_nobody_wrote(score, basics, tmp_path, monkeypatch):
+    monkeypatch.setenv("BIGFIVE_PSEUDONYM_KEY", "k" * 32)
+    folder = tmp_path / "json"
+
+    def day(n: int, *rows: dict) -> None:
+        (folder / f"day={n}").mkdir(parents=True)
+        (folder / f"day={n}" / "a.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+    source = {"input.path": str(folder), "input.format": "json", "input.keep_columns": ["meta"]}
+    settings = basics | source | {"input.author_column": "who", "input.pseudonymise": ["author"]}
+    day(1, {"doc_id": "a", "text": "one text", "meta": {"content-type": "x", "$oid": 1}, "who": "somebody"})
+    score(settings)
+    day(2, {"doc_id": "b", "text": "two", "meta": {"content-type": "y", "$oid": 2}})
+    score(settings)
+    found = table_of(settings["output.path"])
+    assert [m["$oid"] for m in found["meta"].to_pylist()] == [1, 2]
+    assert found["who"].to_pylist()[1] is None and found["who"].to_pylist()[0] not in (None, "somebody")
+
+
+def test_a_condition_on_a_column_that_one_day_of_json_lacks_fails_that_day_alone(score, basics, tmp_path):
+    for n, rows in {
+        1: [{"doc_id": "a", "text": "x", "lang": "nl"}],
+        2: [{"doc_id": "b", "text": "y", "tongue": "nl"}],
+    }.items():
+        (tmp_path / "json" / f"day={n}").mkdir(parents=True)
+        (tmp_path / "json" / f"day={n}" / "a.json").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    source = {"input.path": str(tmp_path / "json"), "input.format": "json", "input.where": "lang = 'nl'"}
+    with pytest.raises(PartitionsFailedError, match=r"day=1.* have no column lang, which input\.where names"):
+        score(basics | source)
+    assert table_of(basics["output.path"])["doc_id"].to_pylist() == ["a"]
 
 
 def test_a_partition_column_with_the_name_of_a_score_column(score, basics, tmp_path):

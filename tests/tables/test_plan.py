@@ -204,21 +204,28 @@ def test_new_partitions_are_no_surprise_however_many():
     assert len(make_plan(found, table(entry("a")), RECIPE, Policies(max_rescored_share=0)).score) == 100
 
 
-def test_files_that_were_written_anew_under_other_names_are_refused_where_they_would_stand_twice():
+def test_groups_whose_files_are_gone_are_taken_out_for_their_texts_may_be_in_new_ones():
     entries = table(*(entry(n, documents=10) for n in "abcd"))
-    rewritten = corpus({"a": "1", "e": "1", "f": "1"}, gone=frozenset("bcd"), in_groups=True)
+    rewritten = corpus({"a": "1", "e": "1"}, in_groups=True)
     message = refusal(rewritten, entries, RECIPE, Policies())
-    assert message.startswith("30 of the table's 40 documents are of files that are gone from the input, and new files")
-    assert "--prune" in message and "plan.max_rescored_share to 1" in message
-    plan = make_plan(rewritten, entries, RECIPE, Policies(prune=True))
-    assert ({e.partition for e in plan.remove}, set(scored(plan))) == ({"b", "c", "d"}, {"e", "f"})
-    assert set(scored(make_plan(rewritten, entries, RECIPE, Policies(max_rescored_share=1.0)))) == {"e", "f"}
-    assert set(scored(make_plan(replace(rewritten, in_groups=False), entries, RECIPE, Policies()))) == {"e", "f"}
-    nothing_new = replace(corpus({"a": "1"}), in_groups=True)
-    assert make_plan(nothing_new, entries, RECIPE, Policies()).gone == ("b", "c", "d")
-    a_few_gone = replace(corpus({"e": "1"} | dict.fromkeys("abcdghij", "1")), in_groups=True)
+    assert message.startswith(
+        "30 of the table's 40 documents would be scored again or taken out (3 partitions: its files"
+    )
+    assert "max_rescored_share 0.2 allows: find out what touched them, or set it to 1 for this run" in message
+    for allowed in (Policies(prune=True), Policies(max_rescored_share=1.0), Policies(rescore=True)):
+        plan = make_plan(rewritten, entries, RECIPE, allowed)
+        assert ({e.partition for e in plan.remove}, plan.gone) == ({"b", "c", "d"}, ())
+        assert "e" in scored(plan)
+    kept = make_plan(replace(rewritten, in_groups=False), entries, RECIPE, Policies())
+    assert (kept.remove, kept.gone) == ((), ("b", "c", "d"))
+    one_gone = corpus({"e": "1"} | dict.fromkeys("abcdghij", "1"), in_groups=True)
     more = table(*(entry(n, documents=10) for n in "abcdghijk"))
-    assert set(scored(make_plan(a_few_gone, more, RECIPE, Policies()))) == {"e"}
+    plan = make_plan(one_gone, more, RECIPE, Policies())
+    assert ({e.partition for e in plan.remove}, set(scored(plan))) == ({"k"}, {"e"})
+    changed_too = corpus({"e": "1", "a": "2"} | dict.fromkeys("bcdghij", "1"), in_groups=True)
+    assert "(1 partition: input changed, 1 partition: its files are gone)" in refusal(
+        changed_too, more, RECIPE, Policies()
+    )
 
 
 # --- any night ---
