@@ -56,11 +56,13 @@ def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
         order = sorted(medians, key=lambda system: medians[system])
         for row, system in enumerate(order):
             rates, median = systems[system], medians[system]
-            ours = system.startswith("ours") or system in ("fp32", "bf16", "int8")
+            ours = system.split()[0] in ("ours", "fp32", "bf16", "int8")
             chart.barh(row, median, color=_OURS if ours else _OTHER, height=0.7)
             chart.plot([min(rates), max(rates)], [row, row], color=_INK, linewidth=1)
             ratio = f"   {median / usual:.1f} x" if usual and system not in _USUAL else ""
-            chart.text(max(rates), row, f"  {median:,.0f}{ratio}", va="center", color=_INK, fontsize=9)
+            chart.text(
+                max(rates), row, f"  {median:,.{0 if median >= 10 else 1}f}{ratio}", va="center", color=_INK, fontsize=9
+            )
         chart.set_yticks(range(len(order)), order, fontsize=9)
         chart.set_title(f"{name}: texts per second", loc="left", fontsize=10, color=_INK)
         chart.set_xlim(0, 1.25 * max(max(rates) for rates in systems.values()))

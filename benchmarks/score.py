@@ -105,10 +105,15 @@ def _measured(
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
     compared = turns[0][:_COMPARED]
-    usual_scores = transformers_loop(path)(compared)
     whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would cut it off at so many tokens
+    usual_scores = transformers_loop(path)([text for text, is_whole in zip(compared, whole, strict=True) if is_whole])
+    exact = _scores(path, compared, "fp32")
     for name, model in models.items():
-        systems[name] |= _stages(model) | _fidelity(path, compared, name, usual_scores, whole)
+        systems[name] |= _stages(model)
+        if name == "fp32":
+            systems[name] |= _difference(exact[whole], usual_scores)
+        elif name in precisions:
+            systems[name] |= _difference(_scores(path, compared, name), exact)
         model.close()
     return systems
 
@@ -147,25 +152,18 @@ def _stages(model: SparkModel) -> dict[str, float]:
     }
 
 
-def _fidelity(
-    path: Path, texts: Sequence[str], name: str, usual_scores: np.ndarray, whole: np.ndarray
-) -> dict[str, float]:
-    """How far a precision is from fp32, and fp32 from transformers on the texts that it does not cut off."""
-    precision, _, cut = name.partition(" ")
-    if cut:
-        return {}
+def _scores(path: Path, texts: Sequence[str], precision: str) -> np.ndarray:
     columns = [f.name for f in PROBABILITY_FIELDS]
-    artifact = load_artifact(path)
-    exact, reduced = (
-        artifact.predict(list(texts), device="cpu", precision=p)[columns].to_numpy() for p in ("fp32", precision)
-    )
-    if precision == "fp32":
-        exact, reduced = usual_scores[whole], reduced[whole]
-    difference = np.abs(reduced - exact)
+    return load_artifact(path).predict(list(texts), device="cpu", precision=precision)[columns].to_numpy()
+
+
+def _difference(found: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """How far probabilities are from those that are right: transformers' for fp32, and fp32's for the others."""
+    difference = np.abs(found - right)
     return {
         "max_difference": float(difference.max()),
         "p99_difference": float(np.quantile(difference, 0.99)),
-        "label_flips": float(((reduced >= 0.5) != (exact >= 0.5)).mean()),
+        "label_flips": float(((found >= 0.5) != (right >= 0.5)).mean()),
     }
 
 
