@@ -33,7 +33,7 @@ from pyspark.sql import functions as F
 from benchmarks.engines import MAX_LENGTH, transformers_loop
 from benchmarks.recipe import predict_batch, recipe_udf
 from benchmarks.results import save
-from benchmarks.workloads import LONG, MIXED, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.workloads import LONG, MIXED, REPEATED, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.session import job_session
@@ -69,8 +69,9 @@ def main() -> None:
             path = random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary), size)
             for workload in args.workload:
                 low, high = (n * (4 if size == "minilm" else 1) for n in NUMBERS[workload])
-                turns = [Texts(args.short, args.long).of(workload, high, seed) for seed in range(args.repeats)]
-                systems = _measured(spark, path, workload, turns, low)
+                source = Texts(args.short, args.long)
+                turns = [_jobs(source, workload, low, high, seed) for seed in range(args.repeats)]
+                systems = _measured(spark, path, workload, turns)
                 results.append({"size": size, "workload": workload, "systems": systems})
                 print(_table(size, workload, systems), flush=True)
     spark.stop()
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def _measured(
-    spark: SparkSession, path: Path, workload: str, turns: Sequence[Sequence[str]], low: int
+    spark: SparkSession, path: Path, workload: str, turns: Sequence[tuple[list[str], list[str]]]
 ) -> dict[str, dict[str, Any]]:
     with_bf16 = hardware.look(use_gpu=False).cpu_bf16
     usual = {"recipe": recipe_udf(str(path)), "predict_batch_udf": predict_batch(str(path))}
@@ -92,19 +93,20 @@ def _measured(
         models |= {f"{p} cut": spark_model(spark, artifact, device="cpu", precision=p, options=cut) for p in precisions}
     columns: dict[str, Callable[[Column], Column]] = usual | {p: m.column for p, m in models.items()}
     for column in columns.values():  # start the workers and load the models, uncounted
-        _seconds(_frame(spark, turns[0][:16]), column)
+        _seconds(_frame(spark, turns[0][0][:16]), column)
     for model in models.values():
         model.tally.value = Tally()
     rates: dict[str, list[float]] = {name: [] for name in columns}
-    for turn, texts in enumerate(turns, 1):
+    for turn, (small, large) in enumerate(turns, 1):
         for name, column in columns.items():
             share = 1 if name in models else 4
-            rates[name].append(_marginal_rate(spark, texts[: len(texts) // share], low // share, column))
+            jobs = small[: len(small) // share], large[: len(large) // share]
+            rates[name].append(_marginal_rate(spark, *jobs, column))
             print(f"{turn}/{len(turns)} {name:>17} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
     systems: dict[str, dict[str, Any]] = {
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
-    compared = turns[0][:_COMPARED]
+    compared = turns[0][1][:_COMPARED]
     whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would cut it off at so many tokens
     usual_scores = transformers_loop(path)([text for text, is_whole in zip(compared, whole, strict=True) if is_whole])
     exact = _scores(path, compared, "fp32")
@@ -118,13 +120,22 @@ def _measured(
     return systems
 
 
-def _marginal_rate(spark: SparkSession, texts: Sequence[str], small: int, column: Callable[[Column], Column]) -> float:
-    # The texts of the large job, so that both have the same mean length; the small job before and after the large one.
-    some, everything = _frame(spark, texts[-small:]), _frame(spark, texts)
+def _jobs(source: Texts, workload: str, low: int, high: int, seed: int) -> tuple[list[str], list[str]]:
+    """The texts of a small job and of a large one, long ones and repeats in both in the same share."""
+    large = source.of(workload, high, seed)
+    # Those of the large one, so that both have the same mean length; but what repeats in it need not in a part of it.
+    return (source.of(workload, low, 1000 + seed) if workload == REPEATED else large[:low]), large
+
+
+def _marginal_rate(
+    spark: SparkSession, small: Sequence[str], large: Sequence[str], column: Callable[[Column], Column]
+) -> float:
+    # The small job before and after the large one.
+    some, everything = _frame(spark, small), _frame(spark, large)
     before, whole, after = (_seconds(frame, column) for frame in (some, everything, some))
     for frame in (some, everything):
         frame.unpersist()
-    return (len(texts) - small) / (whole - (before + after) / 2)
+    return (len(large) - len(small)) / (whole - (before + after) / 2)
 
 
 def _frame(spark: SparkSession, texts: Sequence[str]) -> DataFrame:

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import gpu, growth, picture
+from benchmarks import gpu, growth, picture, score
 from benchmarks.engines import ENGINES, available, prepare
 from benchmarks.loops import Process, dealt
 from benchmarks.peak import executed
@@ -88,6 +88,15 @@ def test_texts_are_dealt_evenly_and_the_same_ones_to_one_process(texts, hands):
 def test_the_long_texts_of_a_mixed_workload_are_shared_out():
     parts = dealt(Texts().of(MIXED, 400), 2)
     assert [(words(part) > 1500).sum() for part in parts] == [2, 2]
+
+
+@pytest.mark.parametrize("share", [1, 4])
+def test_both_jobs_of_a_marginal_rate_have_long_texts_and_repeats_in_the_same_share(share):
+    small, large = (texts[: len(texts) // share] for texts in score._jobs(Texts(), MIXED, 400, 2000, seed=1))
+    assert [(words(texts) > 1500).mean() for texts in (small, large)] == [0.01, 0.01]
+    assert small == large[: len(small)]
+    small, large = score._jobs(Texts(), REPEATED, 500, 4000, seed=1)
+    assert [len(set(texts)) / len(texts) for texts in (small, large)] == [0.7, 0.7]
 
 
 def test_results_say_what_they_were_measured_with(tmp_path):
