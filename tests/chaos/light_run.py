@@ -25,7 +25,7 @@ from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import COMMITTED, Entry, removed
 from bigfive_udf.tables.opening import OpenTable, open_to_write
 from bigfive_udf.tables.partitions import partition_name
-from bigfive_udf.tables.records import clean
+from bigfive_udf.tables.records import cleaned
 from bigfive_udf.tables.score_table import ScoreTable, staged_files
 
 COLUMN = "dt"
@@ -64,7 +64,7 @@ def night(kind: str, output: str, seed: int, rounds: int = 5) -> None:
     All is staged first, so that most of the time goes into commits, which is where readers and kills must find it.
     """
     dice, run = random.Random(seed), Run("score")
-    with opened(kind, output, run) as table:
+    with opened(kind, output, run) as table, cleaned(table, RetentionSettings(trash_days=0)):
         shaped = table.shaped((COLUMN,))
         committer, steps = table.committer(shaped), []
         for at in [at for _ in range(rounds) for at in range(0, len(DAYS), 3)]:
@@ -79,7 +79,6 @@ def night(kind: str, output: str, seed: int, rounds: int = 5) -> None:
                 committer.commit(Commit(step.commit, step.staging, entries))
             else:
                 shaped.abandon(step.commit)
-        clean(table, shaped, RetentionSettings(trash_days=0))
 
 
 def _entries(table: OpenTable, shaped: ScoreTable, run: Run, step: Step) -> tuple[Entry, ...]:
