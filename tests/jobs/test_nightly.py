@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
+from bigfive_udf.spark import corpus as corpus_module
 from bigfive_udf.spark.progress import Progress, Standing
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
@@ -326,11 +328,12 @@ def test_a_read_only_output_is_told_and_left_alone(score, nightly, tmp_path):
 # --- groups of files ---
 
 
-def test_a_corpus_without_partition_columns_is_scored_group_by_group(score, basics, tmp_path, monkeypatch):
-    from bigfive_udf.spark import corpus as corpora
+@pytest.fixture
+def groups_of_two(monkeypatch):
+    monkeypatch.setattr(corpus_module, "grouped", partial(corpus_module.grouped, max_files=2))
 
-    limited = corpora.grouped
-    monkeypatch.setattr(corpora, "grouped", lambda files, root, known: limited(files, root, known, max_files=2))
+
+def test_a_corpus_without_partition_columns_is_scored_group_by_group(score, basics, tmp_path, groups_of_two):
     flat = tmp_path / "flat dir"
     flat.mkdir()
     for i in range(5):
@@ -367,11 +370,7 @@ def test_a_corpus_without_partition_columns_waits_for_its_ready_file_as_a_whole(
     assert duckdb.sql(f"SELECT count(*) FROM '{settings['output.path']}/*.parquet'").fetchall() == [(2,)]
 
 
-def test_files_that_are_written_anew_under_other_names_stand_once(score, basics, tmp_path, monkeypatch):
-    from bigfive_udf.spark import corpus as corpora
-
-    limited = corpora.grouped
-    monkeypatch.setattr(corpora, "grouped", lambda files, root, known: limited(files, root, known, max_files=2))
+def test_files_that_are_written_anew_under_other_names_stand_once(score, basics, tmp_path, groups_of_two):
     flat = tmp_path / "flat"
     flat.mkdir()
     for i in range(6):
