@@ -9,9 +9,12 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from bigfive_udf.errors import BigFiveError
 from bigfive_udf.runs import Run
@@ -42,6 +45,18 @@ def run_here(job: str, settings: dict[str, Any], *flags: str) -> Run:
     run = Run(job)
     _body(job, run, settings, *flags)
     return run
+
+
+def refused(
+    score: Callable[..., Run], settings: dict[str, Any], kind: type[Exception], *words: str, flags: Sequence[str] = ()
+) -> None:
+    """The job fails with one line that has all these words."""
+    with pytest.raises(kind) as caught:
+        score(settings, *flags)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
 
 
 def run_recorded(job: str, settings: dict[str, Any], *flags: str) -> int:
