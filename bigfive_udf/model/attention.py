@@ -1,4 +1,4 @@
-"""How the tokens of a batch lie in memory, and which look at which: padded rows, or one long row without padding.
+"""How the tokens of a batch lie in memory, and which look at which: windows of one length by padding, or as they are.
 
 Both answer the same three questions of the encoder: which token attends to which, which are the first ones of their
 windows, and what the mean over a window is.
@@ -6,6 +6,7 @@ windows, and what the mean over a window is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
@@ -14,12 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigfive_udf.model.batching import filled
+
 _SHORT = 64  # tokens
 _VECTOR = 16  # fp32 numbers of AVX-512
 
 
 class Layout(Protocol):
-    """Tokens of windows; `x` below is (rows, longest, h) where they are padded, (tokens, h) where they are packed."""
+    """Tokens of windows, one window after the other: `x` below is (tokens, h).
+
+    More rows than there are tokens, or windows, may follow them: they are computed along and mean nothing.
+    """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, n_heads: int) -> Tensor:
         """softmax(q k' / sqrt(d)) v over the tokens of each window, heads side by side in the last dimension.
@@ -28,19 +34,21 @@ class Layout(Protocol):
         """
 
     def seen(self, query: Tensor, x: Tensor) -> Tensor:
-        """softmax(query x') x over the tokens of each window: query (rows, n_heads, h) -> (rows, n_heads, h)."""
+        """softmax(query x') x over the tokens of each window: query (windows, n_heads, h), and so is the result."""
 
     def first(self, x: Tensor) -> Tensor:
-        """The first token of every window: (rows, h)."""
+        """The first token of every window: (windows, h)."""
 
     def mean(self, x: Tensor) -> Tensor:
-        """The average over every window's tokens, special ones counted as sentence encoders do: (rows, h) in fp32."""
+        """The average over every window's tokens, special ones counted as sentence encoders do: (windows, h), fp32."""
 
 
 class Padded:
-    """Windows as rows, filled up to the longest. `lengths` (rows,) is on the CPU: a look at it waits for no GPU."""
+    """Windows padded to the longest. `lengths` (windows,) is on the CPU: a look at it waits for no GPU."""
 
     def __init__(self, lengths: Tensor, longest: int, device: torch.device, dtype: torch.dtype) -> None:
+        self._shape = (len(lengths), longest)
+        self._fill = device.type == "cpu"
         self._lengths = lengths.to(device, non_blocking=True)
         self._real: Tensor | None = None  # no mask where nothing is padded: attention is faster without one
         self._mask: Tensor | None = None
@@ -49,20 +57,38 @@ class Padded:
             self._mask = torch.zeros(self._real.shape, dtype=dtype, device=device)
             self._mask = self._mask.masked_fill_(~self._real, -torch.inf)[:, None, None, :]
 
+    def tokens(self, ids: Tensor, fill: int) -> Tensor:
+        """Ids (windows, longest) one after the other, and `fill` behind them: (tokens,)."""
+        return self._filled(ids.reshape(-1), fill)
+
+    def windows(self, x: Tensor) -> Tensor:
+        """A view of the tokens by window: (windows, longest, h)."""
+        return x[: math.prod(self._shape)].unflatten(0, self._shape)
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, n_heads: int) -> Tensor:
-        rows = key.shape[0]
-        q, k, v = (t.view(rows, -1, n_heads, t.shape[-1] // n_heads).transpose(1, 2) for t in (query, key, value))
-        return _attention(q, k, v, self._mask).transpose(1, 2).reshape(query.shape)
+        q, k, v = (self.windows(t).unflatten(-1, (n_heads, -1)).transpose(1, 2) for t in (query, key, value))
+        attended = query.new_empty(query.shape)
+        self.windows(attended).unflatten(-1, (n_heads, -1)).copy_(_attention(q, k, v, self._mask).transpose(1, 2))
+        attended[math.prod(self._shape) :] = 0
+        return attended
 
     def seen(self, query: Tensor, x: Tensor) -> Tensor:
-        return _seen(query, x, None if self._mask is None else self._mask[:, 0])
+        found = _seen(query[: self._shape[0]], self.windows(x), None if self._mask is None else self._mask[:, 0])
+        return F.pad(found, (0, 0, 0, 0, 0, len(query) - len(found)))
 
     def first(self, x: Tensor) -> Tensor:
-        return x[:, 0]  # two dimensions from here on: a product with a (rows, 1, h) slice takes a slow path
+        return self._filled(self.windows(x)[:, 0])
 
     def mean(self, x: Tensor) -> Tensor:
-        x = x.float()
+        x = self.windows(x).float()
         return (x if self._real is None else x * self._real[:, :, None]).sum(1) / self._lengths[:, None]
+
+    def _filled(self, x: Tensor, fill: int = 0) -> Tensor:
+        """oneDNN makes a program for each number of rows that a product is asked for, with AMX in 5 to 12 ms, a tenth
+        of what a batch takes (measured), and keeps 1,024 of them: so there are few numbers.
+        """
+        missing = filled(len(x)) - len(x) if self._fill else 0
+        return F.pad(x, (0,) * (2 * x.dim() - 1) + (missing,), value=fill) if missing else x
 
 
 class Packed:

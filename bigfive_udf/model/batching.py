@@ -12,6 +12,13 @@ import numpy as np
 
 BATCH_OVERHEAD = 1 / 32
 """What a batch costs on top of its tokens, as a share of a full one: its calls, and reading the weights (measured)."""
+_MULTIPLE = 32
+"""Rows of two tiles of AMX."""
+
+
+def filled(rows: int) -> int:
+    """How many rows products on a CPU get for so many: the next multiple of 32, so that few numbers occur."""
+    return -(-rows // _MULTIPLE) * _MULTIPLE
 
 
 @dataclass(frozen=True)
@@ -75,13 +82,20 @@ def plan_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]
     batches: list[np.ndarray] = []
     rest: list[np.ndarray] = []
     for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else ():
-        rows = max(1, max_batch_tokens // max(1, int(lengths[same[0]])))
+        rows = _rows(int(lengths[same[0]]), max_batch_tokens)
         *full, left = np.split(same, range(rows, len(same) + 1, rows))
         batches += full
         rest += [left] if len(left) else []
     batches += _cheapest(rest, [int(lengths[left[0]]) for left in rest], max_batch_tokens)
     # Longest first, because memory is then claimed at its peak once.
     return sorted(batches, key=lambda batch: -int(lengths[batch[0]]))
+
+
+def _rows(length: int, max_batch_tokens: int) -> int:
+    """Windows of one length in a full batch: of the numbers that fit, that which costs least a window."""
+    most = max(1, max_batch_tokens // max(1, length))
+    costs = {rows: filled(rows * length) + max_batch_tokens * BATCH_OVERHEAD for rows in range(most, most * 3 // 4, -1)}
+    return min(costs, key=lambda rows: costs[rows] / rows)
 
 
 def _cheapest(groups: list[np.ndarray], lengths: list[int], max_batch_tokens: int) -> list[np.ndarray]:
@@ -97,7 +111,7 @@ def _cheapest(groups: list[np.ndarray], lengths: list[int], max_batch_tokens: in
             rows += len(groups[j])
             if j > i and rows * lengths[i] > max_batch_tokens:
                 break
-            total = rows * lengths[i] + for_a_batch + cost[j + 1]
+            total = filled(rows * lengths[i]) + for_a_batch + cost[j + 1]
             if total < cost[i]:
                 cost[i], stop[i] = total, j + 1
     batches, i = [], 0

@@ -90,24 +90,26 @@ class Encoder:
     @torch.inference_mode()
     def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Logits of windows: ids (rows, longest) padded at the end, lengths (rows,) on the CPU -> (rows, 5) in fp32."""
-        x = self._embed(ids, self._padded_positions(ids))
-        return self._forward(x, Padded(lengths, ids.shape[1], ids.device, self._dtype))
+        layout = Padded(lengths, ids.shape[1], ids.device, self._dtype)
+        x = self._words(layout.tokens(ids, self.spec.pad_token_id))
+        layout.windows(x).add_(self._padded_positions(ids))
+        return self._forward(x, layout)[: len(ids)]
 
     @torch.inference_mode()
     def packed(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """The same of windows laid end to end: ids (tokens,), lengths (rows,) on the CPU -> (rows, 5) in fp32."""
         layout = Packed(lengths, ids.device)
-        return self._forward(self._embed(ids, self._packed_positions(ids, layout)), layout)
+        return self._forward(self._words(ids).add_(self._packed_positions(ids, layout)), layout)
 
     def _forward(self, x: Tensor, layout: Layout) -> Tensor:
+        x = self._norm("embeddings.norm", x)
         first_only = self.spec.pooling == "cls"
         for i in range(self.spec.n_layers):
             x = self._layer(f"layers.{i}.", x, layout, first_only and i == self.spec.n_layers - 1)
         return self._head(x if first_only else layout.mean(x))
 
-    def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
-        words = F.embedding(ids, self._weights["embeddings.word"])
-        return self._norm("embeddings.norm", words.to(self._sums).add_(positions))
+    def _words(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self._weights["embeddings.word"]).to(self._sums)
 
     def _padded_positions(self, ids: Tensor) -> Tensor:
         table = self._weights["embeddings.position"]

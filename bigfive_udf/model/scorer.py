@@ -18,7 +18,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bigfive_udf.model import bundle
 from bigfive_udf.model.attention import packs
-from bigfive_udf.model.batching import WindowRule, mean_by_document, plan_batches, plan_packed_batches, split_windows
+from bigfive_udf.model.batching import (
+    WindowRule,
+    filled,
+    mean_by_document,
+    plan_batches,
+    plan_packed_batches,
+    split_windows,
+)
 from bigfive_udf.model.encoder import Encoder
 from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
@@ -103,6 +110,7 @@ class Scorer:
         self._device = device
         self._silent = list(silent)
         self.packed = packed
+        self._filled = filled if device.type == "cpu" and isinstance(forward, Encoder) else int
         self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
         self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
         shortest = self._dressed([]) or [pad_token_id]
@@ -212,7 +220,7 @@ class Scorer:
             effort.windows += len(batch)
             tokens = int(lengths[batch].sum())
             effort.tokens += tokens
-            effort.padded_tokens += tokens if self.packed else int(lengths[batch[0]]) * len(batch)
+            effort.padded_tokens += tokens if self.packed else self._filled(int(lengths[batch[0]]) * len(batch))
         effort.model_seconds = time.perf_counter() - started
         return _Begun(p, done, failures)
 

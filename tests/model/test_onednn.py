@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +121,25 @@ def test_all_products_of_the_layers_are_computed_so(checkpoint, pooling):
     expected = [p for p in per_layer if p != last or pooling == "mean"]
     expected += ["last.query"] if pooling == "cls" else []
     assert sorted(encoder._onednn) == sorted(expected)
+
+
+def test_no_program_is_compiled_for_other_numbers_of_texts(checkpoint):
+    """oneDNN logs for how many rows it was asked: with a program for each, AMX spent a third of its time so."""
+    script = """
+import sys
+from bigfive_udf.model.artifact import load_artifact
+
+model = load_artifact(sys.argv[1])
+for some in (range(1, 90), range(3, 160, 2), range(50, 70)):
+    print("next", flush=True)
+    model.predict([" ".join(["word"] * (1 + n % 45) + [str(n)]) for n in some], device="cpu", precision="fp32")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(checkpoint())],
+        env={**os.environ, "ONEDNN_VERBOSE": "2", "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    for part in done.stdout.split("next\n")[1:]:
+        asked = Counter(re.findall(r"create:cache_\w+,cpu,inner_product,.*,mb(\d+)ic", part))
+        assert asked
+        assert all(int(rows) % 32 == 0 for rows in asked), asked

@@ -178,8 +178,11 @@ def test_padded_windows_attend_as_each_does_alone(dtype, atol, lengths, size):
     generator = torch.Generator().manual_seed(sum(lengths))
     heads, longest = 2, max(lengths)
     rows = torch.randn(len(lengths), longest, 3 * heads * size, generator=generator).to(dtype)
-    attended = Padded(torch.tensor(lengths), longest, CPU, dtype).attend(*rows.split(heads * size, dim=-1), heads)
-    for row, found, length in zip(rows, attended, lengths, strict=True):
+    behind = torch.full((3, 3 * heads * size), torch.nan, dtype=dtype)
+    tokens = torch.cat([rows.flatten(0, 1), behind])
+    attended = Padded(torch.tensor(lengths), longest, CPU, dtype).attend(*tokens.split(heads * size, dim=-1), heads)
+    assert attended[-3:].isfinite().all(), "rows that mean nothing must not slow the products down"
+    for row, found, length in zip(rows, attended[:-3].view(*rows.shape[:2], -1), lengths, strict=True):
         q, k, v = (
             t.double().view(length, heads, size).transpose(0, 1) for t in row[:length].split(heads * size, dim=-1)
         )
@@ -204,7 +207,7 @@ def test_the_first_token_sees_what_keys_and_values_would_give_it():
         expected.append(torch.nn.functional.scaled_dot_product_attention(q[:, :1], k, v).reshape(h))
     first = torch.stack([x[0] for x in windows])
     packed = encoder._attended_by_first(first, torch.cat(windows), Packed(torch.tensor(lengths), CPU))
-    padded = torch.nn.utils.rnn.pad_sequence(windows, batch_first=True, padding_value=3.0)
+    padded = torch.nn.utils.rnn.pad_sequence(windows, batch_first=True, padding_value=3.0).flatten(0, 1)
     rows = encoder._attended_by_first(first, padded, Padded(torch.tensor(lengths), 4, CPU, torch.float32))
     torch.testing.assert_close(packed, torch.stack(expected), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows, torch.stack(expected), atol=1e-5, rtol=0)
