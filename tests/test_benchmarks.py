@@ -24,6 +24,7 @@ from benchmarks.peak import executed
 from benchmarks.results import save
 from benchmarks.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
 from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.batching import filled
 from bigfive_udf.model.hardware import Placement
 from models import TRAINING_TEXT
 
@@ -115,16 +116,17 @@ def test_our_int8_is_close_to_fp32_and_not_the_same(checkpoint, tmp_path):
 
 
 def test_the_operations_of_a_model_are_those_of_the_textbook(checkpoint):
-    """Texts of one length: no padding, one batch; the last layer is computed for the first token only."""
+    """Texts of one length, one batch: only products are filled up; the last layer is for the first token only."""
     artifact = load_artifact(checkpoint("distilbert"))
     scorer = artifact.scorer(Placement("cpu", "fp32"), artifact.options())
     effort = scorer.score(texts := ["we walked by the river", "my desk is tidy and"]).effort
-    rows, h, heads, inner, outputs = len(texts), 32, 4, 64, 5
-    assert (effort.batches, effort.padded_tokens, effort.tokens) == (1, effort.tokens, effort.tokens)
-    tokens, length = effort.tokens, effort.tokens // rows
-    layer = 2 * tokens * (4 * h * h + 2 * h * inner) + 4 * tokens * length * h
-    last = 2 * rows * (4 * h * h + 2 * h * inner) + 4 * tokens * heads * h  # without keys and values
-    head = 2 * rows * (h * h + h * outputs)
+    h, heads, inner, outputs = 32, 4, 64, 5
+    tokens, length = effort.tokens, effort.tokens // len(texts)
+    rows, first_ones = filled(tokens), filled(len(texts))
+    assert (effort.batches, effort.padded_tokens) == (1, rows)
+    layer = 2 * rows * (4 * h * h + 2 * h * inner) + 4 * tokens * length * h
+    last = 2 * first_ones * (4 * h * h + 2 * h * inner) + 4 * tokens * heads * h  # without keys and values
+    head = 2 * first_ones * (h * h + h * outputs)
     assert executed(scorer, texts) == layer + last + head
 
 
