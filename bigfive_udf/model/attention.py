@@ -45,13 +45,23 @@ class Layout(Protocol):
         """The average over every window's tokens, special ones counted as sentence encoders do: (windows, h), fp32."""
 
 
-class Padded:
-    """Windows padded to the longest. `lengths` (windows,) is on the CPU: a look at it waits for no GPU."""
+def on(device: torch.device, x: Tensor) -> Tensor:
+    """A CPU's tensor on the device. From pinned memory a copy to a GPU waits for nothing that the GPU still does."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x
 
-    def __init__(self, lengths: Tensor, longest: int, device: torch.device, dtype: torch.dtype) -> None:
+
+class Padded:
+    """Windows padded to the longest. `lengths` (windows,) is on the CPU: a look at it waits for no GPU.
+
+    `fill`: so many rows follow the tokens, and the first ones of all windows, as `filled` says.
+    """
+
+    def __init__(
+        self, lengths: Tensor, longest: int, device: torch.device, dtype: torch.dtype, fill: bool = False
+    ) -> None:
         self._shape = (len(lengths), longest)
-        self._fill = device.type == "cpu"
-        self._lengths = lengths.to(device, non_blocking=True)
+        self._fill = fill
+        self._lengths = on(device, lengths)
         self._real: Tensor | None = None  # no mask where nothing is padded: attention is faster without one
         self._mask: Tensor | None = None
         if int(lengths.min()) < longest:
@@ -59,9 +69,9 @@ class Padded:
             self._mask = torch.zeros(self._real.shape, dtype=dtype, device=device)
             self._mask = self._mask.masked_fill_(~self._real, -torch.inf)[:, None, None, :]
 
-    def tokens(self, ids: Tensor, fill: int) -> Tensor:
-        """Ids (windows, longest) one after the other, and `fill` behind them: (tokens,)."""
-        return self._filled(ids.reshape(-1), fill)
+    def tokens(self, ids: Tensor) -> Tensor:
+        """Ids (windows, longest) one after the other, and zeros behind them: (tokens,)."""
+        return self._filled(ids.reshape(-1))
 
     def windows(self, x: Tensor) -> Tensor:
         """A view of the tokens by window: (windows, longest, h)."""
@@ -85,12 +95,9 @@ class Padded:
         x = self.windows(x).float()
         return (x if self._real is None else x * self._real[:, :, None]).sum(1) / self._lengths[:, None]
 
-    def _filled(self, x: Tensor, fill: int = 0) -> Tensor:
-        """oneDNN makes a program for each number of rows that a product is asked for, with AMX in 5 to 12 ms, a tenth
-        of what a batch takes (measured), and keeps 1,024 of them: so there are few numbers.
-        """
+    def _filled(self, x: Tensor) -> Tensor:
         missing = filled(len(x)) - len(x) if self._fill else 0
-        return F.pad(x, (0,) * (2 * x.dim() - 1) + (missing,), value=fill) if missing else x
+        return F.pad(x, (0,) * (2 * x.dim() - 1) + (missing,)) if missing else x
 
 
 class Packed:
@@ -99,8 +106,8 @@ class Packed:
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
         self._longest = int(lengths.max())
         ends = lengths.cumsum(0)
-        self._starts = F.pad(ends, (1, 0)).to(torch.int32).to(device, non_blocking=True)
-        self._lengths = lengths.to(device, non_blocking=True)
+        self._starts = on(device, F.pad(ends, (1, 0)).to(torch.int32))
+        self._lengths = on(device, lengths)
         self._bounds = lengths.tolist()
 
     def positions(self) -> Tensor:
@@ -171,7 +178,7 @@ def packs(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
         from torch.nn.attention.varlen import varlen_attn  # noqa: F401
     except ImportError:
         return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ Imports neither torch nor pyspark. Everything here is about counts of tokens; th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ _MULTIPLE = 32
 
 
 def filled(rows: int) -> int:
-    """How many rows products on a CPU get for so many: the next multiple of 32, so that few numbers occur."""
+    """How many rows oneDNN's products get for so many: the next multiple of 32, so that few numbers occur."""
     return -(-rows // _MULTIPLE) * _MULTIPLE
 
 
@@ -52,10 +53,10 @@ def split_windows(n_tokens: int, rule: WindowRule) -> tuple[list[tuple[int, int]
     >>> split_windows(520, WindowRule(capacity=510, max_windows=1))
     ([(0, 510)], True)
     """
-    if n_tokens <= 0:
-        return [], False
+    if n_tokens <= rule.capacity:  # almost all texts
+        return ([(0, n_tokens)] if n_tokens > 0 else []), False
     step = rule.capacity - rule.overlap
-    count = 1 + max(0, -(-(n_tokens - rule.capacity) // step))
+    count = 1 - (rule.capacity - n_tokens) // step
     truncated = rule.max_windows is not None and count > rule.max_windows
     if truncated:
         count = rule.max_windows  # type: ignore[assignment]
@@ -65,12 +66,15 @@ def split_windows(n_tokens: int, rule: WindowRule) -> tuple[list[tuple[int, int]
     return [(starts[i], starts[i + 1] + rule.overlap) for i in range(count)], truncated
 
 
-def plan_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]:
+def plan_batches(
+    lengths: np.ndarray, max_batch_tokens: int, computed: Callable[[int], int] = filled
+) -> list[np.ndarray]:
     """Group windows into batches of at most `max_batch_tokens` padded tokens, longest first.
 
     `lengths` are the windows' tokens, special tokens counted, shape (n_windows,). Returns arrays of indices into it;
     every window is in exactly one batch, and the windows of a batch are ordered longest first. A batch of r windows
-    costs r times its longest window; one that alone is over the bound gets a batch to itself.
+    holds r times its longest window, of which `computed` makes how many the device computes; a window that alone is
+    over the bound gets a batch to itself.
 
     Windows of one length fill batches without padding. What is left of each length, less than a batch, goes together
     with the lengths that follow it where the padding costs less than a batch more does.
@@ -82,23 +86,27 @@ def plan_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]
     batches: list[np.ndarray] = []
     rest: list[np.ndarray] = []
     for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else ():
-        rows = _rows(int(lengths[same[0]]), max_batch_tokens)
+        rows = max(1, max_batch_tokens // max(1, int(lengths[same[0]])))
+        if len(same) > rows:
+            rows = _rows(int(lengths[same[0]]), rows, max_batch_tokens, computed)
         *full, left = np.split(same, range(rows, len(same) + 1, rows))
         batches += full
         rest += [left] if len(left) else []
-    batches += _cheapest(rest, [int(lengths[left[0]]) for left in rest], max_batch_tokens)
+    batches += _cheapest(rest, [int(lengths[left[0]]) for left in rest], max_batch_tokens, computed)
     # Longest first, because memory is then claimed at its peak once.
     return sorted(batches, key=lambda batch: -int(lengths[batch[0]]))
 
 
-def _rows(length: int, max_batch_tokens: int) -> int:
-    """Windows of one length in a full batch: of the numbers that fit, that which costs least a window."""
-    most = max(1, max_batch_tokens // max(1, length))
-    costs = {rows: filled(rows * length) + max_batch_tokens * BATCH_OVERHEAD for rows in range(most, most * 3 // 4, -1)}
-    return min(costs, key=lambda rows: costs[rows] / rows)
+def _rows(length: int, most: int, max_batch_tokens: int, computed: Callable[[int], int]) -> int:
+    """Windows of one length in a full batch: of the numbers up to `most`, that which costs least a window."""
+    for_a_batch = max_batch_tokens * BATCH_OVERHEAD
+    numbers = range(most, most * 3 // 4, -1)
+    return min(numbers, key=lambda rows: (computed(rows * length) + for_a_batch) / rows)
 
 
-def _cheapest(groups: list[np.ndarray], lengths: list[int], max_batch_tokens: int) -> list[np.ndarray]:
+def _cheapest(
+    groups: list[np.ndarray], lengths: list[int], max_batch_tokens: int, computed: Callable[[int], int]
+) -> list[np.ndarray]:
     """Neighbouring groups put together at the least cost: padded tokens, and something for every batch.
 
     Each group fits in a batch, and `lengths` fall. Shortest path over the groups, from the last to the first.
@@ -111,7 +119,7 @@ def _cheapest(groups: list[np.ndarray], lengths: list[int], max_batch_tokens: in
             rows += len(groups[j])
             if j > i and rows * lengths[i] > max_batch_tokens:
                 break
-            total = filled(rows * lengths[i]) + for_a_batch + cost[j + 1]
+            total = computed(rows * lengths[i]) + for_a_batch + cost[j + 1]
             if total < cost[i]:
                 cost[i], stop[i] = total, j + 1
     batches, i = [], 0

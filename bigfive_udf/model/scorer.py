@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +20,18 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bigfive_udf.model import bundle
-from bigfive_udf.model.attention import packs
+from bigfive_udf.model.attention import on, packs
 from bigfive_udf.model.batching import (
     WindowRule,
     filled,
     mean_by_document,
     plan_batches,
     plan_packed_batches,
-    split_windows,
 )
 from bigfive_udf.model.encoder import Encoder
 from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
+from bigfive_udf.model.windows import Windows
 from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
 _log = logging.getLogger(__name__)
@@ -40,15 +43,9 @@ _QUOTATION = 8
 """Characters that a message may not share with the text that it is about: fewer are chance, or a word."""
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
 """Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
-
-
-@dataclass
-class _Windows:
-    """The windows of all texts of one call, text by text."""
-
-    ids: list[list[int]] = field(default_factory=list)
-    document: list[int] = field(default_factory=list)
-    weight: list[int] = field(default_factory=list)
+_SWITCH_SECONDS = 1e-4
+"""How long a thread may run Python while another one gives work to a GPU. That one lets go of the interpreter with
+every call of torch, and by default would wait five milliseconds to have it back."""
 
 
 @dataclass
@@ -62,7 +59,7 @@ class _Prepared:
     n_tokens: np.ndarray
     n_windows: np.ndarray
     truncated: np.ndarray
-    windows: _Windows = field(default_factory=_Windows)
+    windows: Windows = field(init=False)
     effort: Effort = field(default_factory=Effort)
 
     @classmethod
@@ -82,8 +79,10 @@ class _Begun:
 
     prepared: _Prepared
     batches: list[tuple[np.ndarray, Tensor]]
-    """which windows, and their logits, which a GPU may not have computed yet"""
+    """which windows, and their logits on the CPU, where a GPU writes them when it has computed them"""
     failures: dict[int, str]
+    written: torch.cuda.Event | None
+    """when a GPU has written all of them"""
 
 
 class Scorer:
@@ -110,11 +109,12 @@ class Scorer:
         self._device = device
         self._silent = list(silent)
         self.packed = packed
-        self._filled = filled if device.type == "cpu" and isinstance(forward, Encoder) else int
+        computed = filled if isinstance(forward, Encoder) and forward.fills else int
+        self._plan = plan_packed_batches if packed else partial(plan_batches, computed=computed)
+        self._computed = computed
         self._rule = WindowRule(options.max_length - tokenizer.n_special, options.window_overlap, options.max_windows)
         self._max_batch_tokens = options.max_batch_tokens or DEFAULT_BATCH_TOKENS[device.type]
-        shortest = self._dressed([]) or [pad_token_id]
-        self._logits(_Windows([shortest], [0], [1]), np.array([0]))  # a model that can't run says so now
+        self._logits(self._cut([(0, [0])]), np.array([0]))  # a model that can't run says so now
 
     @classmethod
     def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu", pack: bool = True) -> Scorer:
@@ -148,7 +148,7 @@ class Scorer:
         if not (self._device.type == "cuda" if ahead is None else ahead):
             yield from map(self.score, batches)
             return
-        with ThreadPoolExecutor(1) as pool:
+        with _switching_often(), ThreadPoolExecutor(1) as pool:
             tokenizing: Future[_Prepared] | None = None
             computing: _Begun | None = None
             for following in itertools.chain((pool.submit(self._prepare, texts) for texts in batches), [None]):
@@ -168,71 +168,90 @@ class Scorer:
         prepared = _Prepared.of(len(first), place)
         with_text: list[tuple[int, str]] = []
         for i, text in enumerate(first):
-            if text is None or not text.strip():
+            if text is None or not text or text.isspace():
                 prepared.set_aside(i, EMPTY, "text is null" if text is None else "only white space")
             else:
                 with_text.append((i, text))
+        tokenized: list[tuple[int, list[int]]] = []
         encoded = self._tokenizer.encode([text for _, text in with_text])
-        windows = prepared.windows
         for (i, text), ids in zip(with_text, encoded, strict=True):
             if isinstance(ids, Exception):
-                prepared.set_aside(i, FAILED, _why("tokenizer", ids, text))
+                prepared.set_aside(i, FAILED, f"tokenizer: {_without(text, ids)}")
                 prepared.n_tokens[i] = -1
-                continue
-            if not ids:
+            elif ids:
+                tokenized.append((i, ids))
+            else:
                 prepared.set_aside(i, EMPTY, "no token in the text")
-                continue
-            spans, prepared.truncated[i] = split_windows(len(ids), self._rule)
-            prepared.n_tokens[i], prepared.n_windows[i] = len(ids), len(spans)
-            windows.ids += [self._dressed(ids[start:stop]) for start, stop in spans]
-            windows.document += [i] * len(spans)
-            windows.weight += [stop - start for start, stop in spans]
+        windows = prepared.windows = self._cut(tokenized)
+        prepared.n_tokens[[i for i, _ in tokenized]] = [len(ids) for _, ids in tokenized]
+        prepared.n_windows += np.bincount(windows.document, minlength=len(first)).astype(np.int32)
+        prepared.truncated[windows.truncated] = True
         prepared.effort.tokenize_seconds = time.perf_counter() - started
         return prepared
+
+    def _cut(self, texts: Sequence[tuple[int, list[int]]]) -> Windows:
+        return Windows.cut(texts, self._rule, self._tokenizer.prefix, self._tokenizer.suffix)
 
     def _begin(self, p: _Prepared) -> _Begun:
         """Give the device all windows, in batches; where the model fails on one, its document is set down."""
         windows, effort, started = p.windows, p.effort, time.perf_counter()
+        lengths = windows.lengths
         failures: dict[int, str] = {}
-        lengths = np.fromiter(map(len, windows.ids), int, len(windows.ids))
-        plan = plan_packed_batches if self.packed else plan_batches
-        pending = plan(lengths, self._max_batch_tokens)[::-1]
-        done: list[tuple[np.ndarray, Tensor]] = []  # left on the device until all is queued: a GPU never waits for us
+        pending = self._plan(lengths, self._max_batch_tokens)[::-1]
+        done: list[tuple[np.ndarray, Tensor]] = []
         while pending:
             batch = pending.pop()
-            try:
-                done.append((batch, self._logits(windows, batch)))
-            # Out of memory, or a row that the model can't take (ValueError is how models of transformers say so): halve
-            # until it passes, or one row is to blame.
-            except (RuntimeError, MemoryError, IndexError, ValueError) as error:
+            logits = self._tried(windows, batch)
+            # Here nothing that a failed batch had is alive any more, and can be given back.
+            if isinstance(logits, str):
                 if self._device.type == "cuda":
-                    if is_the_gpus(error, len(batch)):
-                        raise
                     torch.cuda.empty_cache()
-                if len(batch) > 1:
-                    _log.warning("a batch is halved, for the model can't take it: %s", _short(error))
+                if len(batch) > 1:  # until it passes, or one row is to blame
+                    _log.warning("a batch is halved, for the model can't take it: %s", logits)
                     half = len(batch) // 2
                     pending += [batch[half:], batch[:half]]
                 else:
-                    failures[windows.document[batch[0]]] = _why("model", error)
+                    alone = " for this text alone" if logits == _NO_MEMORY else ""
+                    failures[int(windows.document[batch[0]])] = f"model: {logits}{alone}"
                 continue
+            done.append((batch, logits))
             effort.batches += 1
             effort.windows += len(batch)
             tokens = int(lengths[batch].sum())
             effort.tokens += tokens
-            effort.padded_tokens += tokens if self.packed else self._filled(int(lengths[batch[0]]) * len(batch))
+            effort.padded_tokens += tokens if self.packed else self._computed(int(lengths[batch[0]]) * len(batch))
+        written = None
+        if self._device.type == "cuda":
+            written = torch.cuda.Event(blocking=True)  # waiting for it leaves the core to the tokenizer
+            written.record(torch.cuda.current_stream(self._device))
         effort.model_seconds = time.perf_counter() - started
-        return _Begun(p, done, failures)
+        return _Begun(p, done, failures, written)
+
+    def _tried(self, windows: Windows, batch: np.ndarray) -> Tensor | str:
+        """Logits of a batch on the CPU, once the device is through with it, or why there are none.
+
+        Raises:
+            Exception: the GPU is at fault.
+        """
+        try:
+            # From a GPU a copy that nobody waits for yet, into pinned memory: what is queued later does not delay it.
+            return self._logits(windows, batch).to("cpu", non_blocking=True)
+        # Out of memory, or a row that the model can't take (ValueError is how models of transformers say so).
+        except (RuntimeError, MemoryError, IndexError, ValueError) as error:
+            if self._device.type == "cuda" and is_the_gpus(error, len(batch)):
+                raise
+            return _short(error)
 
     def _end(self, begun: _Begun) -> Scores:
         """Logits, means, probabilities, and every text's row again."""
         p, started = begun.prepared, time.perf_counter()
-        logits = np.full((len(p.windows.ids), len(TRAITS)), np.nan)
+        if begun.written is not None:
+            begun.written.synchronize()
+        logits = np.full((len(p.windows), len(TRAITS)), np.nan)
         for batch, values in begun.batches:
-            logits[batch] = values.cpu().numpy()
+            logits[batch] = values.numpy()
         p.effort.model_seconds += time.perf_counter() - started
-        document, weight = np.array(p.windows.document, int), np.array(p.windows.weight, float)
-        means = mean_by_document(logits, document, weight, len(p.status))
+        means = mean_by_document(logits, p.windows.document, p.windows.weight, len(p.status))
         with np.errstate(over="ignore"):
             probabilities = (1 / (1 + np.exp(-means))).astype(np.float32)
         for i in np.flatnonzero((p.status == SCORED) & ~np.isfinite(means).all(axis=1)).tolist():
@@ -246,24 +265,24 @@ class Scorer:
         p.effort.repeats = int((scores.status == SCORED).sum() - (found.status == SCORED).sum())
         return scores
 
-    def _dressed(self, ids: list[int]) -> list[int]:
-        return self._tokenizer.prefix + ids + self._tokenizer.suffix
+    def _logits(self, windows: Windows, batch: np.ndarray) -> Tensor:
+        ids = windows.end_to_end(batch) if self.packed else windows.padded(batch, self._pad)
+        given = on(self._device, torch.from_numpy(ids)), torch.from_numpy(windows.lengths[batch])
+        if self._device.type == "cpu":
+            return self._forward(*given)
+        with sdpa_kernel(_GPU_ATTENTION):
+            return self._forward(*given)
 
-    def _logits(self, windows: _Windows, batch: np.ndarray) -> Tensor:
-        rows = [windows.ids[w] for w in batch]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        if self.packed:
-            ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
-        else:
-            ids = np.full((len(rows), int(lengths.max())), self._pad, dtype=np.int64)
-            for r, row in enumerate(rows):
-                ids[r, : len(row)] = row
-        tensor = torch.from_numpy(ids)
-        if self._device.type == "cuda":  # a copy from pinned memory waits for nothing
-            tensor = tensor.pin_memory()
-            with sdpa_kernel(_GPU_ATTENTION):
-                return self._forward(tensor.to(self._device, non_blocking=True), torch.from_numpy(lengths))
-        return self._forward(tensor, torch.from_numpy(lengths))
+
+@contextmanager
+def _switching_often() -> Iterator[None]:
+    """Threads of this process take turns more often; it is Python's own setting, for all of them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH_SECONDS))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def is_the_gpus(error: Exception, n_windows: int) -> bool:
@@ -275,12 +294,10 @@ def is_the_gpus(error: Exception, n_windows: int) -> bool:
     return "CUDA error" in words
 
 
-def _why(stage: str, error: Exception, text: str = "") -> str:
+def _without(text: str, error: Exception) -> str:
     """One short line without any of the text, which the error may quote."""
     short = _short(error)
-    if short == _NO_MEMORY:
-        return f"{stage}: {short} for this text alone"
-    return f"{stage}: {type(error).__name__ if text and _shares(short, text) else short}"
+    return type(error).__name__ if _shares(short, text) else short
 
 
 def _short(error: Exception) -> str:

@@ -82,6 +82,21 @@ def test_texts_of_one_length_fill_batches_and_are_not_padded():
     assert [len(batch) for batch in batches] == [48, 48, 24 + 8, 52], "960 tokens are filled by none"
 
 
+@pytest.mark.parametrize(("length", "count", "budget"), [(20, 51, 1024), (20, 50, 1000), (59, 17, 1024)])
+def test_texts_of_one_length_that_fit_one_batch_stay_together(length, count, budget):
+    assert [len(batch) for batch in plan_batches(np.full(count, length), budget)] == [count]
+
+
+def test_where_nothing_is_filled_up_batches_are_as_large_as_allowed():
+    lengths = np.full(170, 59)  # 17 x 59 would be filled by 21, 13 x 59 by 1
+    assert {len(batch) for batch in plan_batches(lengths, 1024)} == {13, 170 % 13}
+    assert {len(batch) for batch in plan_batches(lengths, 1024, computed=int)} == {17}
+
+
+def test_no_bound_costs_no_more_than_a_large_one():
+    assert len(plan_batches(np.arange(1, 600), 10**12)) == 1
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(-5, 5), st.integers(1, 50)), max_size=60))
 def test_means_belong_to_their_document_in_any_order(windows):
     document = np.array([d for d, _, _ in windows], dtype=int)

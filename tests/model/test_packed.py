@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from bigfive_udf import load_artifact
-from bigfive_udf.model import bundle, node_cache
+from bigfive_udf.model import attention, bundle, node_cache
 from bigfive_udf.model.attention import Packed, Padded, packs
 from bigfive_udf.model.batching import plan_packed_batches
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
@@ -96,6 +97,15 @@ def test_the_next_batch_is_tokenized_meanwhile_and_all_come_in_order(checkpoint,
     assert list(scorer.score_all(iter([]), ahead=True)) == []
 
 
+def test_threads_take_turns_as_before_when_the_scores_are_taken_or_left(checkpoint):
+    scorer, before = opened(checkpoint(), packed=False), sys.getswitchinterval()
+    left = scorer.score_all(iter([["one"], ["two"], ["three"]]), ahead=True)
+    next(left)
+    assert sys.getswitchinterval() < before
+    left.close()
+    assert sys.getswitchinterval() == before
+
+
 def test_a_batch_is_begun_before_the_scores_of_the_last_are_taken_away(checkpoint, monkeypatch):
     scorer = opened(checkpoint(), packed=False)
     begun = []
@@ -127,6 +137,7 @@ def test_a_cpu_does_not_pack():
 @pytest.mark.parametrize("head_size", [26, 264])
 def test_heads_that_the_kernel_does_not_take_are_not_packed(head_size, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))  # there is no such GPU in the tests
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
     gpu = torch.device("cuda")
     assert packs(gpu, torch.bfloat16, 64)
     assert not packs(gpu, torch.bfloat16, head_size)
@@ -171,10 +182,20 @@ def test_a_window_that_is_not_finite_spoils_no_other():
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("amx", [False, True])
 @settings(deadline=None, max_examples=60)
-@given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=4), size=st.sampled_from([4, 32]))
-def test_padded_windows_attend_as_each_does_alone(dtype, atol, lengths, size):
-    """Short rows, long ones and those between are computed in different ways."""
+@given(
+    lengths=st.lists(st.one_of(st.integers(1, 90), st.sampled_from([16, 32])), min_size=1, max_size=4),
+    size=st.sampled_from([4, 32]),
+)
+def test_padded_windows_attend_as_each_does_alone(dtype, atol, amx, lengths, size):
+    """Short rows, long ones and those between are computed in different ways, and with AMX in others than without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_has_amx", lambda: amx)
+        _attends_as_each_does_alone(dtype, atol, lengths, size)
+
+
+def _attends_as_each_does_alone(dtype, atol, lengths, size):
     generator = torch.Generator().manual_seed(sum(lengths))
     heads, longest = 2, max(lengths)
     rows = torch.randn(len(lengths), longest, 3 * heads * size, generator=generator).to(dtype)

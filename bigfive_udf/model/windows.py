@@ -1,0 +1,74 @@
+"""The windows of one call's texts: their tokens, to which text each belongs, and the ids of a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bigfive_udf.model.batching import WindowRule, split_windows
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows text by text.
+
+    Arrays, so that what is done with each token takes no turn of Python's: beside a GPU its thread is wanted.
+    """
+
+    ids: np.ndarray
+    """(tokens,) of all windows, one after the other, special ones counted"""
+    lengths: np.ndarray
+    """(windows,) how many of them each has"""
+    document: np.ndarray
+    """(windows,) the number of its text"""
+    weight: np.ndarray
+    """(windows,) tokens of text in it"""
+    truncated: list[int]
+    """texts that have more tokens than their windows hold"""
+
+    @classmethod
+    def cut(
+        cls, texts: Iterable[tuple[int, list[int]]], rule: WindowRule, prefix: list[int], suffix: list[int]
+    ) -> Windows:
+        """Cut texts, given as (number, token ids), into windows, each between the special tokens."""
+        ids: list[int] = []
+        document: list[int] = []
+        weight: list[int] = []
+        truncated: list[int] = []
+        for i, tokens in texts:
+            spans, too_long = split_windows(len(tokens), rule)
+            if too_long:
+                truncated.append(i)
+            for start, stop in spans:
+                ids += prefix
+                ids += tokens if len(spans) == 1 and not too_long else tokens[start:stop]
+                ids += suffix
+                document.append(i)
+                weight.append(stop - start)
+        weights = np.array(weight, np.int64)
+        lengths = weights + len(prefix) + len(suffix)
+        return cls(np.array(ids, np.int32), lengths, np.array(document, np.int64), weights, truncated)
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        starts: np.ndarray = self.lengths.cumsum() - self.lengths
+        return starts
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def end_to_end(self, batch: np.ndarray) -> np.ndarray:
+        """Token ids of the windows of a batch, one after the other: (tokens,)."""
+        lengths = self.lengths[batch]
+        place = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+        return self.ids[np.repeat(self._starts[batch], lengths) + place].astype(np.int64)
+
+    def padded(self, batch: np.ndarray, pad: int) -> np.ndarray:
+        """Token ids of the windows of a batch, each filled up with `pad` to the longest: (rows, longest)."""
+        lengths = self.lengths[batch]
+        ids = np.full((len(batch), int(lengths.max())), pad, dtype=np.int64)
+        ids[np.arange(ids.shape[1]) < lengths[:, None]] = self.end_to_end(batch)
+        return ids
