@@ -90,6 +90,31 @@ def more_exact(placement: Placement, machines: Sequence[Hardware]) -> Placement:
     return Placement(placement.device, better)
 
 
+def cuda_device(address: str) -> str:
+    """The name by which CUDA knows the GPU that Spark calls `address`, in this process.
+
+    Spark's addresses are the machine's numbers, as nvidia-smi has them; CUDA counts those that CUDA_VISIBLE_DEVICES
+    lets this process see.
+
+    Raises:
+        SettingsError: the process sees no such GPU.
+    """
+    import torch
+
+    seen = torch.cuda.device_count()
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if address in visible[:seen]:
+        return f"cuda:{visible.index(address)}"
+    if address.isdecimal() and int(address) < seen:
+        return f"cuda:{int(address)}"
+    if seen == 1:  # a container's own, whatever the machine calls it
+        return "cuda:0"
+    raise SettingsError(
+        f"Spark gives a task GPU {address}, and its process sees {seen}, numbered from 0: let the discovery script "
+        "name them so, as conf/spark/gpus.sh does"
+    )
+
+
 def use_threads(n_threads: int) -> None:
     """Let this process compute with `n_threads` threads: what the Spark task was given, so that workers don't fight."""
     import torch

@@ -19,8 +19,8 @@ _WORKERS_MEMORY = (
 )
 _JVM_MEMORY = "OutOfMemoryError"
 _LOST = {
-    "torch.OutOfMemoryError": "a GPU's memory was full: let fewer tasks share it (spark.task.resource.gpu.amount), "
-    "set text.max_length lower, or model.precision bf16 or fp16",
+    "torch.OutOfMemoryError": "a GPU's memory was full: let fewer tasks share it (spark.task.resource.gpu.amount, "
+    "in local mode a higher spark.task.cpus), set text.max_length lower, or model.precision bf16 or fp16",
     "CUDA error": "a GPU failed: see the log of its machine",
     _JVM_MEMORY: "a JVM's memory was full: raise spark.executor.memory or spark.driver.memory",
     "ExecutorLostFailure": "executors were lost, often for want of memory: raise spark.executor.memoryOverhead",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import site
@@ -24,6 +25,8 @@ from pyspark.sql import SparkSession
 import bigfive_udf
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware, node_cache
+
+_log = logging.getLogger(__name__)
 
 _BARS = "spark.ui.showConsoleProgress"
 # Set where the user has not set them. Partition values are strings, kept to the letter; a row must never be left out
@@ -263,6 +266,27 @@ def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardwa
     # As those that score: a function mapped over an RDD would start workers of another kind.
     frame = spark.range(0, tasks, 1, tasks).mapInArrow(looked, "name string, cpu_bf16 boolean, cuda_bf16 boolean")
     return [hardware.Hardware(**row.asDict()) for row in frame.distinct().collect()]
+
+
+def warn_of_crowd(spark: SparkSession, device: str) -> None:
+    """In local mode there is a worker for each task that runs at once, and each has a model on a GPU."""
+    if device != "cuda" or not is_local(spark):
+        return
+    import torch
+
+    if line := crowd(slots(spark), cores(spark), torch.cuda.device_count()):
+        _log.warning("%s", line)
+
+
+def crowd(workers: int, n_cores: int, n_gpus: int) -> str:
+    """What to do where more than two workers would share a GPU; '' where they don't."""
+    if workers <= 2 * n_gpus:
+        return ""
+    each = -(-n_cores // (2 * n_gpus))
+    return (
+        f"{workers} workers share {n_gpus} GPU{'s' * (n_gpus > 1)}, each with a model of its own there and few threads "
+        f"for the tokenizer: start with --conf spark.task.cpus={each}"
+    )
 
 
 def _refuse_gpu_in_local_mode(conf: Any) -> None:

@@ -70,6 +70,7 @@ def spark_model(
     """
     session.require_classic(spark)
     placement = hardware.decide(device, precision, session.executors_hardware(spark, device))
+    session.warn_of_crowd(spark, placement.device)
     return model_at(spark, artifact, placement, options or artifact.options(), log_texts)
 
 

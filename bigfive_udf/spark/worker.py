@@ -32,6 +32,7 @@ _GATHER_CHARACTERS = 1 << 23
 _EXCERPT_CHARACTERS = 200
 # A session may score with two models in turn; more in one worker is a leak.
 _MODELS_PER_WORKER = 2
+"""On each device: Spark may send a worker from one GPU of its executor to another."""
 
 _scorers: dict[tuple[str, ScoringOptions, str], Scorer] = {}
 _local_gpu: int | None = None
@@ -103,16 +104,25 @@ def _scorer(model: RemoteModel) -> Scorer:
         started = time.perf_counter()
         check_machine(model.placement)
         directory = node_cache.unpacked(model.digest, lambda: model.files.value)
-        scorer = Scorer.open(directory, model.options, device)
-        while len(_scorers) >= _MODELS_PER_WORKER:
-            del _scorers[next(iter(_scorers))]
-        _scorers[key] = scorer
+        _make_room(device)
+        _scorers[key] = Scorer.open(directory, model.options, device)
         worker = f"{platform.node()}:{os.getpid()}"
         model.tally.add(Tally(loads=Counter([worker]), load_seconds=time.perf_counter() - started))
     # The copy that the broadcast would keep for good, also in workers that did not ask for it: where Spark encrypts
     # what it writes (spark.io.encryption.enabled), all get the files as they start.
     model.files.__dict__.pop("_value", None)
     return _scorers[key]
+
+
+def _make_room(device: str) -> None:
+    """Drop the models that are too many, before the next one takes memory."""
+    here = [key for key in _scorers if key[2] == device]
+    for key in here[: len(here) - _MODELS_PER_WORKER + 1]:
+        del _scorers[key]
+        if device != "cpu":
+            import torch
+
+            torch.cuda.empty_cache()
 
 
 def check_machine(placement: hardware.Placement) -> None:
@@ -141,7 +151,7 @@ def _task_device(device: str) -> str:
     context = TaskContext.get()
     resources = context.resources() if context is not None else {}
     if "gpu" in resources:
-        return f"cuda:{resources['gpu'].addresses[0]}"
+        return hardware.cuda_device(resources["gpu"].addresses[0])
     # Local mode gives tasks no resources: workers take turns, and each keeps its GPU, where its model is.
     import torch
 

@@ -9,11 +9,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.model.hardware import Hardware, Placement, decide, look
+from bigfive_udf.model.hardware import Hardware, Placement, cuda_device, decide, look
 
 OLD = Hardware("old", cpu_bf16=False)
 NEW = Hardware("new", cpu_bf16=True)
@@ -130,6 +131,39 @@ def test_a_gpu_is_seen_only_where_there_is_one_and_where_it_is_wanted():
     assert not look(use_gpu=False).cuda
     if not present:
         assert not look().cuda
+
+
+@pytest.mark.parametrize(
+    ("address", "visible", "seen", "expected"),
+    [
+        ("1", None, 2, "cuda:1"),
+        ("3", "2,3", 2, "cuda:1"),  # CUDA counts what the process may see
+        ("0", "1,0", 2, "cuda:1"),
+        ("1", "GPU-aaaa,GPU-bbbb", 2, "cuda:1"),
+        ("GPU-bbbb", "GPU-aaaa,GPU-bbbb", 2, "cuda:1"),
+        ("MIG-cccc", None, 1, "cuda:0"),
+        ("5", None, 1, "cuda:0"),  # in a container that was given the machine's sixth
+    ],
+)
+def test_a_task_computes_on_the_gpu_that_spark_gave_it(monkeypatch, address, visible, seen, expected):
+    _see(monkeypatch, visible, seen)
+    assert cuda_device(address) == expected
+
+
+@pytest.mark.parametrize("address", ["2", "GPU-cccc"])
+def test_a_gpu_that_its_process_does_not_see_is_refused(monkeypatch, address):
+    _see(monkeypatch, None, 2)
+    with pytest.raises(SettingsError, match=f"GPU {address}, and its process sees 2, .*gpus.sh"):
+        cuda_device(address)
+
+
+def _see(monkeypatch, visible, seen):
+    """There is no GPU in the tests: torch is told how many there are."""
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
 
 
 def test_a_process_computes_with_the_threads_it_was_given_and_no_more():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bigfive_udf.spark.session import crowd
 from cluster import clean_environment
 
 JOB = """
@@ -67,6 +69,16 @@ def test_the_cores_are_those_of_the_executors_whatever_parallelism_is_wished_for
     command = ["spark-submit", "--master", master, *flags, str(tmp_path / "job.py")]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=120)
     assert done.stdout.splitlines()[-1:] == [expected], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("workers", "n_cores", "n_gpus", "cure"),
+    [(2, 16, 1, ""), (16, 16, 1, "16 workers share 1 GPU, .*spark.task.cpus=8"), (16, 16, 8, ""),
+     (32, 64, 4, "32 workers share 4 GPUs, .*spark.task.cpus=8"), (3, 3, 1, "spark.task.cpus=2")],
+)  # fmt: skip
+def test_workers_that_crowd_a_gpu_are_told_of(workers, n_cores, n_gpus, cure):
+    line = crowd(workers, n_cores, n_gpus)
+    assert re.search(cure, line) if cure else line == ""
 
 
 ENDLESS = """
