@@ -7,7 +7,7 @@ Three rates apart: the tokenizer alone, the model alone (everything tokenized be
 next texts being tokenized while the GPU computes. Real tokens are counted, special ones too, padding never. The
 pipeline runs in fp16 at the best of several batch sizes. The model's rate has the making of batches in it, and every
 call of 8,192 texts begins with an idle GPU: it is what a worker gets, and less than the kernels do. The share of the
-peak is that of the largest rate of bf16 matrix products that this GPU shows; FLOPs are those of the products that a
+peak is that of the largest rate of matrix products that this GPU shows; FLOPs are those of the products that a
 token needs.
 """
 
@@ -35,6 +35,7 @@ from benchmarks.results import save
 from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware, node_cache
 from bigfive_udf.model.artifact import load_artifact
+from bigfive_udf.model.bundle import DTYPES
 from bigfive_udf.model.fidelity import compare
 from bigfive_udf.model.hardware import Placement
 from bigfive_udf.model.scorer import DEFAULT_BATCH_TOKENS, Scorer
@@ -67,8 +68,8 @@ def main() -> None:
     threads = args.threads or len(os.sched_getaffinity(0))
     hardware.use_threads(threads)
     placement = hardware.decide("cuda", "auto", [hardware.look()])
-    peak = matrix_peak()
-    print(f"{torch.cuda.get_device_name()}, bf16 matrix products at {peak / 1e12:.0f} TFLOP/s at best")
+    peak = matrix_peak(DTYPES[placement.precision])
+    print(f"{torch.cuda.get_device_name()}, {placement.precision} matrix products at {peak / 1e12:.0f} TFLOP/s at best")
     results = []
     for size in args.size:
         with tempfile.TemporaryDirectory() as scratch:
@@ -83,11 +84,11 @@ def main() -> None:
                     save(args.output, results, matrix_peak=peak, threads=threads)
 
 
-def matrix_peak() -> float:
-    """FLOP/s of bf16 products as large as an encoder's, at best."""
+def matrix_peak(dtype: torch.dtype) -> float:
+    """FLOP/s of products as large as an encoder's, at best."""
     best = 0.0
     for n in (4096, 8192):
-        a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+        a, b = (torch.randn(n, n, device="cuda", dtype=dtype) for _ in range(2))
         seconds = min(_seconds(partial(_products, a, b)) for _ in range(5))
         best = max(best, 20 * n**3 / seconds)
     return best

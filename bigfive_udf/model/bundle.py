@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import families
+from bigfive_udf.model.attention import on
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.encoder import Encoder, EncoderSpec, stays_fp32
 from bigfive_udf.model.quiet import quiet_transformers
@@ -190,7 +191,7 @@ def _stock_forward(directory: Path, about: dict[str, Any], device: torch.device)
 
     @torch.inference_mode()
     def forward(ids: Tensor, lengths: Tensor) -> Tensor:
-        mask = (torch.arange(ids.shape[1], device=device) < lengths.to(device, non_blocking=True)[:, None]).long()
+        mask = (torch.arange(ids.shape[1], device=device) < on(device, lengths)[:, None]).long()
         return model(input_ids=ids, attention_mask=mask).logits.float()[:, order]
 
     return forward

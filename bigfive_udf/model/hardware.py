@@ -93,8 +93,8 @@ def more_exact(placement: Placement, machines: Sequence[Hardware]) -> Placement:
 def cuda_device(address: str) -> str:
     """The name by which CUDA knows the GPU that Spark calls `address`, in this process.
 
-    Spark's addresses are the machine's numbers, as nvidia-smi has them; CUDA counts those that CUDA_VISIBLE_DEVICES
-    lets this process see.
+    Spark's addresses are the machine's numbers, as nvidia-smi has them. CUDA counts from 0 those that the process may
+    see, where CUDA_VISIBLE_DEVICES names them or a container holds no others.
 
     Raises:
         SettingsError: the process sees no such GPU.
@@ -102,16 +102,21 @@ def cuda_device(address: str) -> str:
     import torch
 
     seen = torch.cuda.device_count()
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if address in visible[:seen]:
         return f"cuda:{visible.index(address)}"
+    if visible and all(name.isdecimal() for name in visible):  # by the machine's numbers too: this one it hides
+        raise SettingsError(
+            f"{platform.node()}: CUDA_VISIBLE_DEVICES={','.join(visible)} hides GPU {address}, which Spark gives: "
+            "unset it, or let the discovery script name only those"
+        )
     if address.isdecimal() and int(address) < seen:
         return f"cuda:{int(address)}"
-    if seen == 1:  # a container's own, whatever the machine calls it
+    if seen <= 1:  # a container's only one, whatever the machine calls it; of none check_machine tells
         return "cuda:0"
     raise SettingsError(
-        f"Spark gives a task GPU {address}, and its process sees {seen}, numbered from 0: let the discovery script "
-        "name them so, as conf/spark/gpus.sh does"
+        f"{platform.node()}: Spark gives a task GPU {address}, of {seen} that are numbered from 0: let the discovery "
+        "script name them so, as conf/spark/gpus.sh does"
     )
 
 

@@ -202,10 +202,9 @@ class Scorer:
         while pending:
             batch = pending.pop()
             logits = self._tried(windows, batch)
-            # Here nothing that a failed batch had is alive any more, and can be given back.
             if isinstance(logits, str):
                 if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
+                    torch.cuda.empty_cache()  # what the failed batch held: it is free only now
                 if len(batch) > 1:  # until it passes, or one row is to blame
                     _log.warning("a batch is halved, for the model can't take it: %s", logits)
                     half = len(batch) // 2

@@ -77,7 +77,7 @@ def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str | None])
     effort = model.tally.value.effort
     tokenizing = effort.tokenize_seconds - before.tokenize_seconds
     computing = effort.model_seconds - before.model_seconds
-    # Beside a GPU the tokenizer is a texts' batch ahead.
+    # A GPU's task has several times as many texts, of which it tokenizes the next while the GPU computes.
     spent = max(tokenizing, computing) if model.placement.device == "cuda" else tokenizing + computing
     return spent, int(tokens)
 

@@ -132,10 +132,8 @@ def finetune(
         arguments["ddp_find_unused_parameters"] = _has_idle_pooler(model)
         with _trainer_errors(options):
             trainer_arguments = TrainingArguments(**arguments)
-            if (
-                trainer_arguments.n_gpu > 1
-            ):  # else a step would take a batch for each GPU: that is what processes are for
-                trainer_arguments._n_gpu = 1
+        # Else a step would take a batch for each GPU: that is what train.processes is for.
+        trainer_arguments._n_gpu = min(1, trainer_arguments.n_gpu)
         trainer = Trainer(
             model=model,
             args=trainer_arguments,

@@ -140,6 +140,7 @@ def test_a_gpu_is_seen_only_where_there_is_one_and_where_it_is_wanted():
         ("3", "2,3", 2, "cuda:1"),  # CUDA counts what the process may see
         ("0", "1,0", 2, "cuda:1"),
         ("1", "GPU-aaaa,GPU-bbbb", 2, "cuda:1"),
+        ("0", None, 0, "cuda:0"),  # that there is none is said by what looks at the machine
         ("GPU-bbbb", "GPU-aaaa,GPU-bbbb", 2, "cuda:1"),
         ("MIG-cccc", None, 1, "cuda:0"),
         ("5", None, 1, "cuda:0"),  # in a container that was given the machine's sixth
@@ -150,10 +151,18 @@ def test_a_task_computes_on_the_gpu_that_spark_gave_it(monkeypatch, address, vis
     assert cuda_device(address) == expected
 
 
-@pytest.mark.parametrize("address", ["2", "GPU-cccc"])
-def test_a_gpu_that_its_process_does_not_see_is_refused(monkeypatch, address):
-    _see(monkeypatch, None, 2)
-    with pytest.raises(SettingsError, match=f"GPU {address}, and its process sees 2, .*gpus.sh"):
+@pytest.mark.parametrize(
+    ("address", "visible", "message"),
+    [
+        ("2", None, "gives a task GPU 2, of 2 that are numbered from 0: .*gpus.sh"),
+        ("GPU-cccc", None, "GPU GPU-cccc, of 2"),
+        ("0", "1,2", "CUDA_VISIBLE_DEVICES=1,2 hides GPU 0"),  # by CUDA's numbers it would be another task's
+        ("0", "2,3", "hides GPU 0"),
+    ],
+)
+def test_a_gpu_that_its_process_does_not_see_is_refused(monkeypatch, address, visible, message):
+    _see(monkeypatch, visible, 2)
+    with pytest.raises(SettingsError, match=message):
         cuda_device(address)
 
 

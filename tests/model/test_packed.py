@@ -7,6 +7,7 @@ import random
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,6 +98,17 @@ def test_the_next_batch_is_tokenized_meanwhile_and_all_come_in_order(checkpoint,
     assert list(scorer.score_all(iter([]), ahead=True)) == []
 
 
+def test_scores_are_read_when_the_gpu_has_written_them_and_not_before(checkpoint):
+    """There is no GPU in the tests: this batch's logits are not there until somebody waits for them."""
+    scorer = opened(checkpoint(), packed=False)
+    begun = scorer._begin(scorer._prepare(["one", "two words"]))
+    ((batch, logits),) = begun.batches
+    later = torch.full_like(logits, torch.nan)
+    begun.batches = [(batch, later)]
+    begun.written = SimpleNamespace(synchronize=lambda: later.copy_(logits))
+    np.testing.assert_array_equal(scorer._end(begun).logits, scorer.score(["one", "two words"]).logits)
+
+
 def test_threads_take_turns_as_before_when_the_scores_are_taken_or_left(checkpoint):
     scorer, before = opened(checkpoint(), packed=False), sys.getswitchinterval()
     left = scorer.score_all(iter([["one"], ["two"], ["three"]]), ahead=True)
@@ -181,14 +193,16 @@ def test_a_window_that_is_not_finite_spoils_no_other():
     assert seen[1:].isfinite().all()
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
-@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "amx", "atol"),
+    [(torch.float32, False, 1e-5), (torch.bfloat16, False, 0.03), (torch.bfloat16, True, 0.03)],
+)
 @settings(deadline=None, max_examples=60)
 @given(
     lengths=st.lists(st.one_of(st.integers(1, 90), st.sampled_from([16, 32])), min_size=1, max_size=4),
     size=st.sampled_from([4, 32]),
 )
-def test_padded_windows_attend_as_each_does_alone(dtype, atol, amx, lengths, size):
+def test_padded_windows_attend_as_each_does_alone(dtype, amx, atol, lengths, size):
     """Short rows, long ones and those between are computed in different ways, and with AMX in others than without."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "_has_amx", lambda: amx)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from pyspark.sql import functions as F
 
 import bigfive_udf
@@ -14,6 +15,7 @@ from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
+from bigfive_udf.spark import session, worker
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.udf import model_at, spark_model, with_scores
 from bigfive_udf.spark.worker import check_machine
@@ -174,6 +176,27 @@ def test_a_machine_without_a_gpu_that_came_late_is_told_with_the_cure(spark, tex
     model = model_at(spark, artifact, Placement("cuda", "fp32"), artifact.options())
     with pytest.raises(SettingsError, match="has no usable GPU; give it one or set auto or cpu"), spark_failures():
         texts.withColumn("s", model.column("text")).write.format("noop").mode("overwrite").save()
+
+
+@pytest.mark.parametrize(("workers", "lines"), [(2, 0), (16, 1)])
+def test_many_workers_on_one_gpu_are_warned_of_when_a_model_is_made(
+    spark, checkpoint, monkeypatch, caplog, workers, lines
+):
+    monkeypatch.setattr(hardware, "look", lambda use_gpu=True: hardware.Hardware("here", True, cuda_bf16=True))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # there is no GPU in the tests
+    monkeypatch.setattr(session, "slots", lambda spark: workers)
+    spark_model(spark, load_artifact(checkpoint())).close()
+    assert len([r for r in caplog.records if "share 1 GPU" in r.message]) == lines
+
+
+def test_a_worker_keeps_two_models_on_each_device(monkeypatch):
+    """Spark may send a worker from one GPU to another: those of the first stay there."""
+    keys = [(name, None, device) for device in ("cpu", "cuda:0") for name in "ab"]
+    monkeypatch.setattr(worker, "_scorers", dict.fromkeys(keys))
+    worker._make_room("cpu")
+    assert list(worker._scorers) == keys[1:]
+    worker._make_room("cpu")
+    assert list(worker._scorers) == keys[1:], "there was room"
 
 
 def test_score_udf_works_in_select(spark, texts, checkpoint, expected):
