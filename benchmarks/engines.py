@@ -32,14 +32,12 @@ _OURS_INT8 = "ours-int8.safetensors"
 
 
 def ours(path: Path, precision: str) -> Score:
-    hardware.keep_freed_memory()  # as a Spark worker does
     artifact = load_artifact(path)
     scorer = artifact.scorer(Placement("cpu", precision), artifact.options())
     return lambda texts: scorer.score(texts).probabilities
 
 
 def ours_int8(path: Path) -> Score:
-    hardware.keep_freed_memory()
     artifact = load_artifact(path)
     scorer = Search(artifact, artifact.options()).scorer(load_file(_prepared(path) / _OURS_INT8))
     return lambda texts: scorer.score(texts).probabilities

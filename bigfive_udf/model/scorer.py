@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bigfive_udf.model import bundle
+from bigfive_udf.model import bundle, hardware
 from bigfive_udf.model.attention import on, packs
 from bigfive_udf.model.batching import (
     WindowRule,
@@ -104,6 +104,7 @@ class Scorer:
         silent: Sequence[int] = (),
         packed: bool = False,
     ) -> None:
+        hardware.keep_freed_memory()
         self._forward = forward
         self._tokenizer = tokenizer
         self._pad = pad_token_id

@@ -56,7 +56,6 @@ def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[
     """Score Series of UTF-8 bytes; frames of `UDF_FIELDS` come out, as many rows in all and in the same order."""
     threads = _task_cpus()
     hardware.use_threads(threads)
-    hardware.keep_freed_memory()
     waiting: deque[list[str | None]] = deque()
     with listening() as listener:
         scorer = _scorer(model)
