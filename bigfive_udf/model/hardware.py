@@ -134,8 +134,7 @@ def keep_freed_memory() -> None:
     """Let this process keep up to 128 MB of what it frees, where its allocator is glibc's; elsewhere do nothing.
 
     Every batch asks for tensors like those that the last one freed. Left alone, glibc gives them back to the system and
-    takes them page by page again, zeroed: some 3 % of a Spark worker's processor time on messages, and two thirds of
-    what attention takes where windows are long (measured).
+    takes them page by page again, zeroed: some 3 % of a Spark worker's processor time on messages (measured).
     """
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
