@@ -58,7 +58,7 @@ def train_model(args: Namespace, run: Run) -> str:
         check_new(settings.output.path)  # again: a run that held the lock until now may have made it
         print(*state.lines(), sep="\n", end="")
         outcome = train(Recipe.of(settings, base, state, run_training), found, test, plan)
-        evaluation = write_artifact(settings, found, test, plan, outcome, state.work)
+        evaluation = write_artifact(settings, found, test, plan, base, outcome, state.work)
         state.done()
 
     run.result |= {"model_id": evaluation["model_id"], "evaluation": evaluation}

@@ -210,6 +210,9 @@ class Artifact:
             probability = frame[probability_column(trait)]
             label = (probability.astype("float64") >= self.thresholds[trait]).astype("boolean")
             frame.insert(position, label_column(trait), label.mask(probability.isna()))
+        # No labels of both kinds, or too few of one: that is no verdict, though the flags are false.
+        if any(key in found and found[key] is None for key in ("roc_auc", "roc_auc_ci_corrected")):
+            return None
         return frame.assign(model_id=self.model_id, precision=placement.precision)
 
     def scorer(self, placement: Any, options: ScoringOptions) -> Scorer:

@@ -63,6 +63,7 @@ def standing(directory: Path | None, why: str, model_id: str) -> dict[str, Any]:
 
 def _verdict(measured: Mapping[str, Any]) -> str:
     better = measured.get("better_than_chance_corrected", measured.get("better_than_chance"))
-    if measured.get("roc_auc") is None or better is None:
+    too_few = "roc_auc_ci_corrected" in measured and measured["roc_auc_ci_corrected"] is None
+    if measured.get("roc_auc") is None or too_few or better is None:
         return UNKNOWN
     return BETTER if better else NOT_BETTER

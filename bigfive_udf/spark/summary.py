@@ -100,7 +100,8 @@ def model_lines(artifact: Artifact) -> list[str]:
     """Which model, and what must be known about it before its labels are used."""
     lines = [f"model: {artifact.path} ({artifact.model_id})"]
     verdicts = {trait: artifact.better_than_chance(trait) for trait in TRAITS}
-    if unproven := [trait for trait, verdict in verdicts.items() if verdict is False]:
+    silent = artifact.silent_traits
+    if unproven := [trait for trait, verdict in verdicts.items() if verdict is False and trait not in silent]:
         lines.append(f"  warning: by its evaluation no better than chance for {', '.join(unproven)}")
     if all(verdict is None for verdict in verdicts.values()):
         lines.append("  note: it has no evaluation.json, so nothing is known about how good it is")

@@ -94,7 +94,7 @@ def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateS
             print(f"split by {by}, {plan.folds} folds", *state.lines(), sep="\n")
             trained = Recipe.of(one, base, state)
             held_out = cross_validate(trained, found, plan)
-            predictions = held_out.predictions(trained, found.authors)
+            predictions = held_out.predictions(trained, found)
             result[by] = evaluation_of(predictions, found, resamples=settings.evaluation.resamples)
         finished.append(state)
     for state in finished:  # not before both are done: an interruption costs one fold

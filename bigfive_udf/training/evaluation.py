@@ -15,6 +15,7 @@ from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.metrics import LEAST_GROUPS, Predictions, evaluate
 from bigfive_udf.traits import TRAITS
 
+_MOST_R = 1 - 1e-12
 BETTER, NOT_BETTER, UNKNOWN = "better than chance", "no better than chance", "not known"
 
 
@@ -22,7 +23,7 @@ def evaluation_of(
     predictions: Predictions, found: LabelledTexts, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """The figures of held-out rows; `found` are the same rows, with their scores and the order of their columns."""
-    whom = "authors" if predictions.authors is not None else "rows"
+    whom = "authors" if predictions.authors is not None else "texts"
     measured = evaluate(predictions, resamples=resamples, seed=seed)
     wider = ", widened by the square root of 2 for the cross-validation" if predictions.cross_validated else ""
     result: dict[str, Any] = {"intervals": f"95 %, bootstrap over {whom}, {resamples} resamples{wider}", **measured}
@@ -39,7 +40,8 @@ def author_level(
     """The same figures of authors instead of texts: the mean probability of an author's texts against their label.
 
     Where an author's texts have different labels, theirs is that of most. Where the label was a score, `pearson_r` is
-    the correlation of the mean probability with the mean score, with its interval by Fisher's z.
+    the correlation of the mean probability with the mean score, with its interval by Fisher's z: where authors are in
+    one fold each, the mean over the folds, whose models are not compared.
     """
     assert predictions.authors is not None
     names, author = np.unique(predictions.authors, return_inverse=True)
@@ -60,7 +62,7 @@ def author_level(
     for i, trait in enumerate(TRAITS):
         if trait in found.cuts:
             scores = _mean_by(author, found.values, len(names))[:, i]
-            r, between = _pearson(probabilities[:, i], scores)
+            r, between = _pearson(probabilities[:, i], scores, folds, predictions.cross_validated)
             measured["traits"][trait] |= {"pearson_r": r, "pearson_r_ci": between}
     return measured
 
@@ -73,13 +75,23 @@ def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> tuple[float | None, list[float] | None]:
+def _pearson(
+    x: np.ndarray, y: np.ndarray, folds: np.ndarray | None, cross_validated: bool
+) -> tuple[float | None, list[float] | None]:
+    """The correlation within folds, the mean of their z, and its 95 % interval, widened as `evaluate` widens."""
     known = ~np.isnan(x) & ~np.isnan(y)
-    if known.sum() < LEAST_GROUPS or np.ptp(x[known]) == 0 or np.ptp(y[known]) == 0:
+    z, weights = [], []
+    for fold in [known] if folds is None else [known & (folds == f) for f in np.unique(folds)]:
+        if fold.sum() < LEAST_GROUPS or np.ptp(x[fold]) == 0 or np.ptp(y[fold]) == 0:
+            continue
+        z.append(np.arctanh(np.clip(np.corrcoef(x[fold], y[fold])[0, 1], -_MOST_R, _MOST_R)))
+        weights.append(fold.sum() - 3)
+    if not z:
         return None, None
-    found = stats.pearsonr(x[known], y[known])
-    low, high = found.confidence_interval(0.95)
-    return round(float(found.statistic), 4), [round(float(low), 4), round(float(high), 4)]
+    middle = np.average(z, weights=weights)
+    half = stats.norm.ppf(0.975) / np.sqrt(sum(weights)) * (np.sqrt(2) if cross_validated else 1)
+    r, low, high = (round(float(np.tanh(value)), 4) for value in (middle, middle - half, middle + half))
+    return r, [low, high]
 
 
 def categorical_accuracy(predictions: Predictions, column_order: Sequence[str]) -> dict[str, Any] | None:
@@ -187,7 +199,9 @@ def origin(evaluation: Mapping[str, Any]) -> str:
         )
     if evaluation.get("trained_on") == "not known":
         return f"{rows[part]:,} texts{whose}; what the model was trained on is not known"
+    shared = evaluation.get("shared_texts", 0)
+    rest = f" ({shared:,} more are left out: another author has the same text among what was trained on)" * bool(shared)
     if part == "test":
-        return f"{rows[part]:,} test texts{whose}, on which nothing was fitted"
+        return f"{rows[part]:,} test texts{whose}, on which nothing was fitted{rest}"
     held = "saw neither it nor its author" if evaluation.get("split") == "author" else "did not see it"
-    return f"{rows[part]:,} texts{whose}, each predicted by a model that {held}"
+    return f"{rows[part]:,} texts{whose}, each predicted by a model that {held}{rest}"

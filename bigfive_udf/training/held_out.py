@@ -16,12 +16,12 @@ from bigfive_udf.model import bundle, hardware
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.settings.train import TrainSettings
-from bigfive_udf.training import calibration, splits
+from bigfive_udf.training import calibration
 from bigfive_udf.training.calibration import Calibration
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.finetune import Epoch, Examples, Finetuned, FinetuneOptions, finetune
 from bigfive_udf.training.metrics import Predictions, macro_roc_auc
-from bigfive_udf.training.plan import Plan
+from bigfive_udf.training.plan import Plan, stopping_part
 from bigfive_udf.training.state import TrainingState
 from bigfive_udf.traits import TRAITS
 
@@ -102,7 +102,7 @@ class OutOfFold:
     labels: np.ndarray
     """(n, 5); where the cut is the median, that of the authors of the other folds"""
     logits: dict[int, np.ndarray]
-    """(n, 5) by seed"""
+    """(n, 5) by seed, NaN where another author has the same text in another fold: that one was trained on"""
     curves: list[list[Epoch]]
     kept: list[int]
     """the epoch of each model that was kept"""
@@ -112,7 +112,7 @@ class OutOfFold:
         """(n, 5) logits of the first seed, from which all figures are."""
         return next(iter(self.logits.values()))
 
-    def predictions(self, recipe: Recipe, authors: np.ndarray | None) -> Predictions:
+    def predictions(self, recipe: Recipe, found: LabelledTexts) -> Predictions:
         """Each fold calibrated and cut by what was predicted for the others, its own predictions apart."""
         probabilities, thresholds = np.empty_like(self.first), np.empty_like(self.first)
         for fold in range(self.plan.folds):
@@ -120,7 +120,10 @@ class OutOfFold:
             fitted = recipe.calibration(self.first[~held], self.labels[~held])
             probabilities[held] = fitted.probabilities(self.first[held])
             thresholds[held] = recipe.thresholds(fitted.probabilities(self.first[~held]), self.labels[~held])
-        return Predictions(self.labels, probabilities, thresholds, authors, self.plan.parts, cross_validated=True)
+        return Predictions(
+            self.labels, probabilities, thresholds, found.authors, found.text_digests, self.plan.parts,
+            cross_validated=True,
+        )  # fmt: skip
 
     def spread(self) -> dict[int, float]:
         """Macro ROC AUC by seed, the mean over the folds."""
@@ -143,7 +146,7 @@ def cross_validate(recipe: Recipe, found: LabelledTexts, plan: Plan) -> OutOfFol
             held = plan.parts == fold
             fold_labels, _ = found.labels(~held)
             labels[held] = fold_labels[held]
-            training, validation = _stopping_part(recipe, found, plan, ~held)
+            training, validation = stopping_part(recipe.settings, found, plan.by, ~held, f"fold {fold + 1}")
             title = f"fold {fold + 1} of {plan.folds}" + (f", seed {seed}" if len(recipe.seeds) > 1 else "")
             recipe.say(f"{title}: {training.sum():,} texts to train on, {held.sum():,} held out")
             parts = (training, validation, held)
@@ -152,6 +155,7 @@ def cross_validate(recipe: Recipe, found: LabelledTexts, plan: Plan) -> OutOfFol
             )
             curves.append(epochs)
             kept.append(best)
+        logits[seed][plan.shared] = np.nan
     return OutOfFold(plan, labels, logits, curves, kept)
 
 
@@ -175,17 +179,3 @@ def held_out_logits(
         recipe.say("  done before the interruption")
     arrays, about = done
     return arrays["logits"], [Epoch(**epoch) for epoch in about["epochs"]], about["kept"]
-
-
-def _stopping_part(
-    recipe: Recipe, found: LabelledTexts, plan: Plan, training: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Set authors aside to stop by, if that is wanted, so that the held-out ones decide nothing."""
-    if recipe.options.early_stopping is None:
-        return training, None
-    share = recipe.settings.split.fractions["validation"]
-    groups = splits.groups_of(found, plan.by)[training]
-    inner = splits.parts_of(groups, found.values[training], [1 - share, share], recipe.settings.train.seed)
-    rows = np.flatnonzero(training)
-    masks = [np.isin(np.arange(len(training)), rows[inner == part]) for part in (0, 1)]
-    return masks[0], masks[1]

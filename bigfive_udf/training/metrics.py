@@ -44,7 +44,9 @@ class Predictions:
     thresholds: np.ndarray
     """(5,), or (n, 5) where each fold has its own"""
     authors: np.ndarray | None = None
-    """(n,) whom to resample together; None: each row alone"""
+    """(n,) whom to resample together; None: there are none"""
+    texts: np.ndarray | None = None
+    """(n,) the same text for the same name: copies are resampled together where there are no authors"""
     folds: np.ndarray | None = None
     """(n,) which model predicted the row: ranks of different models are never compared; None: one model"""
     cross_validated: bool = False
@@ -54,9 +56,9 @@ class Predictions:
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """The parts `traits` and `macro` of an evaluation.
 
-    Every metric `m` comes with `m_ci`, its 95 % percentile bootstrap interval: rows are resampled, or whole authors
-    where there are any. Each resample serves all traits, so that the macro average has an honest interval too.
-    `positives` is a count. A metric that the rows can't give (one class only, no label at all) is None.
+    Every metric `m` comes with `m_ci`, its 95 % percentile bootstrap interval: whole authors are resampled where there
+    are any, else texts with their copies. Each resample serves all traits, so that the macro average has an honest
+    interval too. `positives` is a count. A metric that the rows can't give (one class only, no label at all) is None.
 
     With several folds, ROC AUC and average precision compare rows of one fold only, weighted by what there is to
     compare (Forman and Scholz 2010): pooled ranks of models that saw different base rates are biased downwards.
@@ -70,6 +72,9 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     chance five opportunities, and a percentile interval of few authors is too narrow: `roc_auc_ci_corrected` is the
     interval for all labelled traits together (Bonferroni), by Student's t on the bootstrap's standard error with the
     authors of the rarer class as the degrees of freedom, and `better_than_chance_corrected` says the same of it.
+
+    Where every pair is in order, so it is in every resample, whose spread of zero says nothing of how few there are:
+    there both intervals have the standard error of Hanley and McNeil (1982) of the next lower area.
     """
     traits = [_Trait.of(predictions, i) for i in range(len(TRAITS))]
     group, n_groups = _groups(predictions)
@@ -87,7 +92,11 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     looked_at = max(1, int((~np.isnan(point[:, 0])).sum()))
     for i, trait in enumerate(TRAITS):
         found, own = measured[trait], measured[trait]["roc_auc_ci"]
-        corrected = _corrected_interval(point[i, 0], replicates[:, i, 0], traits[i].rarer_groups(group), looked_at)
+        groups = traits[i].groups_by_class(group)
+        error = _standard_error(point[i, 0], replicates[:, i, 0], groups)
+        if point[i, 0] in (0.0, 1.0) and own is not None:
+            found["roc_auc_ci"] = own = _around(point[i, 0], stats.norm.ppf(0.975) * error)
+        corrected = _corrected_interval(point[i, 0], error, min(groups), looked_at)
         found["roc_auc_ci_corrected"] = corrected
         found["better_than_chance"] = own is not None and own[0] > 0.5
         found["better_than_chance_corrected"] = bool(
@@ -103,8 +112,8 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def macro_roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean ROC AUC over the traits that have one: labels (n, 5) with NaN where missing, scores (n, 5)."""
-    known = ~np.isnan(labels)
+    """Mean ROC AUC over the traits that have one: labels (n, 5) and scores (n, 5), NaN where missing."""
+    known = ~np.isnan(labels) & ~np.isnan(scores)
     values = [roc_auc(labels[k, i], scores[k, i]) for i, k in enumerate(known.T) if k.any()]
     values = [v for v in values if not np.isnan(v)]
     return float(np.mean(values)) if values else float("nan")
@@ -202,10 +211,10 @@ class _Trait:
         return np.array(
             [
                 self.ranks.roc_auc(w),
-                self.ranks.average_precision(w),
-                2 * tp / (2 * tp + fp + fn) if positives else np.nan,
+                self.ranks.average_precision(w) if both_classes else np.nan,
+                2 * tp / (2 * tp + fp + fn) if both_classes else np.nan,
                 (tp / positives + tn / negatives) / 2 if both_classes else np.nan,
-                (tp * tn - fp * fn) / denominator if denominator else 0.0,
+                (tp * tn - fp * fn) / denominator if denominator else (0.0 if both_classes else np.nan),
                 w @ (self.p - self.y) ** 2 / n,
                 # Mean distance of probability and observed share over bins of equal width (Naeini et al. 2015).
                 np.abs(gaps).sum() / n,
@@ -215,25 +224,40 @@ class _Trait:
             ]
         )
 
-    def rarer_groups(self, group: np.ndarray) -> int:
-        """Authors, or rows, that have a label of the rarer kind."""
+    def groups_by_class(self, group: np.ndarray) -> tuple[int, int]:
+        """Authors, or texts, that have a positive label, and that have a negative one."""
         own = group[self.rows]
-        return min(len(np.unique(own[self.y == 1])), len(np.unique(own[self.y == 0])))
+        return len(np.unique(own[self.y == 1])), len(np.unique(own[self.y == 0]))
 
 
 def _groups(predictions: Predictions) -> tuple[np.ndarray, int]:
-    if predictions.authors is None:
+    together = predictions.authors if predictions.authors is not None else predictions.texts
+    if together is None:
         return np.arange(len(predictions.labels)), len(predictions.labels)
-    names, group = np.unique(predictions.authors, return_inverse=True)
+    names, group = np.unique(together, return_inverse=True)
     return group, len(names)
 
 
-def _corrected_interval(point: float, replicates: np.ndarray, rarer: int, traits: int) -> list[float] | None:
+def _standard_error(area: float, replicates: np.ndarray, groups: tuple[int, int]) -> float:
+    """That of a ROC AUC, by its replicates, or by the numbers of groups of each class where all pairs are in order."""
     seen = replicates[~np.isnan(replicates)]
-    if np.isnan(point) or len(seen) < 2 or rarer < LEAST_GROUPS:
+    if area not in (0.0, 1.0):
+        return float(seen.std(ddof=1)) if len(seen) > 1 else float("nan")
+    positive, negative = groups
+    below = 1 - 1 / (2 * positive * negative)
+    both_above, both_below = below / (2 - below), 2 * below**2 / (1 + below)
+    variance = below * (1 - below) + (positive - 1) * (both_above - below**2) + (negative - 1) * (both_below - below**2)
+    return float(np.sqrt(variance / (positive * negative)))
+
+
+def _corrected_interval(area: float, error: float, rarer: int, traits: int) -> list[float] | None:
+    if np.isnan(area) or np.isnan(error) or rarer < LEAST_GROUPS:
         return None
-    half = stats.t.ppf(1 - _ERROR_RATE / 2 / traits, rarer - 1) * seen.std(ddof=1)
-    return [_rounded(max(0.0, point - half)), _rounded(min(1.0, point + half))]
+    return _around(area, stats.t.ppf(1 - _ERROR_RATE / 2 / traits, rarer - 1) * error)
+
+
+def _around(area: float, half: float) -> list[float]:
+    return [_rounded(max(0.0, area - half)), _rounded(min(1.0, area + half))]
 
 
 def _mean_over_traits(values: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ class Plan:
     parts: np.ndarray
     folds: int
     by: str
+    shared: np.ndarray
+    """(n,) rows that are not held out although they stand in a held-out part: their text is in another part too"""
 
     @property
     def names(self) -> np.ndarray:
@@ -41,17 +43,47 @@ def plan_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts |
     groups = splits.groups_of(found, by)
     if folds:
         parts = splits.folds_of(groups, found.values, folds, seed)
+        shared = splits.in_another_part(found.text_digests, parts)
         for fold in range(folds):
             labels, _ = found.labels(parts != fold)
-            splits.check_parts(labels, {f"fold {fold + 1}": parts == fold, f"all folds but {fold + 1}": parts != fold})
-        return Plan(parts, folds, by)
+            held = (parts == fold) & ~shared
+            splits.check_parts(labels, {f"fold {fold + 1}": held, f"all folds but {fold + 1}": parts != fold})
+            stopping_part(settings, found, by, parts != fold, f"fold {fold + 1}")
+        return Plan(parts, folds, by, shared)
     shares = [settings.split.fractions[name] for name in PARTS]
     if shares[PARTS.index("test")] == 0 and settings.data.test_path is None:
         raise InputError("split.fractions.test is 0 and there is no data.test_path: no figure could be reported")
     parts = splits.parts_of(groups, found.values, shares, seed)
     labels, _ = found.labels(parts == 0)
-    splits.check_parts(labels, {f"the {PARTS[p]} part": parts == p for p in np.unique(parts)})
-    return Plan(parts, folds, by)
+    shared = splits.in_another_part(found.text_digests, parts) & (parts != 0)
+    splits.check_parts(labels, {f"the {PARTS[p]} part": (parts == p) & ~shared for p in np.unique(parts)})
+    return Plan(parts, folds, by, shared)
+
+
+def stopping_part(
+    settings: TrainSettings, found: LabelledTexts, by: str, training: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Set authors of `training`, a mask, aside to stop by, if that is wanted, so that held-out ones decide nothing.
+
+    Returns what is left to train on, and the part to stop by or None.
+
+    Raises:
+        InputError: there no trait has labels of both kinds, and so no epoch could be told from another.
+    """
+    if settings.train.early_stopping is None:
+        return training, None
+    share = settings.split.fractions["validation"]
+    groups = splits.groups_of(found, by)[training]
+    inner = splits.parts_of(groups, found.values[training], [1 - share, share], settings.train.seed)
+    rows = np.flatnonzero(training)
+    rest, aside = (np.isin(np.arange(len(training)), rows[inner == part]) for part in (0, 1))
+    labels = found.labels(training)[0][aside]
+    if not any((column == 0).any() and (column == 1).any() for column in labels.T):
+        raise InputError(
+            f"{name}: no trait has labels of both kinds in the {aside.sum():,} texts that train.early_stopping is to "
+            f"stop by: set a larger split.fractions.validation than {share:g}, or train.early_stopping to null"
+        )
+    return rest, aside
 
 
 def _check_apart(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts) -> None:

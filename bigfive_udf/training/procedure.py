@@ -89,10 +89,10 @@ def _with_folds(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None
     fitted = recipe.calibration(held_out.first, held_out.labels)
     thresholds = recipe.thresholds(fitted.probabilities(held_out.first), held_out.labels)
     _finish(made, fitted, found)
-    parts = {"train": found, "out_of_fold": found}
-    reported, whose = held_out.predictions(recipe, found.authors), found
+    parts = {"train": found, "out_of_fold": found.take(~plan.shared)}
+    reported, whose = held_out.predictions(recipe, found), found
     uncalibrated = Calibration.none().probabilities(held_out.first)
-    evaluation: dict[str, Any] = {}
+    evaluation: dict[str, Any] = _left_out(plan.shared) if test is None else {}
     if len(held_out.logits) > 1:
         evaluation["seeds"] = _seeds(held_out.spread(), "out of fold")
     if test is not None:
@@ -105,7 +105,7 @@ def _with_folds(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None
 
 
 def _with_one_split(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
-    training, validation = (plan.parts == PARTS.index(name) for name in ("train", "validation"))
+    training, validation = ((plan.parts == PARTS.index(name)) & ~plan.shared for name in ("train", "validation"))
     labels, cuts = found.labels(training)
     recipe.say(f"one split: {training.sum():,} texts to train on, {validation.sum():,} to calibrate on")
     curves, spread = [], {}
@@ -122,9 +122,11 @@ def _with_one_split(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | 
     thresholds = recipe.thresholds(fitted.probabilities(logits), labels[validation])
     _finish(made, fitted, found)
     parts = {"train": found.take(training), "validation": found.take(validation)}
-    parts["test"] = found.take(plan.parts == PARTS.index("test")) if test is None else test
+    in_test = plan.parts == PARTS.index("test")
+    parts["test"] = found.take(in_test & ~plan.shared) if test is None else test
     reported, uncalibrated = _tested(recipe, made, fitted, thresholds, parts["test"], cuts)
     evaluation = _sizes(parts) | _evaluation(recipe, reported, parts["test"])
+    evaluation |= _left_out(in_test & plan.shared) if test is None else {}
     if spread:
         first = {recipe.seeds[0]: macro_roc_auc(labels[validation], logits)}
         evaluation["seeds"] = _seeds(first | spread, "on the validation part")
@@ -154,7 +156,8 @@ def _tested(
     """The test part through the finished model, and its probabilities as they were before calibration."""
     logits, none = recipe.logits(made, test.texts), Calibration.none()
     before = (logits - fitted.intercept) / fitted.slope
-    predictions = Predictions(test.labels_at(cuts), none.probabilities(logits), thresholds, test.authors)
+    labels, probabilities = test.labels_at(cuts), none.probabilities(logits)
+    predictions = Predictions(labels, probabilities, thresholds, test.authors, test.text_digests)
     return predictions, none.probabilities(before)
 
 
@@ -168,6 +171,11 @@ def _sizes(parts: Mapping[str, LabelledTexts]) -> dict[str, Any]:
         "rows": {name: len(part) for name, part in parts.items()},
         "authors": {name: len(np.unique(part.authors)) for name, part in parts.items() if part.authors is not None},
     }
+
+
+def _left_out(shared: np.ndarray) -> dict[str, int]:
+    """How many rows are in no figure because another author has the same text among what was trained on."""
+    return {"shared_texts": int(shared.sum())} if shared.any() else {}
 
 
 def _seeds(macro: Mapping[int, float], where: str) -> dict[str, Any]:

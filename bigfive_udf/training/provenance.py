@@ -32,19 +32,25 @@ def read_training(directory: Path) -> dict[str, Any] | None:
         raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error
 
 
-def split_table(found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> pd.DataFrame:
-    """Who was on which side: digests of text and author, and the part, a row per text."""
+def split_table(found: LabelledTexts, test: LabelledTexts | None, plan: Plan, base: str) -> pd.DataFrame:
+    """Who was on which side: digests of text and author, and the part, a row per text.
+
+    What the base was trained on, by its own table, is in part `base`: the model has seen it too.
+    """
     parts = [_rows(found, plan.names)]
     if test is not None:
         parts.append(_rows(test, np.full(len(test), "test")))
-    return pd.concat(parts, ignore_index=True)
+    before = _seen_rows(Path(base))
+    if before is not None:
+        parts.append(before.assign(part="base"))
+    return pd.concat(parts, ignore_index=True).astype({"author": "string", "part": "category"})
 
 
 def _rows(part: LabelledTexts, names: np.ndarray) -> pd.DataFrame:
     authors = part.author_digests
     return pd.DataFrame(
         {"text": part.text_digests, "author": [None] * len(part) if authors is None else authors, "part": names}
-    ).astype({"author": "string", "part": "category"})
+    )
 
 
 def refuse_seen(base: str, setting: str, *tables: LabelledTexts | None) -> None:
@@ -74,13 +80,19 @@ def read_split(directory: Path) -> tuple[set[str], set[str] | None] | None:
     Raises:
         ArtifactError: the file is damaged.
     """
+    seen = _seen_rows(directory)
+    if seen is None:
+        return None
+    return set(seen["text"]), set(seen["author"].dropna()) or None
+
+
+def _seen_rows(directory: Path) -> pd.DataFrame | None:
+    """Text and author of the rows of `split.parquet` that something was fitted on."""
     path = directory / SPLIT
     if not path.is_file():
         return None
     try:
-        seen = pd.read_parquet(path)
-        seen = seen[seen["part"] != "test"]
-        authors = set(seen["author"].dropna())
-        return set(seen["text"]), authors or None
+        table = pd.read_parquet(path)
+        return table.loc[table["part"] != "test", ["text", "author"]]
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error

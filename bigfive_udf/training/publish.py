@@ -20,11 +20,18 @@ from bigfive_udf.traits import TRAITS
 
 
 def write_artifact(
-    settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None, plan: Plan, outcome: Outcome, work: Path
+    settings: TrainSettings,
+    found: LabelledTexts,
+    test: LabelledTexts | None,
+    plan: Plan,
+    base: str,
+    outcome: Outcome,
+    work: Path,
 ) -> dict[str, Any]:
     """Write `output.path`, whole or not at all, and return the evaluation as it stands there.
 
-    It is made in `work`, where the next run looks for what a kill has left.
+    `base` is the directory of the encoder, which may tell on whom that was trained. The artifact is made in `work`,
+    where the next run looks for what a kill has left.
 
     Raises:
         OutputError: it exists, or can't be written.
@@ -43,7 +50,7 @@ def write_artifact(
         with quiet_transformers():
             outcome.made.model.save_pretrained(directory)
             outcome.made.tokenizer.save_pretrained(directory)
-        split_table(found, test, plan).to_parquet(directory / SPLIT, index=False)
+        split_table(found, test, plan, base).to_parquet(directory / SPLIT, index=False)
         _write_json(directory / TRAINING, _training(settings, plan, outcome))
         describe(directory, **about)
         evaluation = {

@@ -76,6 +76,20 @@ def parts_of(groups: np.ndarray, values: np.ndarray, shares: Sequence[float], se
     return part[group]
 
 
+def in_another_part(texts: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """(n,) whether the same text stands in another part too, by another author: then it is not held out from that.
+
+    `texts` (n,) the same name for the same text, `parts` (n,) int.
+    """
+    _, text = np.unique(texts, return_inverse=True)
+    n = text.max(initial=-1) + 1
+    first = np.full(n, np.iinfo(int).max)
+    np.minimum.at(first, text, parts)
+    last = np.full(n, -1)
+    np.maximum.at(last, text, parts)
+    return np.asarray((first != last)[text])
+
+
 def _content(group: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:
     """(groups, 1 + 10): rows, and positives and negatives of each trait."""
     columns = [np.ones(len(group), bool)]

@@ -183,6 +183,44 @@ def test_a_table_of_its_own_can_be_the_test_part(basics, tmp_path) -> None:
     assert evaluation["out_of_fold"]["macro"]["roc_auc"] > 0.6
 
 
+@pytest.mark.parametrize("folds", [2, 0])
+def test_a_text_that_another_author_has_too_is_in_no_figure(basics, table, folds) -> None:
+    frame = pd.read_csv(table)
+    rng = np.random.default_rng(0)
+    copied = frame.iloc[::4].assign(author=lambda rows: rng.permutation(rows["author"].to_numpy()))
+    frame = pd.concat([frame, copied], ignore_index=True)
+    frame.to_csv(table, index=False)
+    fractions = {"train": 0.5, "validation": 0.2, "test": 0.3}
+    run_here("train", basics | {"split.folds": folds, "split.fractions": fractions})
+    artifact = load_artifact(basics["output.path"])
+    split = pd.read_parquet(artifact.path / "split.parquet").astype({"part": str})
+    held, part = ("test", "test") if folds == 0 else ("fold 0|fold 1", "out_of_fold")
+    everywhere = split.groupby("text")["part"].nunique()
+    shared = split["part"].str.fullmatch(held) & (everywhere[split["text"]].to_numpy() > 1)
+    evaluation = artifact.evaluation
+    assert shared.sum() > 10
+    assert evaluation["shared_texts"] == shared.sum()
+    assert evaluation["rows"][part] == (split["part"].str.fullmatch(held) & ~shared).sum()
+    positives = frame.loc[(split["part"].str.fullmatch(held) & ~shared).to_numpy(), list(TRAITS)].sum()
+    assert {t: evaluation["traits"][t]["positives"] for t in TRAITS} == positives.to_dict()
+    assert f"({shared.sum():,} more are left out: another author has the same text among what was trained on)" in (
+        artifact.path / "README.md"
+    ).read_text().replace("\n", " ")
+
+
+def test_early_stopping_by_authors_of_one_kind_is_refused_before_the_training(basics, table) -> None:
+    frame = pd.read_csv(table)
+    first = frame["author"].unique()[:12]
+    some = frame[frame["author"].isin(first)]
+    alike = some.assign(**{trait: (some["author"].isin(first[::2])).astype(int) for trait in TRAITS})
+    alike.to_csv(table, index=False)
+    few = {"train.early_stopping": 1, "split.fractions": {"train": 0.88, "validation": 0.02, "test": 0.1}}
+    with pytest.raises(
+        InputError, match=r"fold 1: no trait has labels of both kinds in the \d+ texts that train\.early"
+    ):
+        run_here("train", basics | few)
+
+
 def test_a_trait_without_labels_is_null_in_every_score(basics, table) -> None:
     frame = pd.read_csv(table).drop(columns="openness")
     frame.to_csv(table, index=False)
@@ -389,7 +427,16 @@ def test_a_base_that_was_trained_on_the_table_is_refused(basics, tmp_path) -> No
     other["author"] = "new-" + other["author"]
     other.to_csv(tmp_path / "other.csv", index=False)
     run_here("train", again | {"data.path": str(tmp_path / "other.csv"), "split.folds": 2, "train.epochs": 1})
-    assert load_artifact(tmp_path / "again").evaluation["rows"]["train"] == 120
+    grandchild = load_artifact(tmp_path / "again")
+    assert grandchild.evaluation["rows"]["train"] == 120
+    # What its base has seen it has seen too, whoever asks, and so will what is made of it.
+    split = pd.read_parquet(grandchild.path / "split.parquet")
+    assert split["part"].value_counts()["base"] == 400
+    with pytest.raises(InputError, match=r"the model was trained on all 400 texts"):
+        about = {"data.path": basics["data.path"], "data.author_column": "author", "model.path": str(grandchild.path)}
+        run_here("evaluate", about)
+    with pytest.raises(InputError, match=r"was trained on 400 of the texts and 40 of the authors"):
+        run_here("train", basics | {"model.base": str(grandchild.path), "output.path": str(tmp_path / "third")})
 
 
 def test_a_trait_that_the_base_knew_nothing_of_may_be_learned(basics, tmp_path, table) -> None:

@@ -53,6 +53,25 @@ def test_where_the_label_was_a_score_authors_have_a_correlation() -> None:
     assert "pearson_r" not in by_author[TRAITS[2]], "its label was none"
 
 
+def test_a_correlation_over_folds_is_that_within_them_and_its_interval_covers_what_chance_does() -> None:
+    """Scores without any signal, each fold's at a level of its own: pooled, they would look related."""
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        folds = np.arange(100) % 5
+        scores = np.repeat(rng.normal(3, 1, (100, 5)), 2, axis=0)
+        said = 1 / (1 + np.exp(-np.repeat(rng.normal(size=(100, 5)) + folds[:, None], 2, axis=0)))
+        names = np.repeat([f"a{i}" for i in range(100)], 2)
+        labels = (scores >= 3).astype(float)
+        about = Predictions(labels, said, HALF, names, folds=np.repeat(folds, 2), cross_validated=True)
+        table = found_of(scores, names, cuts={TRAITS[0]: 3.0})
+        found.append(evaluation_of(about, table, resamples=5)["author_level"]["traits"][TRAITS[0]])
+    within = [np.arctanh(pearsonr(said[::2][folds == f, 0], scores[::2][folds == f, 0]).statistic) for f in range(5)]
+    assert found[-1]["pearson_r"] == pytest.approx(np.tanh(np.mean(within)), abs=1e-4)
+    z = [np.arctanh(one["pearson_r_ci"]) for one in found]
+    assert np.mean([high - low for low, high in z]) == pytest.approx(2 * 1.96 * np.sqrt(2 / (5 * 17)), rel=0.01)
+
+
 def test_without_authors_there_is_no_author_level() -> None:
     predictions, found = several()
     alone = Predictions(predictions.labels, predictions.probabilities, HALF)

@@ -125,6 +125,14 @@ def test_one_class_only_has_an_accuracy_and_no_roc_auc() -> None:
     assert found["roc_auc"] is None and found["roc_auc_ci"] is None and found["better_than_chance"] is False
     assert found["majority_accuracy"] == 1
     assert found["positives"] == 50
+    for name in ("average_precision", "f1", "balanced_accuracy", "mcc"):
+        assert found[name] is None and found[f"{name}_ci"] is None
+        others = [
+            figures(np.delete(labels, 1, 1)[:, i:], np.delete(probabilities, 1, 1)[:, i:], np.ones(50), 0.5)
+            for i in range(4)
+        ]
+        macro = evaluate(predictions(labels, probabilities), resamples=20)["macro"][name]
+        assert macro == pytest.approx(np.mean([one[name] for one in others]), abs=1e-4)
     assert np.isnan(roc_auc(labels[:, 1], probabilities[:, 1]))
 
 
@@ -204,6 +212,34 @@ def test_a_handful_of_authors_gives_no_verdict() -> None:
     labels, said = noisy(40, strength=9)
     found = evaluate(predictions(labels, said, authors=np.repeat(np.arange(4), 10)), resamples=50)["traits"]
     assert all(m["roc_auc_ci_corrected"] is None and not m["better_than_chance_corrected"] for m in found.values())
+
+
+def test_scores_in_perfect_order_have_an_interval_that_tells_how_few_they_are() -> None:
+    widths = []
+    for n in (5, 50):
+        labels = np.repeat(np.repeat([0.0, 1.0], n)[:, None], 5, axis=1)
+        for order in (labels, 1 - labels):
+            found = evaluate(predictions(labels, 0.2 + 0.6 * order), resamples=50)["traits"][TRAITS[0]]
+            (low, high), (lower, higher) = found["roc_auc_ci"], found["roc_auc_ci_corrected"]
+            assert found["roc_auc"] == order[-1, 0]
+            assert lower < low < high <= 1 or 0 <= low < high < higher
+            widths.append(high - low)
+    # Half of it lies beyond what there is: by Hanley and McNeil, 1.96 times 0.049 for five of each kind.
+    assert widths[0] == pytest.approx(1.96 * 0.049, abs=0.002)
+    assert widths[0] == pytest.approx(widths[1]) and widths[2] < widths[0] / 5
+
+
+def test_copies_of_a_text_are_resampled_together_where_there_are_no_authors() -> None:
+    labels, probabilities = noisy(40)
+    alone = evaluate(predictions(labels, probabilities), resamples=400)["traits"][TRAITS[0]]
+    labels, probabilities = np.repeat(labels, 10, axis=0), np.repeat(probabilities, 10, axis=0)
+    texts = np.repeat([f"text {i}" for i in range(40)], 10)
+    copies = evaluate(predictions(labels, probabilities, texts=texts), resamples=400)["traits"][TRAITS[0]]
+    (low, high), (copied_low, copied_high) = alone["roc_auc_ci_corrected"], copies["roc_auc_ci_corrected"]
+    assert copied_high - copied_low == pytest.approx(high - low, rel=0.15)
+    each = np.array([f"row {i}" for i in range(400)])
+    rows = evaluate(predictions(labels, probabilities, texts=each), resamples=400)["traits"][TRAITS[0]]
+    assert np.ptp(rows["roc_auc_ci_corrected"]) < (high - low) / 2, "or the check is too easy to show anything"
 
 
 def test_rows_of_one_author_are_resampled_together() -> None:

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from bigfive_udf.errors import InputError
 from bigfive_udf.training.data import LabelledTexts
-from bigfive_udf.training.splits import check_parts, folds_of, groups_of, parts_of
+from bigfive_udf.training.splits import check_parts, folds_of, groups_of, in_another_part, parts_of
 from bigfive_udf.traits import TRAITS
 
 RATES = [0.42, 0.37, 0.53, 0.46, 0.74]
@@ -101,6 +101,13 @@ def test_at_random_copies_of_a_text_stay_together() -> None:
     parts = folds_of(groups_of(found, "random"), np.tile([0.0, 1, 0, 1, 0], (200, 1)), 5, 0)
     assert all(len({p for t, p in zip(texts, parts.tolist(), strict=True) if t == text}) == 1 for text in set(texts))
     assert groups_of(found, "author").tolist() == found.authors.tolist()  # type: ignore[union-attr]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3)), max_size=30))
+def test_a_text_that_stands_in_another_part_too_is_known(rows: list[tuple[str, int]]) -> None:
+    texts, parts = np.array([t for t, _ in rows], str), np.array([p for _, p in rows], int)
+    expected = [any(t == text and p != part for t, p in rows) for text, part in rows]
+    assert in_another_part(texts, parts).tolist() == expected
 
 
 def test_a_trait_with_one_class_in_a_part_is_refused() -> None:
