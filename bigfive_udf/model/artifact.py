@@ -51,6 +51,8 @@ class Artifact:
     """the content of bigfive.json; empty for a plain checkpoint"""
     evaluation: Mapping[str, Any]
     """the content of evaluation.json; empty where there is none"""
+    verified: Mapping[str, tuple[int, ...]] = field(repr=False, compare=False)
+    """the model's files, and which file each was when it was verified"""
     _scorers: dict[Any, Scorer] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -99,17 +101,21 @@ class Artifact:
         )
 
     def pack(self, precision: str) -> Bundle:
-        """The bundle that workers load, its weights in `precision`."""
+        """The bundle that workers load, its weights in `precision`.
+
+        Raises:
+            ArtifactError: the files are no longer those that were verified, or not what they should be.
+        """
         from bigfive_udf.model import bundle
 
-        files = checkpoint.model_files(self.path)
+        files = self._files()
         tensors = checkpoint.read_tensors(f for f in files if f.name != checkpoint.INT8_FILE)
         int8_products = None
         if precision == "int8":
             self.check_int8(max_label_flips=1.0)
             int8_products = checkpoint.read_tensors([self.path / checkpoint.INT8_FILE])
         try:
-            return bundle.pack(
+            packed = bundle.pack(
                 self._transformers_config,
                 tensors,
                 self._tokenizer,
@@ -120,6 +126,24 @@ class Artifact:
             )
         except ArtifactError as error:
             raise ArtifactError(f"{self.path}: {error}") from None
+        self._files()  # again: they may have been replaced while they were read
+        return packed
+
+    def _files(self) -> list[Path]:
+        """The model's files, which must be those that `model_id` was computed from."""
+        try:
+            files = checkpoint.model_files(self.path)
+            if checkpoint.states(files) == self.verified:
+                return files
+            now = checkpoint.model_id({p.name: checkpoint.sha256(p) for p in files})
+        except OSError as error:
+            raise ArtifactError(f"{self.path} can no longer be read ({error.strerror}): run again") from None
+        if now != self.model_id:
+            raise ArtifactError(
+                f"{self.path} was {self.model_id} when this began and is {now}: a model must not be changed while it "
+                "is in use; write another into a directory of its own, and run again"
+            )
+        return files
 
     def check_int8(self, max_label_flips: float) -> None:
         """Refuse int8 where the artifact was not made for it, or turned over more labels when it was.
@@ -186,6 +210,9 @@ class Artifact:
     def better_than_chance(self, trait: str) -> bool | None:
         """What evaluation.json says of a trait, corrected for the number of traits; None where it says nothing."""
         found = (self.evaluation.get("traits") or {}).get(trait) or {}
+        # No labels of both kinds, or too few of one: that is no verdict, though the flags are false.
+        if any(key in found and found[key] is None for key in ("roc_auc", "roc_auc_ci_corrected")):
+            return None
         return found.get("better_than_chance_corrected", found.get("better_than_chance"))
 
     def predict(
@@ -210,9 +237,6 @@ class Artifact:
             probability = frame[probability_column(trait)]
             label = (probability.astype("float64") >= self.thresholds[trait]).astype("boolean")
             frame.insert(position, label_column(trait), label.mask(probability.isna()))
-        # No labels of both kinds, or too few of one: that is no verdict, though the flags are false.
-        if any(key in found and found[key] is None for key in ("roc_auc", "roc_auc_ci_corrected")):
-            return None
         return frame.assign(model_id=self.model_id, precision=placement.precision)
 
     def scorer(self, placement: Any, options: ScoringOptions) -> Scorer:
@@ -244,7 +268,9 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
     config = checkpoint.read_json(directory / "config.json")
     checkpoint.check_safe(directory, config)
     checkpoint.check_architecture(directory, config)
-    digests = {p.name: checkpoint.sha256(p) for p in checkpoint.model_files(directory)}
+    files = checkpoint.model_files(directory)
+    verified = checkpoint.states(files)  # before they are read
+    digests = {p.name: checkpoint.sha256(p) for p in files}
     description: dict[str, Any] = {}
     if (directory / DESCRIPTION).exists():
         description = checkpoint.read_json(directory / DESCRIPTION)
@@ -260,6 +286,7 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
         thresholds=description.get("thresholds") or dict.fromkeys(TRAITS, 0.5),
         description=description,
         evaluation=evaluation,
+        verified=verified,
     )
 
 
@@ -378,7 +405,9 @@ def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[st
 def _local_directory(path: str) -> Path:
     directory = Path(path).expanduser()
     if directory.is_dir():
-        return directory
+        # A link may be set to another model at any time: what it names now is what is used to the end.
+        real = directory.resolve()
+        return directory if real == Path(os.path.abspath(directory)) else real
     if directory.exists():
         raise ArtifactError(f"{path} is a file: model.path must be a model directory")
     if "/" in path and hub.is_name(path):

@@ -36,6 +36,12 @@ def model_files(directory: Path) -> list[Path]:
     return sorted(p for p in directory.iterdir() if _MODEL_FILES.fullmatch(p.name))
 
 
+def states(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Which file each is, by what changes when it is written or replaced: inode, size, times of content and inode."""
+    found = {p.name: p.stat() for p in files}
+    return {name: (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found.items()}
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)

@@ -236,6 +236,44 @@ def test_the_verdict_for_all_traits_together_goes_before_that_of_a_trait_alone(a
     assert load_artifact(artifact).better_than_chance("openness") is False
 
 
+def test_a_link_that_is_set_to_another_model_changes_nothing_for_what_has_begun(checkpoint, tmp_path):
+    link = tmp_path / "current"
+    link.symlink_to(checkpoint())
+    opened = load_artifact(link)
+    before = opened.pack("fp32").digest
+    link.unlink()
+    link.symlink_to(checkpoint(seed=1))
+    again = load_artifact(link)
+    assert again.model_id != opened.model_id
+    assert opened.pack("fp32").digest == before != again.pack("fp32").digest
+
+
+def test_a_model_that_was_changed_since_it_was_opened_is_not_used(checkpoint, tmp_path):
+    directory = tmp_path / "model"
+    shutil.copytree(checkpoint(), directory)
+    opened = load_artifact(directory)
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())  # the same once more is the same model
+    assert opened.pack("fp32").digest == load_artifact(checkpoint()).pack("fp32").digest
+    other = load_artifact(checkpoint(seed=1))
+    shutil.copyfile(other.path / weights.name, weights)
+    with pytest.raises(ArtifactError, match=rf"was {opened.model_id} when this began and is \w+: a model must not be"):
+        opened.pack("fp32")
+    shutil.rmtree(directory)
+    with pytest.raises(ArtifactError, match="can no longer be read"):
+        opened.pack("fp32")
+
+
+@pytest.mark.parametrize("lacking", ["roc_auc", "roc_auc_ci_corrected"])
+def test_what_could_not_be_measured_is_not_called_no_better_than_chance(artifact, lacking):
+    flags = {"better_than_chance": False, "better_than_chance_corrected": False}
+    measured = {"roc_auc": 0.5, "roc_auc_ci_corrected": [0.4, 0.6]}
+    for figures, verdict in ((measured, False), (measured | {lacking: None}, None)):
+        (artifact / "evaluation.json").write_text(json.dumps({"traits": {"openness": flags | figures}}))
+        assert load_artifact(artifact).better_than_chance("openness") is verdict
+    assert load_artifact(artifact).label_thresholds({}, require_evidence=True)["openness"] is None
+
+
 def test_a_trait_that_was_trained_without_labels_is_null_and_the_others_are_not(checkpoint):
     silent = load_artifact(checkpoint(traits_without_labels=["neuroticism", "openness"]))
     whole = load_artifact(checkpoint())
