@@ -243,7 +243,8 @@ class ScoreSettings(Section):
     max_label_flips: Share = Field(
         0.01,
         description="share of labels that a reduced precision may turn over, by a sample in every run; with more, the "
-        "run computes in a more exact one; a model that was quantized with more is refused",
+        "run computes in a more exact one, and refuses to compute labels again from stored probabilities; a model that "
+        "was quantized with more is refused",
     )
 
     log_texts: bool = Field(

@@ -68,7 +68,7 @@ def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable
     return Rates(len(texts) / seconds * at_once, tokens / len(texts), source)
 
 
-def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str | None]) -> tuple[float, int]:
+def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str]) -> tuple[float, int]:
     """The seconds that a task's worker takes for texts, and their tokens."""
     before = model.tally.value.effort
     frame = local_rows(spark, [[text] for text in texts], {"text": "string"}).repartition(1)

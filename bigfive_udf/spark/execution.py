@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.estimate import remembered
-from bigfive_udf.spark.fidelity import faithful_model, fidelity_lines
+from bigfive_udf.spark.fidelity import check_relabelling, faithful_model, fidelity_lines
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.progress import Progress
 from bigfive_udf.spark.reading import Readable
@@ -34,6 +34,7 @@ def carry_out(
 
     Raises:
         OutputError: the table can't be written.
+        RefusedError: labels would be computed again from probabilities that are not exact enough for them.
         TableLockedError: another run has taken the table over.
     """
     if work.plan.empty:
@@ -45,6 +46,8 @@ def carry_out(
         committer = table.committer(work.table)
         steps = Steps(
             spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, committer, committed=committed
+    if work.plan.relabel:
+        run.result["fidelity_of_labels"] = [asdict(f) for f in check_relabelling(spark, settings, work)]
         )
         steps.remove(work.plan.remove)
         steps.relabel(work.plan.relabel)

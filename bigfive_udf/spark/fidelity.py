@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pyspark.sql import SparkSession
 
+from bigfive_udf.errors import ArtifactError, InputError, RefusedError, SettingsError
 from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement, more_exact
 from bigfive_udf.model.scores import SHARED
@@ -17,8 +18,11 @@ from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark import session
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.planning import Planned
+from bigfive_udf.spark.reading import Readable
+from bigfive_udf.spark.source import examine
 from bigfive_udf.spark.tally import Tally
-from bigfive_udf.spark.udf import SparkModel, model_at
+from bigfive_udf.spark.udf import SparkModel, model_at, spark_model
+from bigfive_udf.tables.plan import Task
 from bigfive_udf.traits import PROBABILITY_FIELDS, TRAITS
 
 # A twentieth of the run, within these bounds: a share near the limit needs the larger number to be told from it.
@@ -38,21 +42,12 @@ def faithful_model(
     found: list[Fidelity] = []
     if model.placement.precision == "fp32" or work.readable is None:
         return model, found
-    number = min(max(_FEWEST, work.documents // 20), _MOST)
+    texts, right = _in_fp32(spark, settings, model, work.readable, work.documents)
     options, log_texts, thresholds = model.remote.options, model.remote.log_texts, work.scoring.recipe.thresholds
-    in_fp32 = Placement(model.placement.device, "fp32")
-    mapped = replace(options, weights=SHARED)  # workers keep this model, so without a copy of their own
-    with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
-        packing = aside.submit(model_at, spark, model.artifact, in_fp32, mapped, log_texts)
-        sampled = work.readable.sample(settings.input.text_column, number)
-    texts = [text[:_CHARACTERS] for text in sampled if text]
-    exact = packing.result()
-    right = _probabilities(spark, exact, texts)
-    exact.close()
     while model.placement.precision != "fp32":
         difference = compare(_probabilities(spark, model, texts), right, thresholds, model.placement.precision)
         found.append(difference)
-        if difference.label_flips <= settings.max_label_flips:
+        if _allowed(difference, settings):
             break
         model.close()
         better = more_exact(model.placement, session.executors_hardware(spark, model.placement.device))
@@ -60,15 +55,85 @@ def faithful_model(
     return model, found
 
 
+def check_relabelling(spark: SparkSession, settings: ScoreSettings, work: Planned) -> list[Fidelity]:
+    """Measure what other thresholds make of probabilities that the table has in a reduced precision.
+
+    Which labels flip depends on the thresholds, so what was measured when the rows were scored tells nothing of others.
+
+    Raises:
+        RefusedError: too many labels would come out otherwise than in fp32, or that can't be measured here.
+    """
+    found: list[Fidelity] = []
+    if settings.max_label_flips >= 1:
+        return found
+    by_precision: dict[str, list[Task]] = {}
+    for task in work.plan.relabel:
+        if task.entry is not None and task.entry.scored and task.entry.precision != "fp32":
+            by_precision.setdefault(task.entry.precision, []).append(task)
+    for precision, tasks in by_precision.items():
+        try:
+            difference = _of_stored(spark, settings, work, precision, tasks)
+            reason = "" if _allowed(difference, settings) else _too_many(difference, settings)
+            found.append(difference)
+        except (ArtifactError, InputError, SettingsError) as error:
+            reason = f"how many come out otherwise than in fp32 can't be measured here ({error})"
+        if reason:
+            raise RefusedError(
+                f"the labels of {len(tasks):,} partitions would be computed again from probabilities in {precision}, "
+                f"and {reason}: score them again with --rescore, or set max_label_flips to 1 if that is meant"
+            )
+    return found
+
+
 def fidelity_lines(found: Sequence[Fidelity], settings: ScoreSettings, used: str) -> list[str]:
     """What a person should know of it: nothing where all is well."""
-    return [
-        f"warning: in {f.precision} {100 * f.label_flips:.1f} % of the labels of {f.documents} documents come out "
-        f"otherwise than in fp32, more than max_label_flips {settings.max_label_flips:g} allows: this run computes in "
-        f"{used}"
-        for f in found
-        if f.precision != used
-    ]
+    return [f"warning: {_too_many(f, settings)}: this run computes in {used}" for f in found if f.precision != used]
+
+
+def _allowed(found: Fidelity, settings: ScoreSettings) -> bool:
+    # Where nothing could be compared, nothing is known.
+    return found.documents > 0 and found.label_flips <= settings.max_label_flips
+
+
+def _too_many(found: Fidelity, settings: ScoreSettings) -> str:
+    if not found.documents:
+        return f"no text was found to compare {found.precision} with fp32"
+    return (
+        f"in {found.precision} {100 * found.label_flips:.1f} % of the labels of {found.documents} documents come out "
+        f"otherwise than in fp32, more than max_label_flips {settings.max_label_flips:g} allows"
+    )
+
+
+def _of_stored(
+    spark: SparkSession, settings: ScoreSettings, work: Planned, precision: str, tasks: Sequence[Task]
+) -> Fidelity:
+    """Compare some texts of partitions that the table has in a reduced precision, in that one and in fp32."""
+    partitions = [task.partition for task in tasks]
+    readable = examine(spark, work.corpus, settings.input, partitions, None, strict=False)
+    scoring, documents = work.scoring, sum(task.entry.documents for task in tasks if task.entry)
+    device = settings.model.device
+    model = spark_model(spark, scoring.artifact, options=scoring.options, device=device, precision=precision)
+    texts, right = _in_fp32(spark, settings, model, readable, documents)
+    try:
+        return compare(_probabilities(spark, model, texts), right, scoring.recipe.thresholds, precision)
+    finally:
+        model.close()
+
+
+def _in_fp32(
+    spark: SparkSession, settings: ScoreSettings, model: SparkModel, readable: Readable, documents: int
+) -> tuple[list[str], npt.NDArray[np.floating]]:
+    """Some of so many documents, and their probabilities as the same model computes them in fp32."""
+    number = min(max(_FEWEST, documents // 20), _MOST)
+    in_fp32 = Placement(model.placement.device, "fp32")
+    mapped = replace(model.remote.options, weights=SHARED)  # workers keep this model, so without a copy of their own
+    with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
+        packing = aside.submit(model_at, spark, model.artifact, in_fp32, mapped, model.remote.log_texts)
+        sampled = readable.sample(settings.input.text_column, number, with_empty=False)
+    texts, exact = [text[:_CHARACTERS] for text in sampled], packing.result()
+    right = _probabilities(spark, exact, texts)
+    exact.close()
+    return texts, right
 
 
 def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str]) -> npt.NDArray[np.floating]:

@@ -67,19 +67,21 @@ class Readable:
         stored = self._stored.get(partition.values, 0)
         return size * rows // stored if stored > rows else size
 
-    def sample(self, text_column: str, number: int) -> list[str | None]:
-        """About so many texts: the first ones of some partitions, spread over all that are fit."""
+    def sample(self, text_column: str, number: int, with_empty: bool = True) -> list[str]:
+        """About so many texts: the first ones of some partitions, spread over all that are fit; a null one is empty."""
         fit = [p for p in self.layout.partitions if p.size or p.version]
         chosen = fit[:: -(-len(fit) // _SAMPLED_PARTITIONS)] if fit else []
-        if not chosen:
-            return []
-        text, each = F.col(quoted(text_column)).cast("binary"), -(-number // len(chosen))
-        rows = []
-        for partition in chosen:
+        text = F.coalesce(F.col(quoted(text_column)), F.lit(""))
+        wanted = F.lit(True) if with_empty else text.rlike(r"\S")
+        texts: list[str] = []
+        # The largest last: they make up for what the others lack.
+        for k, partition in enumerate(sorted(chosen, key=lambda p: p.size)):
+            each = -(-(number - len(texts)) // (len(chosen) - k))
             # What can't be read is told of when it is to be scored.
             with contextlib.suppress(InputError), spark_failures():
-                rows += self._load([partition]).select(text).limit(each).collect()
-        return [None if row[0] is None else bytes(row[0]).decode("utf-8", errors="replace") for row in rows]
+                rows = self._load([partition]).where(wanted).select(text.cast("binary")).limit(each)
+                texts += [bytes(row[0]).decode("utf-8", errors="replace") for row in rows.collect()]
+        return texts
 
     def counted(self) -> tuple[Readable, dict[Values, int]]:
         """The rows of every partition; one whose rows can't be read is no longer fit."""

@@ -14,6 +14,7 @@ from bigfive_udf.spark.steps import Outcome
 from bigfive_udf.spark.tally import Tally
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.partitions import Partition, Selection
+from bigfive_udf.tables.plan import Task
 from bigfive_udf.traits import STATUSES, TRAITS
 
 _SHOWN_PARTITIONS = 12
@@ -39,7 +40,7 @@ def plan_lines(planned: Planned, output: str) -> list[str]:
         documents = sum(task.entry.documents for task in plan.relabel if task.entry)
         lines.append(
             f"  labels of {_parts(len(plan.relabel), layout.columns)} ({documents:,} documents) to compute again from "
-            "the stored probabilities, for the thresholds have changed; the model is not loaded for that"
+            f"the stored probabilities, for the thresholds have changed; {_loading(plan.relabel)}"
         )
     if plan.remove:
         lines.append(f"  {len(plan.remove):,} to remove: {_some(e.partition for e in plan.remove)}")
@@ -211,6 +212,12 @@ def _parts(n: int, columns: Sequence[str]) -> str:
 
 def _some(names: Iterable[str]) -> str:
     found = list(names)
+def _loading(relabel: Sequence[Task]) -> str:
+    """What labels that are computed again take of the model."""
+    reduced = sorted({task.entry.precision for task in relabel if task.entry and task.entry.scored} - {"fp32"})
+    return f"a sample is scored first, in {' and '.join(reduced)} and in fp32" if reduced else "the model is not loaded"
+
+
     return ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
 
 

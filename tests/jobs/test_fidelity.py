@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bigfive_udf import load_artifact
-from bigfive_udf.errors import PartitionsFailedError
+from bigfive_udf.errors import PartitionsFailedError, RefusedError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.fidelity import compare
 from bigfive_udf.model.hardware import Hardware, Placement, more_exact
@@ -40,6 +41,12 @@ def precisions(basics: dict) -> list[str]:
     return pq.read_table(Path(basics["output.path"]))["precision"].unique().to_pylist()
 
 
+def in_the_middle(basics: dict) -> dict:
+    """Settings in which rounding decides about many labels: thresholds in the middle of what is there."""
+    middle = np.median(probabilities(basics, "fp32"), axis=0).tolist()
+    return basics | {"labels.thresholds": dict(zip(TRAITS, middle, strict=True)), "max_label_flips": 0.0}
+
+
 def test_a_faithful_precision_is_used_and_its_fidelity_recorded(score, bf16, capsys):
     run = score(bf16 | {"max_label_flips": 1.0})
     assert precisions(bf16) == ["bf16"]
@@ -56,10 +63,7 @@ def test_a_faithful_precision_is_used_and_its_fidelity_recorded(score, bf16, cap
 
 
 def test_a_precision_that_flips_too_many_labels_gives_way_to_fp32(score, bf16, capsys):
-    # In the middle of what is there, rounding decides.
-    middle = np.median(probabilities(bf16, "fp32"), axis=0).tolist()
-    thresholds = {"labels.thresholds": dict(zip(TRAITS, middle, strict=True))}
-    run = score(bf16 | thresholds | {"max_label_flips": 0.0})
+    run = score(in_the_middle(bf16))
     assert run.result["precision"] == "fp32"
     assert precisions(bf16) == ["fp32"]
     (found,) = run.result["fidelity"]
@@ -74,6 +78,80 @@ def test_a_precision_that_flips_too_many_labels_gives_way_to_fp32(score, bf16, c
         np.sort(table["prob_openness"].to_numpy()), np.sort(probabilities(bf16, "fp32")[:, 4]), atol=1e-5
     )
     assert run.result["documents_evaluated"] == 120
+
+
+def test_texts_are_compared_although_the_first_rows_have_none(score, bf16, corpus):
+    settings = in_the_middle(bf16)
+    for day in corpus.iterdir():
+        file = day / "part-0.parquet"
+        table = pq.read_table(file)
+        blank = table.slice(0, 1).set_column(table.column_names.index("text"), "text", pa.array([None], pa.string()))
+        white = table.slice(0, 1).set_column(table.column_names.index("text"), "text", pa.array([" \n"], pa.string()))
+        pq.write_table(pa.concat_tables([blank] * 400 + [white] * 400 + [table]), file)
+    run = score(settings)
+    (found,) = run.result["fidelity"]
+    assert found["documents"] == 120
+    assert found["label_flips"] > 0
+    assert precisions(bf16) == ["fp32"]
+
+
+def test_a_large_partition_makes_up_for_small_ones(score, bf16, corpus):
+    for day in sorted(corpus.iterdir())[1:]:
+        file = day / "part-0.parquet"
+        pq.write_table(pq.read_table(file).slice(0, 3), file)
+    file = corpus / "dt=2026-01-05" / "part-0.parquet"
+    pq.write_table(pa.concat_tables([pq.read_table(file)] * 10), file)
+    (found,) = score(bf16 | {"max_label_flips": 1.0}).result["fidelity"]
+    assert found["documents"] == 256
+
+
+def test_where_no_text_can_be_compared_a_run_computes_in_fp32(score, bf16, corpus, capsys):
+    for day in corpus.iterdir():
+        file = day / "part-0.parquet"
+        table = pq.read_table(file)
+        nothing = pa.array([None] * len(table), pa.string())
+        pq.write_table(table.set_column(table.column_names.index("text"), "text", nothing), file)
+    score(bf16)
+    assert precisions(bf16) == ["fp32"]
+    assert "warning: no text was found to compare bf16 with fp32: this run computes in fp32" in capsys.readouterr().out
+
+
+def test_labels_are_not_computed_again_from_probabilities_that_are_not_exact_enough(score, bf16):
+    score(bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.999), "max_label_flips": 0.0})
+    assert precisions(bf16) == ["bf16"]
+    before = pq.read_table(bf16["output.path"])
+    delicate = in_the_middle(bf16)
+    refused = (
+        r"the labels of 3 partitions would be computed again from probabilities in bf16, and in bf16 [\d.]+ % of the "
+        r"labels of 120 documents come out otherwise than in fp32, more than max_label_flips 0 allows: score them "
+        r"again with --rescore, or set max_label_flips to 1 if that is meant"
+    )
+    with pytest.raises(RefusedError, match=refused):
+        score(delicate)
+    assert pq.read_table(bf16["output.path"]).equals(before)
+    score(delicate, "--rescore")
+    assert precisions(bf16) == ["fp32"]
+
+
+def test_labels_that_hardly_depend_on_the_precision_are_computed_again_and_what_was_measured_recorded(score, bf16):
+    score(bf16)
+    run = score(bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.999), "max_label_flips": 0.0})
+    (found,) = run.result["fidelity_of_labels"]
+    assert (found["precision"], found["documents"], found["label_flips"]) == ("bf16", 120, 0.0)
+    assert found["max_difference"] > 0
+    assert len(run.result["relabelled_partitions"]) == 3
+    assert not any(pq.read_table(bf16["output.path"])["label_openness"].to_pylist())
+
+
+def test_labels_in_a_precision_that_can_not_be_computed_here_are_refused(score, bf16, monkeypatch):
+    score(bf16)
+    monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda: False)
+    other = bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.999)}
+    with pytest.raises(RefusedError, match="in bf16, and how many come out otherwise than in fp32 can't be measured"):
+        score(other)
+    run = score(other | {"max_label_flips": 1.0})
+    assert run.result["fidelity_of_labels"] == []
+    assert precisions(bf16) == ["bf16"]
 
 
 def test_in_fp32_nothing_is_measured(score, basics):

@@ -134,7 +134,7 @@ def test_other_thresholds_recompute_labels_from_the_stored_probabilities(score, 
     capsys.readouterr()
     run = score(nightly | {"labels.thresholds": {"O": 0.0, "E": 1.0}})
     after, printed = rows_of(nightly), capsys.readouterr().out
-    assert "the model is not loaded for that" in printed
+    assert "for the thresholds have changed; the model is not loaded" in printed
     assert "model_loads" not in run.result
     assert set(after["label_openness"].to_pylist()) == {True}
     assert set(after["label_extraversion"].to_pylist()) == {False}
