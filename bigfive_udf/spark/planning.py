@@ -105,6 +105,7 @@ def planned(
     """
     corpus = find(spark, settings.input, opened.ledger.groups)
     table = opened.shaped(corpus.layout.columns)
+    damaged = opened.damaged(table)  # first: it may read the ledger again
     entries = opened.ledger.committed
     policies = Policies(
         settings.on_model_change,
@@ -115,7 +116,7 @@ def planned(
         wanted.limit,
     )
     found = corpus.found(wanted, entries)
-    plan = make_plan(found, entries, scoring.recipe, policies, opened.damaged(table))
+    plan = make_plan(found, entries, scoring.recipe, policies, damaged)
     if not plan.score:
         return Planned(scoring, corpus, table, entries, plan, None, {})
     if ahead is not None:

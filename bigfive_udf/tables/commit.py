@@ -21,6 +21,8 @@ from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.filesystem import FileSystem
 from bigfive_udf.tables.ledger import Entry, Ledger
 
+JOURNAL = "commit.json"
+
 
 @dataclass(frozen=True)
 class Commit:
@@ -51,6 +53,23 @@ class Publisher(Protocol):
         """Put away what the commit has replaced."""
 
 
+def announced(fs: FileSystem, journal: str) -> Commit | None:
+    """The commit that a run has begun, or that one which died has left; None where there is none.
+
+    Raises:
+        OutputError: the journal can't be read, or is damaged.
+    """
+    with as_output_error(journal):
+        try:
+            text = fs.read(journal)
+        except FileNotFoundError:
+            return None
+    try:
+        return Commit.parse(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{journal} is damaged ({error}): restore it, it says what a commit lacks") from None
+
+
 class Committer:
     """The one place that commits. `ours` tells whether the table is still held by this run."""
 
@@ -58,7 +77,7 @@ class Committer:
         self, fs: FileSystem, job_path: str, table: Publisher, ledger: Ledger, ours: Callable[[], bool]
     ) -> None:
         self._fs = fs
-        self._journal = f"{job_path}/commit.json"
+        self._journal = f"{job_path}/{JOURNAL}"
         self._table = table
         self._ledger = ledger
         self._ours = ours
@@ -73,12 +92,14 @@ class Committer:
 
         Raises:
             OutputError: the table can't be written; what is not finished, the next run finishes.
-            TableLockedError: another run has taken the table over.
+            TableLockedError: another run has taken the table over, or could have.
         """
-        if not self._ours():
+        with as_output_error(self._journal):
+            held = self._ours()
+        if not held:
             raise TableLockedError(
-                f"{self._journal.rsplit('/', 1)[0]} was taken over by another run while this one stood still: "
-                "nothing more is committed; run it again"
+                f"{self._journal.rsplit('/', 1)[0]} is no longer held by this run: another one took it over, or could "
+                "have, for this one or its storage stood still for too long: nothing more is committed; run it again"
             )
         self._begun = commit.commit
         with as_output_error(self._journal):
@@ -91,17 +112,9 @@ class Committer:
 
     def recover(self) -> Commit | None:
         """Finish what a dead run had announced, and say what it was."""
-        with as_output_error(self._journal):
-            if not self._fs.exists(self._journal):
-                return None
-            text = self._fs.read(self._journal)
-        try:
-            commit = Commit.parse(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"{self._journal} is damaged ({error}): restore it, it says what a commit lacks"
-            ) from None
-        self._finish(commit)
+        commit = announced(self._fs, self._journal)
+        if commit is not None:
+            self._finish(commit)
         return commit
 
     def _finish(self, commit: Commit) -> None:

@@ -76,7 +76,7 @@ class FileSystem(Protocol):
         """Take the lock file at `path` and write who holds it; None where somebody else does.
 
         A holder that dies, however suddenly, holds it no more. What the block is given tells whether the lock is still
-        ours, as it is asked before every commit.
+        ours, as it is asked before every commit; it raises OSError where that can't be told.
         """
 
 
@@ -98,11 +98,16 @@ class LocalFileSystem:
             return
         with os.scandir(root) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
-                if entry.is_dir():
-                    yield from self.files(entry.path)
-                else:
-                    status = entry.stat()
-                    yield FileInfo(entry.path, status.st_size, status.st_mtime)
+                try:
+                    if entry.is_dir():
+                        yield from self.files(entry.path)
+                    else:
+                        status = entry.stat()
+                        yield FileInfo(entry.path, status.st_size, status.st_mtime)
+                except FileNotFoundError:
+                    if os.path.lexists(entry.path):  # a link to nothing
+                        raise
+                    # What others write and remove meanwhile, such as Spark's _temporary, is gone by now.
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)

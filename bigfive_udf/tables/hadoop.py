@@ -25,9 +25,12 @@ _STATUS = re.compile(
 _RENEW_SECONDS = 20.0
 # A lock that was not renewed for so long is that of a dead run.
 _LEASE_SECONDS = 300.0
+# Between attempts to read the lock, before it is said that it can't be read.
+_PAUSES = (0.5, 2.0)
 # Where a rename is no single change: it copies the object and then deletes it.
 _OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 _AT_ONCE = 8
+_LISTINGS = 5
 _Item = TypeVar("_Item")
 _TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
 
@@ -71,6 +74,18 @@ class HadoopFileSystem:
             return sorted(s.getPath().toString() for s in fs.globStatus(location) or [])
 
     def files(self, root: str) -> Iterator[FileInfo]:
+        for _ in range(_LISTINGS - 1):
+            try:
+                return iter(list(self._list(root)))
+            except OSError as error:
+                # A directory that others remove below, such as Spark's _temporary, ends the listing of all; Hadoop's
+                # local disk has no exception of its own for it.
+                gone = isinstance(error, FileNotFoundError) or "No such file" in str(error)
+                if not gone or not self.exists(root):
+                    raise
+        return self._list(root)
+
+    def _list(self, root: str) -> Iterator[FileInfo]:
         with _as_os_error(root):
             fs, location = self._at(root)
             listed = self._iterators.toList(fs.listFiles(location, True))
@@ -274,17 +289,26 @@ class HadoopFileSystem:
         # Renewing rewrites the file in place: replacing it would, on some stores, leave a moment without a lock.
         one_at_a_time = threading.RLock()
 
+        def still() -> bool:
+            """Whether nobody has taken it over, nor was free to."""
+            try:
+                return time.monotonic() - renewed[0] < _LEASE_SECONDS and self.read(path) == token
+            except FileNotFoundError:
+                return False
+
         def ours() -> bool:
+            for pause in _PAUSES:
+                with contextlib.suppress(OSError), one_at_a_time:
+                    return still()
+                time.sleep(pause)
             with one_at_a_time:
-                try:
-                    return self.read(path) == token and time.monotonic() - renewed[0] < _LEASE_SECONDS
-                except OSError:
-                    return False
+                return still()
 
         def renew() -> None:
             while not ended.wait(_RENEW_SECONDS):
+                # What fails once may succeed the next time, which is long before anybody may take it over.
                 with contextlib.suppress(OSError), one_at_a_time:
-                    if not ours():
+                    if not still():
                         return
                     self._overwrite(path, token)
                     renewed[0] = time.monotonic()
@@ -296,8 +320,9 @@ class HadoopFileSystem:
         finally:
             ended.set()
             thread.join()
-            if ours():
-                self.delete(path)
+            with contextlib.suppress(OSError):  # then it will be found dead
+                if ours():
+                    self.delete(path)
 
 
 def _is_object_store(fs: Any) -> bool:

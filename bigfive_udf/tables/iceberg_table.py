@@ -275,14 +275,16 @@ class IcebergTable:
             self._keep_only(directory, {name for e in commit.entries for name, _ in e.files})
             self.fs.delete(f"{self.job_path}/staging/{commit.commit}")
 
-    def damaged(self, entries: Mapping[str, Entry]) -> frozenset[str]:
+    def damaged(self, entries: Mapping[str, Entry], announced: Sequence[Entry] = ()) -> frozenset[str]:
         with self._table() as table:
             committed = self._live(table, [table.current_snapshot()]) if table else {}
             data = f"{self._root}/data"
             files = self.fs.files(data) if self.fs.exists(data) else ()
             stored = {relative_path(f.path, self._root): f.size for f in files}
         expected = {file: name for name, e in entries.items() for file in e.files}
-        if foreign := committed.keys() - {name for name, _ in expected}:
+        under_way = {e.partition for e in announced}
+        coming = {name for e in announced for name, _ in e.files}
+        if foreign := committed.keys() - {name for name, _ in expected} - coming:
             raise OutputError(
                 f"{self._root}/{min(foreign)} was committed by no run of this job: delete its rows from "
                 f"{self.identifier}, a table holds nothing else"
@@ -291,7 +293,7 @@ class IcebergTable:
             partition
             for (name, size), partition in expected.items()
             if stored.get(name) != size or name not in committed or committed[name].file_size_in_bytes != size
-        )
+        ) - frozenset(under_way)
 
     def clean(self, before: datetime) -> None:
         """Expire the snapshots that were replaced before that time, and delete what no other snapshot has.

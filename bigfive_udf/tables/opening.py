@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bigfive_udf.errors import OutputError
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import OutputSettings
-from bigfive_udf.tables.commit import Commit, Committer
+from bigfive_udf.tables.commit import JOURNAL, Commit, Committer, announced
 from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.filesystem import FileSystem
 from bigfive_udf.tables.iceberg_table import IcebergTable
@@ -17,6 +18,8 @@ from bigfive_udf.tables.lock import only_writer
 from bigfive_udf.tables.parquet_table import ParquetTable
 from bigfive_udf.tables.partitions import is_hidden, relative_path
 from bigfive_udf.tables.score_table import ScoreTable, check_columns, check_kind, claim, described
+
+_LOOKS = 5
 
 
 @dataclass
@@ -29,7 +32,8 @@ class OpenTable:
     ledger: Ledger
     there: tuple[str, tuple[str, ...]] | None
     """the kind and the partition columns, None where there is no table yet, or none with anything in it"""
-    ours: Callable[[], bool] = field(default=lambda: False)
+    ours: Callable[[], bool] | None = None
+    """None where it is only looked at, while a run may be writing it"""
     mended: list[str] = field(default_factory=list)
     """what a dead run had left, in words"""
 
@@ -48,10 +52,34 @@ class OpenTable:
         return make_table(self.fs, self.path, self.output, columns)
 
     def damaged(self, table: ScoreTable) -> frozenset[str]:
-        """The partitions that do not hold what the ledger says."""
-        return table.damaged(self.ledger.committed) if self.there is not None else frozenset()
+        """The partitions that do not hold what the ledger says.
+
+        Raises:
+            OutputError: the table holds what no run has written.
+        """
+        if self.there is None:
+            return frozenset()
+        if self.ours is not None:
+            return table.damaged(self.ledger.committed)
+        # A run may be committing at this moment, or one has died while it did, which the next run sets right.
+        for _ in range(_LOOKS):
+            read, found, error = self.ledger.sequence, frozenset[str](), None
+            commit = announced(self.fs, f"{self.job_path}/{JOURNAL}")
+            try:
+                found = table.damaged(self.ledger.committed, commit.entries if commit else ())
+            except OutputError as e:
+                error = e
+            if not found and error is None:
+                break
+            self.ledger = _ledger(self.fs, self.path)
+            if self.ledger.sequence == read:
+                break
+        if error is not None:
+            raise error
+        return found
 
     def committer(self, table: ScoreTable) -> Committer:
+        assert self.ours is not None
         if self.there is None:
             claim(table, table.columns)
             self.there = (table.kind, tuple(table.columns))
@@ -111,7 +139,7 @@ def _begun(fs: FileSystem, path: str, ledger: Ledger) -> tuple[str, tuple[str, .
         return there
     with as_output_error(path):
         rows = any(not is_hidden(relative_path(f.path, path)) for f in fs.files(path)) if fs.exists(path) else False
-        return there if rows or fs.exists(f"{path.rstrip('/')}.job/commit.json") else None
+        return there if rows or fs.exists(f"{path.rstrip('/')}.job/{JOURNAL}") else None
 
 
 def _ledger(fs: FileSystem, path: str) -> Ledger:

@@ -115,7 +115,8 @@ class ParquetTable:
             else:
                 self.fs.delete(commit.staging)
 
-    def damaged(self, entries: Mapping[str, Entry]) -> frozenset[str]:
+    def damaged(self, entries: Mapping[str, Entry], announced: Sequence[Entry] = ()) -> frozenset[str]:
+        under_way = {e.partition for e in announced}
         expected = {path: name for name, e in entries.items() for path in self.paths(e)}
         sizes = {path: size for e in entries.values() for path, (_, size) in zip(self.paths(e), e.files, strict=True)}
         found: dict[str, int] = {}
@@ -127,10 +128,12 @@ class ParquetTable:
         for path in found.keys() - sizes.keys():
             relative = relative_path(path, self.path)
             owner = relative if self.grouped else relative.rpartition("/")[0]
+            if (owner.removesuffix(".parquet") if self.grouped else owner) in under_way:
+                continue
             if owner not in entries:
                 raise OutputError(f"{path} was written by no run of this job: move it away, a table holds nothing else")
             wrong.add(owner)
-        return frozenset(wrong)
+        return frozenset(wrong - under_way)
 
     def clean(self, before: datetime) -> None:
         with as_output_error(self.job_path):

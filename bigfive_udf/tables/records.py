@@ -55,7 +55,7 @@ def cleaned(table: OpenTable, retention: RetentionSettings) -> Iterator[None]:
         yield
     except Exception:
         with contextlib.suppress(Exception):  # what the run ends with is what is told
-            if table.ours():
+            if table.ours is not None and table.ours():
                 _clean(table, retention)
         raise
     _clean(table, retention)

@@ -78,8 +78,8 @@ class ScoreTable(Protocol):
     def discard(self, commit: Commit) -> None:
         """Put away what the commit has replaced."""
 
-    def damaged(self, entries: Mapping[str, Entry]) -> frozenset[str]:
-        """The partitions that hold other files than their entry says.
+    def damaged(self, entries: Mapping[str, Entry], announced: Sequence[Entry] = ()) -> frozenset[str]:
+        """The partitions that hold other files than their entry says; not those of `announced`, a commit under way.
 
         Raises:
             OutputError: the table has partitions that no run has written.

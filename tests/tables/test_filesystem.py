@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -197,6 +198,38 @@ def test_files_are_those_that_find_finds_with_size_and_time(store):
     files = list(store.fs.files(store.root))
     assert len(files) == 6
     assert {(f.path.removeprefix(store.root + "/"), f.size, f.modified) for f in files} == expected
+
+
+def test_what_others_remove_while_it_is_listed_is_no_error(store):
+    """As the _temporary of an upstream job is, a directory with files in it at a time."""
+    store.make(**{f"dt={i}": "row" for i in range(30)})
+    ended = threading.Event()
+
+    def upstream() -> None:
+        while not ended.wait(0.01):
+            attempt = store.disk / "_temporary" / "0" / "attempt"
+            attempt.mkdir(parents=True)
+            for i in range(20):
+                (attempt / str(i)).write_text("half a row")
+            shutil.rmtree(store.disk / "_temporary")
+
+    thread = threading.Thread(target=upstream)
+    thread.start()
+    try:
+        for _ in range(100):
+            found = [f.path for f in store.fs.files(store.root) if "_temporary" not in f.path]
+            assert len(found) == 60
+    finally:
+        ended.set()
+        thread.join()
+    with pytest.raises(FileNotFoundError):
+        list(store.fs.files(store.at("nowhere")))
+
+
+def test_a_link_to_nothing_is_no_file_that_was_removed(tmp_path):
+    (tmp_path / "a.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        list(LocalFileSystem().files(str(tmp_path)))
 
 
 def test_the_files_of_a_file_are_itself(store):
@@ -485,6 +518,35 @@ def test_a_lease_is_renewed_for_as_long_as_it_is_held(lease):
         while time.monotonic() < deadline:
             assert fs.hold(path, "second\n") is None
             time.sleep(0.5)
+        assert ours()
+    assert not fs.exists(path)
+
+
+def test_a_lease_that_could_not_be_read_once_is_renewed_the_next_time(lease, monkeypatch):
+    fs, path = lease
+    held = fs.hold(path, "first\n")
+    assert held is not None
+    real, failures = fs.read, [OSError("the network is down")] * 3
+
+    def read(asked: str) -> str:
+        if asked == path and failures:
+            raise failures.pop()
+        return real(asked)
+
+    with held as ours:
+        monkeypatch.setattr(fs, "read", read)
+        assert ours(), "one failure is no answer"
+        deadline = time.monotonic() + 12
+        while time.monotonic() < deadline:
+            assert HadoopFileSystem(fs._jvm, fs._configuration).hold(path, "second\n") is None
+            time.sleep(0.5)
+        assert not failures
+        assert ours()
+        monkeypatch.setattr(hadoop, "_PAUSES", (0.0, 0.0))
+        failures += [OSError("the network is down")] * 1000
+        with pytest.raises(OSError, match="the network is down"):
+            ours()
+        failures.clear()
         assert ours()
     assert not fs.exists(path)
 
