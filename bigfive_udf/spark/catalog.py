@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import and_
 from typing import Any
+from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -22,10 +23,10 @@ from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.reading import Readable, carried_types, other_type, with_condition
-from bigfive_udf.spark.storage import quoted
+from bigfive_udf.spark.storage import locate, quoted
 from bigfive_udf.spark.udf import check_text_column
+from bigfive_udf.tables import footers
 from bigfive_udf.tables.filesystem import FileInfo
-from bigfive_udf.tables.footers import named
 from bigfive_udf.tables.groups import grouped
 from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
@@ -53,6 +54,12 @@ def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     if found is None:
         found = _by_content(frame, settings, columns)
 
+    if empty := next((c for p in found for c, v in zip(columns, p.values, strict=False) if v == ""), None):
+        raise InputError(
+            f"{settings.table} has rows whose {empty} is an empty text, which no partition can be called: make it null "
+            f"in a view, with nullif({empty}, ''), and set input.table to that"
+        )
+
     def order(partition: Partition) -> tuple[Any, ...]:
         pairs = zip(partition.values, numeric or [False], strict=True)
         return tuple((x is None, (float(x), "") if n and x else (0.0, x or "")) for x, n in pairs)
@@ -70,7 +77,10 @@ def examine_table(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> Readable:
-    """The same for a table as `reading.examine_files` does for files: the catalog answers for its columns."""
+    """The same for a table as `reading.examine_files` does for files: the catalog answers for its columns.
+
+    Where the table is one of Parquet files, each must have the id and the text: Spark reads what a file lacks as null.
+    """
     frame, _ = _opened(spark, settings)
     check_text_column(frame, settings.text_column)
     columns = carried_types(settings, frame.schema)
@@ -93,7 +103,45 @@ def examine_table(
         return Readable(Layout(corpus.layout.columns, ()), columns, unfit, load)
     sharing = Counter(f.path for p in partitions for f in p.files)  # columns may divide what lies in one file
     sizes = {p.values: round(sum(f.size / sharing[f.path] for f in p.files)) for p in partitions}
-    return Readable(Layout(corpus.layout.columns, tuple(partitions)), columns, {}, load, _text_bytes=sizes)
+    unfit = _lacking(spark, settings, partitions, corpus.layout.columns) if _is_parquet(spark, settings) else {}
+    fit = tuple(p for p in partitions if p.values not in unfit)
+    return Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, _text_bytes=sizes)
+
+
+def _is_parquet(spark: SparkSession, settings: InputSettings) -> bool:
+    """Whether it is a table of plain Parquet files, whose columns have in them the names that the catalog says."""
+    try:
+        told = spark.sql(f"DESCRIBE TABLE EXTENDED {settings.table}").collect()
+    except Exception:  # a temporary view, or a catalog that does not tell
+        return False
+    about = {row["col_name"]: str(row["data_type"]).lower() for row in told}
+    return about.get("Provider") == "parquet" or "parquet" in about.get("InputFormat", "")
+
+
+def _lacking(
+    spark: SparkSession, settings: InputSettings, partitions: Sequence[Partition], in_directories: Sequence[str]
+) -> dict[Values, str]:
+    """The partitions with a file that has no text or no id, or that can't be read, and why."""
+    needed = [c for c in (settings.id_column, settings.text_column) if c is not None and c not in in_directories]
+
+    def footer(uri: str) -> footers.Footer:
+        return footers.footer_of(*locate(spark, unquote(uri)))
+
+    found = footers.read_footers([f.path for p in partitions for f in p.files], footer)
+    unfit: dict[Values, str] = {}
+    for partition in partitions:
+        for file in partition.files:
+            about = found[file.path]
+            if isinstance(about, InputError):
+                unfit[partition.values] = str(about)
+                continue
+            known = {c.lower() for c in about.columns}
+            if missing := [c for c in needed if c.lower() not in known]:
+                unfit[partition.values] = (
+                    f"{file.path} has no column {missing[0]}, its columns are {footers.named(about.columns)}: Spark "
+                    "would read it as null; write the file anew"
+                )
+    return unfit
 
 
 def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tuple[str, ...]]:
@@ -113,7 +161,7 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
         raise SettingsError(f"input.partition_columns {unknown[0]}: {settings.table} has no such column")
     for column in (*settings.carried_columns, settings.text_column):
         if column not in frame.columns:
-            raise InputError(f"{settings.table} has no column {column}; its columns are {named(frame.columns)}")
+            raise InputError(f"{settings.table} has no column {column}; its columns are {footers.named(frame.columns)}")
     return frame, tuple(columns)
 
 

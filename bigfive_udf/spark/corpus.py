@@ -6,16 +6,18 @@ that a run is going to score, see reading.py. A corpus may also be a table of th
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.storage import locate
-from bigfive_udf.tables.filesystem import FileInfo, FileSystem
+from bigfive_udf.tables.filesystem import FileInfo, FileSystem, alternatives
 from bigfive_udf.tables.fingerprint import input_digest
 from bigfive_udf.tables.groups import grouped
 from bigfive_udf.tables.ledger import Entry
@@ -35,6 +37,8 @@ WHOLE = "the corpus"
 """The name of what waits where there are no partition columns; no partition of a directory can have it."""
 _FEW = 16
 """Directories that are asked for one by one: more are looked up in the lists of those above them."""
+_BEING_WRITTEN = ("_temporary", "__magic", ".spark-staging", ".hive-staging")
+"""How what Spark, Hive and Hadoop have not committed yet begins."""
 _FOREIGN_TABLES = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
 
 
@@ -53,6 +57,8 @@ class Corpus:
     """all columns that stand in directory names, of which the partition columns are the first"""
     numeric_columns: frozenset[str] = frozenset()
     """partition columns that are ordered as numbers"""
+    sight: tuple[tuple[str, ...], ...] = ((),)
+    """patterns of the directories below `root` that were listed, each by level"""
     waiting: frozenset[str] = frozenset()
     """names of the partitions that do not hold the ready file yet; `WHOLE` where there are no partition columns"""
 
@@ -61,17 +67,27 @@ class Corpus:
 
         Raises:
             SettingsError: a flag does not name a partition column.
-            InputError: a partition named on the command line is not there.
+            InputError: a partition named on the command line is not there, or two have one name.
         """
         name_of = self.layout.name
         waiting = frozenset(entries) if WHOLE in self.waiting else self.waiting
-        named = {name_of(p.values): p for p in self.layout.partitions}
+        named: dict[str, Partition] = {}
+        for p in self.layout.partitions:
+            if named.setdefault(name := name_of(p.values), p) is not p:
+                raise InputError(
+                    f"{self.source} has two partitions {name}, by {named[name].values} and {p.values}: write one value"
+                )
         others = {name: Partition(tuple(e.values.values())) for name, e in entries.items() if name not in named}
-        empty = self._empty_directories(others)
-        emptied = {name: p for name, p in others.items() if name in empty}
-        named |= emptied
+        unseen = {name: "outside of input.path" for name in others if self.layout.columns and not self._sees(name)}
+        for name in self._empty_directories(others.keys() - unseen.keys()):
+            if self._is_being_written(name):
+                unseen[name] = "its directory is being written"
+            else:
+                named[name] = others[name]
         # What has gone from the input can only be named where it is to be removed.
-        gone = tuple(p for name, p in others.items() if selection.prune and name not in emptied)
+        conditions = selection.partitions or selection.since or selection.until
+        named_too = selection.prune or not conditions
+        gone = tuple(p for name, p in others.items() if named_too and name not in named and name not in unseen)
         selection = replace(selection, numeric_columns=self.numeric_columns)
         for text in selection.partitions:
             if text.strip("/") in self.waiting:
@@ -79,7 +95,18 @@ class Corpus:
         candidates = Layout(self.layout.columns, (*named.values(), *gone))
         chosen = frozenset(name_of(p.values) for p in select(candidates, selection))
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
-        return Found(digests, chosen & named.keys(), chosen - named.keys(), waiting, in_groups=not self.layout.columns)
+        in_groups = not self.layout.columns
+        return Found(digests, chosen & named.keys(), chosen - named.keys(), waiting, unseen, in_groups)
+
+    def _sees(self, name: str) -> bool:
+        """Whether files of that partition would have been found, if there were any."""
+        levels = name.split("/")
+        return any(all(map(fnmatchcase, levels, pattern)) for pattern in self.sight)
+
+    def _is_being_written(self, name: str) -> bool:
+        assert self.fs is not None
+        found = self.fs.names(f"{self.root.rstrip('/')}/{name}")
+        return any(n.startswith(_BEING_WRITTEN) or n.endswith("._COPYING_") for n in found)
 
     def _empty_directories(self, names: Iterable[str]) -> frozenset[str]:
         """The partitions, of those that no file was found in, which are still there without any."""
@@ -132,7 +159,8 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     layout, waiting = _ready(settings, _checked_layout(settings, in_directories), files, root)
     if not layout.columns:
         layout = grouped((f for p in layout.partitions for f in p.files), root, groups)
-    return Corpus(layout, path, fs, root, in_directories.columns, waiting=waiting)
+    sight = _sight(path, roots, root)
+    return Corpus(layout, path, fs, root, in_directories.columns, sight=sight, waiting=waiting)
 
 
 def _ready(
@@ -190,6 +218,13 @@ def _refuse_foreign_table(root: str, files: Iterable[FileInfo]) -> None:
             f"{root} is a {_FOREIGN_TABLES[sorted(kinds)[0]]} table, whose files hold deleted rows too: "
             "register it in the catalog and set input.table"
         )
+
+
+def _sight(path: str, roots: Sequence[str], root: str) -> tuple[tuple[str, ...], ...]:
+    """The directories below `root` that `path` names, which may be a glob of Hadoop's, as patterns for fnmatch."""
+    paths = [glob.escape(path)] if list(roots) == [path] else [p.replace("[^", "[!") for p in alternatives(path)]
+    above = len(root.rstrip("/").split("/"))
+    return tuple(tuple(p.rstrip("/").split("/")[above:]) for p in paths)
 
 
 def _root_of(path: str, roots: Sequence[str]) -> str:

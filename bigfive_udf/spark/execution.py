@@ -37,24 +37,35 @@ def carry_out(
         RefusedError: labels would be computed again from probabilities that are not exact enough for them.
         TableLockedError: another run has taken the table over.
     """
+    lost = {
+        name: f"{name}: the table no longer holds what was written, and it is gone from the input: restore it from a "
+        "backup of one of the two, or remove it with --prune"
+        for name in work.plan.lost
+    }
     if work.plan.empty:
-        return Outcome()
+        return Outcome(failed=lost)
     tasks = [task for task in work.plan.score if task.partition.values in work.rows]
     # Before anything is changed: where the executors can't run the model, the table stays as it was, or is not begun.
+    if work.plan.relabel:
+        run.result["fidelity_of_labels"] = [asdict(f) for f in check_relabelling(spark, settings, work)]
     model = _chosen(spark, settings, work, run) if tasks else None
     try:
         committer = table.committer(work.table)
         steps = Steps(
             spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, committer, committed=committed
-    if work.plan.relabel:
-        run.result["fidelity_of_labels"] = [asdict(f) for f in check_relabelling(spark, settings, work)]
         )
-        steps.remove(work.plan.remove)
+        steps.outcome.failed |= lost
+        if not work.plan.together:
+            steps.remove(work.plan.remove)
         steps.relabel(work.plan.relabel)
         if work.readable is not None:
             names = {task.partition.values: task.name for task in work.plan.score}
             for values, reason in work.readable.unfit.items():
                 steps.fail(names[values], f"{names[values]}: {reason}")
+            if steps.outcome.failed.keys() & work.plan.together:
+                reason = next(r for name, r in steps.outcome.failed.items() if name in work.plan.together)
+                steps.fail_together([t for t in tasks if t.name in work.plan.together], reason)
+                tasks = [t for t in tasks if t.name not in work.plan.together]
             if model is not None:
                 _score(steps, tasks, work, work.readable, model)
         return steps.outcome
@@ -87,7 +98,8 @@ def _score(steps: Steps, tasks: Sequence[Task], work: Planned, readable: Readabl
     rates = remembered(work.entries)
     try:
         with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
-            steps.score(tasks, readable, work.rows, model, rates.documents_per_second if rates else None)
+            rate = rates.documents_per_second if rates else None
+            steps.score(tasks, readable, work.rows, model, rate, work.plan.together, work.plan.remove)
     finally:
         steps.outcome.tally = model.tally.value
         for excerpt in model.tally.value.excerpts:

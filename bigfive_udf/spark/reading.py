@@ -142,13 +142,23 @@ def examine_files(
 
     sample = {types[p.values]: p.files[0].path for p in reversed(partitions) if p.values in types and p.files}
     fit_paths = [f.path for p in partitions if p.values in types for f in p.files]
-    schemas = {t: _schema(reader, corpus, path, settings, fit_paths) for t, path in sample.items()}
-    if settings.format == "json" and table_columns is not None:
-        typed = partial(_as_in_table, spark, corpus, settings, table_columns, strict)
-        schemas = {t: typed(schema) for t, schema in schemas.items()}
-    carried = {t: carried_types(settings, schema) for t, schema in schemas.items()}
+    schemas: dict[Types, StructType] = {}
+    carried: dict[Types, dict[str, str]] = {}
+    for t, path in sample.items():
+        try:
+            schema = _schema(reader, corpus, path, settings, fit_paths)
+            if settings.format == "json" and table_columns is not None:
+                schema = _as_in_table(spark, corpus, settings, table_columns, strict, schema)
+            carried[t], schemas[t] = carried_types(settings, schema), schema
+        except InputError as error:
+            if len(sample) == 1 and table_columns is None:
+                raise
+            unfit |= {values: str(error) for values, own in types.items() if own == t}
+    types = {values: t for values, t in types.items() if t in carried}
     chosen = _chosen_types(types, carried, table_columns, strict)
     for partition in partitions:
+        if partition.values in unfit:
+            continue
         if partition.files and (other := types.get(partition.values, chosen)) not in (chosen, None):
             unlike = (
                 f"{_difference(dict(other), dict(chosen or ()))} in {sample[chosen or other]}: write both in one type"
@@ -188,7 +198,8 @@ def _checked_files(
     named: list[str] = []
     if settings.where is not None:  # a column that only the condition names must not silently be null either
         names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
-        named = sorted(n for n in names if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where))
+        # Without regard to case, as Spark resolves them.
+        named = sorted(n for n in names if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where, re.IGNORECASE))
     if settings.format == "json":  # whose writers leave out what is null, so a file may lack any of the others
         needed = [c for c in (settings.id_column, settings.text_column) if c is not None]
     else:

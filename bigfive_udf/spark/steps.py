@@ -112,11 +112,20 @@ class Steps:
         rows: Mapping[Values, int],
         model: SparkModel,
         rate: float | None,
+        together: frozenset[str] = frozenset(),
+        gone: Sequence[Entry] = (),
     ) -> None:
-        """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known."""
+        """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known.
+
+        Those named in `together` are committed in one step, in which `gone` is taken out, or none of them is.
+        """
         every = self.settings.commit_every
         rate = rate or _ASSUMED_RATE * cores(self.spark)
         self.outcome.documents_in = sum(rows[task.partition.values] for task in tasks)
+        if first := [task for task in tasks if task.name in together]:
+            self._score_step(first, readable, rows, model, gone)
+            self._log_warnings(model.tally.value.heard)
+        tasks = [task for task in tasks if task.name not in together]
         at = 0
         while at < len(tasks):
             step, documents = [tasks[at]], rows[tasks[at].partition.values]
@@ -136,8 +145,14 @@ class Steps:
                 rate = scored / (time.monotonic() - started)
 
     def _score_step(
-        self, step: Sequence[Task], readable: Readable, rows: Mapping[Values, int], model: SparkModel
+        self,
+        step: Sequence[Task],
+        readable: Readable,
+        rows: Mapping[Values, int],
+        model: SparkModel,
+        gone: Sequence[Entry] | None = None,
     ) -> None:
+        """Score and commit a step; with `gone`, what is taken out in the same commit, all of it or nothing."""
         partitions = [task.partition for task in step]
         documents = sum(rows[p.values] for p in partitions)
         effort, tallied, started = _effort(model), model.tally.value.documents, time.monotonic()
@@ -159,6 +174,8 @@ class Steps:
                     values = task.partition.values
                     found = staged.counts.get(values, {})
                     if reason := why_not(task.name, rows[values], found, self.settings.max_failed_share):
+                        if gone is not None:
+                            raise InputError(reason)
                         self.fail(task.name, reason)
                         self._drop(staged, values)
                         continue
@@ -167,9 +184,14 @@ class Steps:
                     spent = round(seconds * share, 3)
                     precision = model.placement.precision
                     entries.append(replace(entry, seconds=spent, columns=dict(readable.columns), precision=precision))
-                self._commit(staged, entries)
+                about = self._about(staged)
+                self._commit(staged, [*entries, *(removed(e, **about) for e in gone or ())])
         except InputError as error:
             self.outcome.in_vain += model.tally.value.documents - tallied
+            if gone is not None:
+                self.outcome.given_up += documents
+                self.fail_together(step, str(error))
+                return
             if len(step) == 1:
                 self.outcome.given_up += documents
                 self.fail(step[0].name, f"{step[0].name}: {error}")
@@ -181,6 +203,7 @@ class Steps:
                 self._score_step(part, readable, rows, model)
             return
         self.outcome.committed |= {e.partition: e for e in entries}
+        self.outcome.removed += [e.partition for e in gone or ()]
         self._tell("scored", staged, entries, started, _since(effort, _effort(model)))
 
     def relabel(self, tasks: Sequence[Task]) -> None:
@@ -304,6 +327,15 @@ class Steps:
         """Let a partition fail; the others go on."""
         self.outcome.failed[name] = reason
         self.run.log("partition failed", partition=name, reason=reason)
+
+    def fail_together(self, tasks: Sequence[Task], reason: str) -> None:
+        """Let all of them fail for what befell one, or a text whose file has moved could stand twice, or nowhere."""
+        for task in tasks:
+            self.fail(
+                task.name,
+                f"{task.name}: files are gone from the input whose texts may be in it by now, so it is committed with "
+                f"all that are new and changed or not at all, and one failed ({reason})",
+            )
 
     def _log_warnings(self, heard: Heard) -> None:
         """What workers warned of, each message once in a run; how often is said at its end."""

@@ -196,7 +196,9 @@ def failure_line(failed: Mapping[str, str], of: int) -> str:
     """Which partitions failed and why; of many the first few, the run record has them all."""
     shown = list(failed.values())[:_SHOWN_FAILURES]
     more = f"; and {len(failed) - len(shown):,} more, see the run record" if len(failed) > len(shown) else ""
-    return f"{len(failed):,} of {of:,} partitions failed: {'; '.join(shown)}{more}"
+    many = f"{of:,} partitions" if of >= len(failed) else ""  # of those that are gone none was to be scored
+    counted = f"{len(failed):,} of {many}" if many else f"{len(failed):,} partition{'' if len(failed) == 1 else 's'}"
+    return f"{counted} failed: {'; '.join(shown)}{more}"
 
 
 def _rows(planned: Planned, partition: Partition) -> str:
@@ -210,14 +212,14 @@ def _parts(n: int, columns: Sequence[str]) -> str:
     return f"{n:,} partition{'' if n == 1 else 's'} by {', '.join(columns)}"
 
 
-def _some(names: Iterable[str]) -> str:
-    found = list(names)
 def _loading(relabel: Sequence[Task]) -> str:
     """What labels that are computed again take of the model."""
     reduced = sorted({task.entry.precision for task in relabel if task.entry and task.entry.scored} - {"fp32"})
     return f"a sample is scored first, in {' and '.join(reduced)} and in fp32" if reduced else "the model is not loaded"
 
 
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
     return ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
 
 

@@ -55,6 +55,10 @@ class Plan:
     """only the labels are computed again, from the stored probabilities"""
     remove: tuple[Entry, ...] = ()
     """gone from the input, and to be removed from the table"""
+    together: frozenset[str] = frozenset()
+    """of `score`, what is committed in one step with `remove`: groups that may hold each other's texts by now"""
+    lost: tuple[str, ...] = ()
+    """gone from the input and damaged in the table: nothing can bring their rows back"""
     gone: tuple[str, ...] = ()
     """gone from the input, and kept in the table"""
     up_to_date: tuple[str, ...] = ()
@@ -83,6 +87,8 @@ class Found:
     """partitions of the ledger alone that the same conditions allow"""
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
+    out_of_sight: Mapping[str, str] = field(default_factory=dict)
+    """partitions of the ledger alone that may be there all the same, and why they were not found"""
     in_groups: bool = False
     """whether the partitions are groups of files: what is in one whose files are gone may be in the files of another"""
 
@@ -102,7 +108,7 @@ def make_plan(
     score: list[Task] = []
     relabel: list[Task] = []
     current: list[str] = []
-    kept: dict[str, str] = {}
+    kept = dict(found.out_of_sight)
     for name, (partition, digest) in found.partitions.items():
         entry = entries.get(name)
         if name not in found.selected:
@@ -123,18 +129,33 @@ def make_plan(
             relabel.append(Task(name, partition, digest, THRESHOLDS, entry))
         else:
             current.append(name)
-    gone = [name for name in entries if name not in found.partitions and name not in found.waiting]
+    there = found.partitions.keys() | found.waiting | found.out_of_sight.keys()
+    gone = [name for name in entries if name not in there]
     # A file that is written anew under another name is in another group, where its texts must not stand once more.
     pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
+    lost = tuple(name for name in gone if name in damaged and name not in pruned)
+    # Labels need the table alone. What an old model or other settings scored keeps the labels of its time.
+    for name in gone:
+        entry = entries[name]
+        if name in found.gone_selected and name not in pruned and name not in damaged:
+            why, relabelled = _why(entry, entry.input, recipe, damaged=False)
+            if relabelled and not why:
+                relabel.append(Task(name, Partition(tuple(entry.values.values())), entry.input, THRESHOLDS, entry))
+    together = _together(score, pruned) if found.in_groups else frozenset()
     later = 0
     if policies.limit is not None:
-        later = max(0, len(score) + len(relabel) - policies.limit)
-        score = score[: policies.limit]
-        relabel = relabel[: policies.limit - len(score)]
+        first = [task for task in score if task.name in together]
+        rest = [task for task in score if task.name not in together]
+        later = len(score) + len(relabel)
+        score = first + rest[: max(0, policies.limit - len(first))]
+        relabel = relabel[: max(0, policies.limit - len(score))]
+        later -= len(score) + len(relabel)
     plan = Plan(
         tuple(score),
         tuple(relabel),
         tuple(entries[name] for name in gone if name in pruned),
+        together,
+        lost,
         tuple(name for name in gone if name not in pruned),
         tuple(current),
         kept,
@@ -152,6 +173,13 @@ def make_plan(
     _refuse_two_pseudonymisations(staying, entries, recipe)
     _refuse_surprise(plan, entries, recipe, policies)
     return plan
+
+
+def _together(score: Sequence[Task], pruned: set[str]) -> frozenset[str]:
+    """Of groups, those between which files may have moved: new ones, and known ones that have lost some."""
+    new = {task.name for task in score if task.entry is None}
+    fewer = {task.name for task in score if task.entry and len(task.partition.files) < len(task.entry.group)}
+    return frozenset(new | fewer) if new and (fewer or pruned) else frozenset()
 
 
 def _why(entry: Entry | None, digest: str, recipe: Recipe, damaged: bool) -> tuple[str, bool]:
@@ -202,13 +230,15 @@ def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: Recipe, p
     """Refuse to score again more of the table than allowed, where nobody asked for it."""
     again = [task for task in plan.score if task.why in _UNASKED and task.entry is not None]
     removed = () if policies.prune else plan.remove
+    if policies.rescore:  # that was asked for; that something would be taken out was not
+        again = []
     documents = sum(task.entry.documents for task in again if task.entry) + sum(e.documents for e in removed)
     total = sum(e.documents for e in entries.values())
-    if policies.rescore or documents <= policies.max_rescored_share * total:
+    if documents <= policies.max_rescored_share * total:
         return
     why = Counter(task.why for task in again) + Counter({"its files are gone": len(removed)})
     reasons = ", ".join(f"{_partitions(n)}: {what}" for what, n in why.items())
-    what = "scored again or taken out" if removed else "scored again"
+    what = " or ".join(["scored again"] * bool(again) + ["taken out"] * bool(removed))
     settings = {change for task in again if task.entry for change in changed_settings(task.entry, recipe)}
     detail = f": {', '.join(sorted(settings))}" if settings else ""
     raise RefusedError(

@@ -18,6 +18,7 @@ import pytest
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.spark import corpus as corpus_module
 from bigfive_udf.spark.progress import Progress, Standing
+from bigfive_udf.tables import opening
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from corpora import corrupt, write_corpus
@@ -171,6 +172,102 @@ def test_a_partition_that_became_empty_is_empty_in_the_table_and_one_that_is_gon
     assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[0], DAYS[1]}
     assert not Path(nightly["output.path"], f"dt={DAYS[1]}").exists()
     assert set(ledger_of(nightly).committed) == {f"dt={d}" for d in DAYS} - {f"dt={DAYS[1]}"}
+
+
+@pytest.mark.parametrize("flags", [("--rescore",), ("--prune",), ("--rescore", "--prune")])
+@pytest.mark.parametrize("narrow", ["dt=2026-01-06", "dt=2026-01-0[56]", "dt=2026-01-{06,05}/part-0.parquet"])
+def test_what_lies_outside_of_a_narrower_input_path_stays_as_it_is(score, nightly, capsys, narrow, flags):
+    score(nightly)
+    before = files_of(nightly["output.path"])
+    capsys.readouterr()
+    run = score(nightly | {"input.path": f"{nightly['input.path']}/{narrow}"}, *flags)
+    here = {f"dt={day}" for day in (DAYS[1:2] if narrow == "dt=2026-01-06" else DAYS[:2])}
+    assert {p["partition"] for p in run.result["plan"]["score"]} == (here if "--rescore" in flags else set())
+    assert f"  {12 - len(here)} keep their scores: outside of input.path" in capsys.readouterr().out
+    after = files_of(nightly["output.path"])
+    assert all(after[name] == before[name] for name in before if name[:13] not in here)
+    assert set(runs_by_day(nightly)) == {*DAYS}
+    assert run.result["removed_partitions"] == []
+
+
+def test_a_partition_that_is_being_written_anew_is_not_empty(score, nightly, capsys):
+    score(nightly)
+    before = rows_of(nightly)
+    part(nightly, DAYS[2]).unlink()
+    attempt = part(nightly, DAYS[2], "_temporary") / "0" / "_temporary" / "attempt_0"
+    attempt.mkdir(parents=True)
+    (attempt / "part-0.parquet").write_bytes(b"half of it")
+    capsys.readouterr()
+    for flags in ((), ("--prune",), ("--rescore", "--since", f"dt={DAYS[11]}")):
+        score(nightly, *flags)
+        assert "  1 keep their scores: its directory is being written" in capsys.readouterr().out
+        assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
+
+
+def test_labels_of_what_is_gone_are_computed_again_and_its_damage_is_told(score, nightly, capsys):
+    score(nightly)
+    for day in DAYS[:2]:
+        shutil.rmtree(part(nightly, day).parent)
+    score(nightly | {"labels.thresholds": {"O": 0.0}})
+    labels = rows_of(nightly).select(["dt", "label_openness"]).to_pylist()
+    assert {row["label_openness"] for row in labels} == {True}
+    assert len(labels) == 72
+    (file,) = Path(nightly["output.path"], f"dt={DAYS[0]}").glob("*.parquet")
+    file.unlink()
+    told = rf"1 partition failed: dt={DAYS[0]}: the table no longer holds what was written, and it is gone .*--prune"
+    for settings in (nightly | {"labels.thresholds": {"O": 0.0}}, nightly):
+        with pytest.raises(PartitionsFailedError, match=told):
+            score(settings)
+    assert len(rows_of(nightly)) == 66
+    score(nightly, "--prune")
+    assert set(runs_by_day(nightly)) == {*DAYS} - {*DAYS[:2]}
+
+
+def test_a_dry_run_in_the_middle_of_a_commit_finds_nothing_foreign(score, nightly, monkeypatch, capsys):
+    """As after a kill: the journal says what was announced, the table has it, the ledger does not."""
+
+    class Killed(BaseException):
+        pass
+
+    def dying(*_: Any) -> None:
+        raise Killed
+
+    score(nightly, "--until", f"dt={DAYS[2]}")
+    os.utime(part(nightly, DAYS[2]), (1.8e9, 1.8e9))
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "append", dying)
+        with pytest.raises(Killed):
+            score(nightly, "--until", f"dt={DAYS[4]}")
+    assert set(runs_by_day(nightly)) == {*DAYS[:5]}
+    assert Path(f"{nightly['output.path']}.job/commit.json").exists()
+    before = files_of(f"{nightly['output.path']}.job")
+    capsys.readouterr()
+    score(nightly, "--dry-run")
+    printed = capsys.readouterr().out
+    assert "10 partitions by dt to score" in printed and "damaged" not in printed
+    assert files_of(f"{nightly['output.path']}.job") == before
+    assert "finished dt=" in (score(nightly, "--until", f"dt={DAYS[4]}") and capsys.readouterr().out)
+    assert set(runs_by_day(nightly)) == {*DAYS[:5]}
+
+
+def test_a_commit_between_two_looks_of_a_dry_run_is_nobody_elses(score, nightly, spark, monkeypatch):
+    score(nightly, "--limit", "1")
+    stale = ledger_of(nightly)
+    score(nightly, "--limit", "1")
+    real, calls = opening._ledger, []
+
+    def late(*args: Any) -> Ledger:
+        calls.append(1)
+        return stale if len(calls) == 1 else real(*args)
+
+    monkeypatch.setattr(opening, "_ledger", late)
+    score(nightly, "--dry-run")
+    assert len(calls) > 1
+    monkeypatch.undo()
+    (Path(nightly["output.path"]) / "dt=x").mkdir()
+    shutil.copyfile(part(nightly, DAYS[0]), Path(nightly["output.path"]) / "dt=x" / "a.parquet")
+    with pytest.raises(OutputError, match=r"dt=x/a\.parquet was written by no run of this job"):
+        score(nightly, "--dry-run")
 
 
 def test_pruning_keeps_to_the_partitions_that_are_asked_for(score, nightly):
@@ -379,11 +476,60 @@ def test_files_that_are_written_anew_under_other_names_stand_once(score, basics,
     score(settings)
     for i in range(2):  # one group of three
         (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
-    with pytest.raises(RefusedError, match="2 of the table's 6 documents would be scored again or taken out"):
+    with pytest.raises(RefusedError, match="2 of the table's 6 documents would be taken out"):
         score(settings)
     score(settings | {"plan.max_rescored_share": 1.0})
     rows = duckdb.sql(f"SELECT doc_id FROM '{settings['output.path']}/*.parquet' ORDER BY 1").fetchall()
     assert rows == [(i,) for i in range(6)]
+
+
+def write_flat(flat: Path, files: int = 6) -> None:
+    flat.mkdir()
+    for i in range(files):
+        pq.write_table(pa.table({"doc_id": [i], "text": [f"text {i}"]}), flat / f"{i}.parquet")
+
+
+def flat_ids(settings: dict[str, Any]) -> list[int]:
+    rows = duckdb.sql(f"SELECT doc_id FROM '{settings['output.path']}/*.parquet' ORDER BY 1").fetchall()
+    return [i for (i,) in rows]
+
+
+@pytest.mark.parametrize("broken", ["old", "new"])
+@pytest.mark.parametrize("how", ["rows", "footer"])
+def test_where_files_have_moved_between_groups_all_is_committed_or_nothing(
+    score, basics, tmp_path, groups_of_two, broken, how
+):
+    """One group has lost a file, whose text is in a new one; another is gone whole. Then one of them can't be read."""
+    flat = tmp_path / "flat"
+    write_flat(flat)
+    settings = basics | {"input.path": str(flat), "plan.max_rescored_share": 1.0}
+    score(settings)
+    (flat / "1.parquet").rename(flat / "moved-1.parquet")
+    for i in (2, 3):
+        (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
+    pq.write_table(pa.table({"doc_id": [4], "text": ["another text"]}), flat / "4.parquet")
+    file = flat / ("0.parquet" if broken == "old" else "moved-3.parquet")
+    whole = file.read_bytes()
+    corrupt(file) if how == "rows" else file.write_bytes(whole[:-9])
+    with pytest.raises(PartitionsFailedError, match="committed with all that are new and changed or not at all"):
+        score(settings)
+    assert flat_ids(settings) == list(range(6)), "no text twice and none lost"
+    texts = {e.partition: e.run_id for e in ledger_of(settings).committed.values()}
+    assert len(texts) == 3 and texts["group-000003"] != texts["group-000001"], "what none has moved to is committed"
+    file.write_bytes(whole)
+    run = score(settings)
+    assert flat_ids(settings) == list(range(6))
+    assert run.result["removed_partitions"] == ["group-000002"]
+    assert len({e.commit for e in ledger_of(settings).committed.values() if e.run_id == run.run_id}) == 1
+
+
+def test_a_narrower_path_to_files_without_partitions_takes_nothing_out_unasked(score, basics, tmp_path, groups_of_two):
+    write_flat(tmp_path / "flat")
+    settings = basics | {"input.path": str(tmp_path / "flat")}
+    score(settings)
+    with pytest.raises(RefusedError, match="4 of the table's 6 documents would be taken out"):
+        score(settings | {"input.path": f"{tmp_path}/flat/[01].parquet"}, "--rescore")
+    assert flat_ids(settings) == list(range(6))
 
 
 def test_a_lost_ledger_is_not_an_empty_table(score, basics):

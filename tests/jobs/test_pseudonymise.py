@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bigfive_udf.errors import InputError, RefusedError, SettingsError
+from bigfive_udf.errors import InputError, PartitionsFailedError, RefusedError, SettingsError
 from corpora import write_corpus
 
 KEY, OTHER_KEY = "a key that nobody can guess, of more than 32 characters", "another key that nobody can guess, as long"
@@ -89,6 +89,23 @@ def test_one_table_has_one_pseudonymisation(score, both, monkeypatch):
     authors = {r["author"] for r in rows_of(both["output.path"])}
     assert authors == {hashed(f"author-{i}", OTHER_KEY) for i in range(7)}
     assert score(both).result["plan"]["up_to_date"] == 2
+
+
+def test_a_day_whose_author_has_no_pseudonym_fails_alone(score, basics, tmp_path, monkeypatch):
+    """Numbers with a gap in them, as pandas writes them."""
+    for day, authors in ((1, [7, 8]), (2, [7.0, None]), (3, [9, 7])):
+        folder = tmp_path / "numbers" / f"day={day}"
+        folder.mkdir(parents=True)
+        table = {"doc_id": [day, day + 10], "author": authors, "text": ["one text", "another"]}
+        pq.write_table(pa.table(table), folder / "a.parquet")
+    settings = basics | {
+        "input.path": str(tmp_path / "numbers"), "input.author_column": "author", "input.pseudonymise": ["author"]
+    }  # fmt: skip
+    monkeypatch.setenv("BIGFIVE_PSEUDONYM_KEY", KEY)
+    with pytest.raises(PartitionsFailedError, match=r"1 of 3 partitions failed: .*author as double: pseudonyms are"):
+        score(settings)
+    rows = rows_of(settings["output.path"])
+    assert sorted(r["author"] for r in rows) == sorted(hashed(i) for i in (7, 8, 9, 7))
 
 
 def test_a_partition_that_can_not_be_read_keeps_no_other_pseudonyms(score, both, monkeypatch):

@@ -140,9 +140,11 @@ def test_a_condition_on_a_column_that_one_day_of_json_lacks_fails_that_day_alone
         2: [{"doc_id": "b", "text": "y", "tongue": "nl"}],
     }.items():
         write_day(tmp_path / "json", n, *rows)
-    source = {"input.path": str(tmp_path / "json"), "input.format": "json", "input.where": "lang = 'nl'"}
-    with pytest.raises(PartitionsFailedError, match=r"day=2.* have no column lang, which input\.where names"):
-        score(basics | source)
+    # Spark knows a column by any case.
+    for condition in ("lang = 'nl'", "LANG = 'nl'"):
+        source = {"input.path": str(tmp_path / "json"), "input.format": "json", "input.where": condition}
+        with pytest.raises(PartitionsFailedError, match=r"day=2.* have no column lang, which input\.where names"):
+            score(basics | source | {"plan.max_rescored_share": 1.0})
     assert table_of(basics["output.path"])["doc_id"].to_pylist() == ["a"]
 
 
@@ -169,6 +171,40 @@ def test_a_table_of_the_catalog_is_a_corpus_too(score, spark, basics):
         assert table_of(basics["output.path"])["doc_id"].to_pylist() == [2, 3]
     finally:
         spark.sql("DROP TABLE texts_by_day")
+
+
+def test_a_file_of_a_table_that_lacks_the_text_fails_its_partition(score, spark, basics, tmp_path):
+    """Spark would read it as null, and its rows would be empty texts."""
+    del basics["input.path"]
+    place = tmp_path / "external dir%"
+    for day, column in ((9, "TEXT"), (10, "body"), (11, "text")):
+        (place / f"day={day}").mkdir(parents=True)
+        pq.write_table(pa.table({"doc_id": [day], column: ["one text"]}), place / f"day={day}" / "a b.parquet")
+    spark.sql("DROP TABLE IF EXISTS external_texts")
+    spark.sql("CREATE TABLE external_texts (doc_id BIGINT, text STRING, day INT) USING parquet "
+              f"PARTITIONED BY (day) LOCATION '{place}'")  # fmt: skip
+    try:
+        spark.sql("MSCK REPAIR TABLE external_texts")
+        told = r"1 of 3 partitions failed: day=10: .*a%20b\.parquet has no column text, its columns are doc_id, body"
+        with pytest.raises(PartitionsFailedError, match=told):
+            score(basics | {"input.table": "external_texts"})
+        rows = table_of(basics["output.path"])
+        assert rows["doc_id"].to_pylist() == [9, 11]
+        assert set(rows["status"].to_pylist()) == {"scored"}
+    finally:
+        spark.sql("DROP TABLE external_texts")
+
+
+def test_an_empty_text_for_a_partition_is_refused_for_it_would_be_taken_for_null(score, spark, basics):
+    del basics["input.path"]
+    rows = "VALUES (1, 'one', ''), (2, 'two', NULL), (3, 'three', 'nl') AS t(doc_id, text, country)"
+    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW texts_by_country AS SELECT * FROM {rows}")
+    settings = basics | {"input.table": "texts_by_country", "input.partition_columns": ["country"]}
+    refused(score, settings, InputError, "country is an empty text", "nullif(country, '')")
+    columns = "doc_id, text, nullif(country, '') AS country"
+    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW texts_by_country AS SELECT {columns} FROM {rows}")
+    score(settings)
+    assert table_of(settings["output.path"])["doc_id"].to_pylist() == [1, 2, 3]
 
 
 @pytest.fixture

@@ -110,6 +110,55 @@ def test_what_is_gone_is_told_and_removed_only_where_that_is_asked_for():
     assert (plan.gone, [e.partition for e in plan.remove]) == (("c",), ["b"])
 
 
+def test_what_is_gone_gets_other_thresholds_too_for_its_labels_need_the_table_alone():
+    other = replace(RECIPE, thresholds={"openness": 0.7})
+    found = corpus({"a": "1"}, gone=frozenset("bcd"))
+    old_settings = replace(RECIPE, settings={"model.precision": "fp32", "text.max_length": 64})
+    entries = table(entry("a"), entry("b"), entry("c", recipe=MODEL_B), entry("d", recipe=old_settings))
+    plan = make_plan(found, entries, other, Policies())
+    assert [(t.name, t.input) for t in plan.relabel] == [("a", "1"), ("b", "1")]
+    assert make_plan(found, entries, RECIPE, Policies()).relabel == ()
+    pruned = make_plan(found, entries, other, Policies(prune=True))
+    assert ([t.name for t in pruned.relabel], len(pruned.remove)) == (["a"], 3)
+    narrowed = make_plan(corpus({"a": "1"}), entries, other, Policies())
+    assert [t.name for t in narrowed.relabel] == ["a"], "the conditions of the command line hold for them too"
+
+
+def test_what_is_gone_and_damaged_is_told():
+    found, entries = corpus({"a": "1"}, gone=frozenset("b")), table(entry("a"), entry("b"))
+    other = replace(RECIPE, thresholds={"openness": 0.7})
+    plan = make_plan(found, entries, other, Policies(), frozenset("b"))
+    assert (plan.lost, [t.name for t in plan.relabel]) == (("b",), ["a"])
+    assert make_plan(found, entries, RECIPE, Policies(prune=True), frozenset("b")).lost == ()
+
+
+def test_what_is_out_of_sight_stays_as_it_is_whatever_was_asked_for():
+    found = corpus({"a": "1"}, out_of_sight={"b": "outside of input.path"})
+    for policies in (Policies(), Policies(rescore=True), Policies(prune=True)):
+        plan = make_plan(found, table(entry("a"), entry("b")), RECIPE, policies)
+        assert (plan.kept, plan.gone, plan.remove) == ({"b": "outside of input.path"}, (), ())
+
+
+def test_groups_between_which_files_may_have_moved_are_committed_together_and_no_limit_parts_them():
+    def group(name: str, files: int, digest: str = "1") -> Entry:
+        return replace(entry(name, digest), group=tuple(f"{name}{i}" for i in range(files)))
+
+    def of(name: str, files: int) -> Partition:
+        return Partition((name,), tuple(FileInfo(f"/corpus/{name}{i}", 1, 1.0) for i in range(files)))
+
+    entries = table(group("a", 2), group("b", 2), group("c", 2))
+    digests = {"a": (of("a", 1), "2"), "b": (of("b", 2), "2"), "d": (of("d", 1), "1"), "e": (of("e", 1), "1")}
+    found = Found(digests, frozenset("abde"), frozenset("c"), in_groups=True)
+    plan = make_plan(found, entries, RECIPE, OPEN)
+    assert plan.together == frozenset("ade"), "b has all its files, so that none of them can have moved"
+    assert [e.partition for e in plan.remove] == ["c"]
+    limited = make_plan(found, entries, RECIPE, replace(OPEN, limit=1))
+    assert (set(scored(limited)), limited.later) == (set("ade"), 1)
+    more = {name: digests[name] for name in "de"} | {name: (of(name, 2), "1") for name in "abc"}
+    only_new = Found(more, frozenset(more), frozenset(), in_groups=True)
+    assert make_plan(only_new, entries, RECIPE, OPEN).together == frozenset()
+
+
 def test_a_partition_that_waits_for_its_ready_file_is_not_gone():
     found = corpus({}, waiting=frozenset({"a"}))
     plan = make_plan(found, table(entry("a")), RECIPE, Policies(prune=True))
@@ -208,11 +257,13 @@ def test_groups_whose_files_are_gone_are_taken_out_for_their_texts_may_be_in_new
     entries = table(*(entry(n, documents=10) for n in "abcd"))
     rewritten = corpus({"a": "1", "e": "1"}, in_groups=True)
     message = refusal(rewritten, entries, RECIPE, Policies())
-    assert message.startswith(
-        "30 of the table's 40 documents would be scored again or taken out (3 partitions: its files"
-    )
+    assert message.startswith("30 of the table's 40 documents would be taken out (3 partitions: its files")
     assert "max_rescored_share 0.2 allows: find out what touched them, or set it to 1 for this run" in message
-    for allowed in (Policies(prune=True), Policies(max_rescored_share=1.0), Policies(rescore=True)):
+    # That all is to be scored again does not say that anything is to be taken out.
+    assert refusal(rewritten, entries, RECIPE, Policies(rescore=True)).startswith(
+        "30 of the table's 40 documents would be taken out (3 partitions: its files"
+    )
+    for allowed in (Policies(prune=True), Policies(max_rescored_share=1.0), Policies(rescore=True, prune=True)):
         plan = make_plan(rewritten, entries, RECIPE, allowed)
         assert ({e.partition for e in plan.remove}, plan.gone) == ({"b", "c", "d"}, ())
         assert "e" in scored(plan)
@@ -269,7 +320,12 @@ def test_whatever_the_night_brings(data, digests, recipe, policies):
     remove, current = {e.partition for e in plan.remove}, set(plan.up_to_date)
     parts = [score, relabel, remove, current, set(plan.kept)]
     assert sum(map(len, parts)) == len(set().union(*parts)), "each partition has one fate"
-    assert score | relabel | current | set(plan.kept) == selected, "and every selected one has it"
+    assert score | relabel - gone | current | set(plan.kept) == selected, "and every selected one has it"
+    for e in (entries[name] for name in relabel):
+        assert (e.model_id, dict(e.settings), tuple(e.columns)) == (
+            recipe.model_id, dict(recipe.settings), recipe.columns
+        ), "labels are computed again of what is as the settings say in all other ways"  # fmt: skip
+        assert dict(e.thresholds) != dict(recipe.thresholds)
     assert remove | set(plan.gone) == gone
     for name in selected:
         e = entries.get(name)
