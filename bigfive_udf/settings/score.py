@@ -98,7 +98,7 @@ class OutputSettings(Section):
     catalog: dict[str, str] = Field(
         {}, description="properties of the Iceberg catalog, as pyiceberg takes them; {}: SQLite in PATH.job"
     )
-    target_file_mb: int = Field(128, ge=1, description="MB that a file of the table should have, about")
+    target_file_mb: int = Field(128, ge=1, description="MB that a file should have, about; a group of files has one")
     compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
 
     @model_validator(mode="after")
@@ -161,7 +161,7 @@ class LabelSettings(Section):
         {}, description="probability from which a label is true, by trait; over the artifact's"
     )
     require_evidence: bool = Field(
-        False, description="null labels for traits whose evaluation is not better than chance"
+        False, description="null labels for traits whose evaluation is missing or not better than chance"
     )
 
     @field_validator("thresholds")

@@ -53,7 +53,7 @@ class SplitSettings(Section):
 
 class BaseModelSettings(Section):
     base: str = Field(
-        description="encoder to start from: a name on the hub, a directory, or minilm (installed by make setup)",
+        description="encoder to start from: a name on the hub, a directory, or minilm (the extra demo)",
         json_schema_extra=PATH_OR_NAME,
     )
     head: Literal["linear", "mlp"] = Field("linear", description="linear, or mlp: hidden -> 256 -> 128 -> 5")
