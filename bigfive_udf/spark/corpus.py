@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -78,16 +78,14 @@ class Corpus:
                     f"{self.source} has two partitions {name}, by {named[name].values} and {p.values}: write one value"
                 )
         others = {name: Partition(tuple(e.values.values())) for name, e in entries.items() if name not in named}
-        unseen = {name: "outside of input.path" for name in others if self.layout.columns and not self._sees(name)}
-        for name in self._empty_directories(others.keys() - unseen.keys()):
-            if self._is_being_written(name):
-                unseen[name] = "its directory is being written"
-            else:
-                named[name] = others[name]
+        outside = frozenset(name for name in others if self.layout.columns and not self._sees(name))
+        empty, being_written = self._without_files(others.keys() - outside - waiting)
+        named |= {name: others[name] for name in empty}
         # What has gone from the input can only be named where it is to be removed.
         conditions = selection.partitions or selection.since or selection.until
         named_too = selection.prune or not conditions
-        gone = tuple(p for name, p in others.items() if named_too and name not in named and name not in unseen)
+        there = named.keys() | outside | being_written
+        gone = tuple(p for name, p in others.items() if named_too and name not in there)
         selection = replace(selection, numeric_columns=self.numeric_columns)
         for text in selection.partitions:
             if text.strip("/") in self.waiting:
@@ -96,37 +94,35 @@ class Corpus:
         chosen = frozenset(name_of(p.values) for p in select(candidates, selection))
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
         in_groups = not self.layout.columns
-        return Found(digests, chosen & named.keys(), chosen - named.keys(), waiting, unseen, in_groups)
+        return Found(digests, chosen & named.keys(), chosen - named.keys(), waiting, outside, being_written, in_groups)
 
     def _sees(self, name: str) -> bool:
         """Whether files of that partition would have been found, if there were any."""
         levels = name.split("/")
         return any(all(map(fnmatchcase, levels, pattern)) for pattern in self.sight)
 
-    def _is_being_written(self, name: str) -> bool:
-        assert self.fs is not None
-        found = self.fs.names(f"{self.root.rstrip('/')}/{name}")
-        return any(n.startswith(_BEING_WRITTEN) or n.endswith("._COPYING_") for n in found)
-
-    def _empty_directories(self, names: Iterable[str]) -> frozenset[str]:
-        """The partitions, of those that no file was found in, which are still there without any."""
+    def _without_files(self, names: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Of partitions that no file was found in, those whose directory is there, and those that are being written."""
         if self.fs is None or not self.layout.columns:
-            return frozenset()
-        fs = self.fs
-        listed: dict[str, set[str]] = {}
+            return frozenset(), frozenset()
+        fs, root, listed = self.fs, self.root.rstrip("/"), dict[str, list[str]]()
 
-        asked = [name for name in names if name not in self.waiting]
-        if len(asked) <= _FEW:
-            return frozenset(name for name in asked if fs.exists(f"{self.root.rstrip('/')}/{name}"))
+        def names_in(directory: str) -> list[str]:
+            if directory not in listed:  # each directory is asked once for all that is in it
+                listed[directory] = fs.names(f"{root}/{directory}") if is_there(directory) else []
+            return listed[directory]
 
-        def is_there(name: str) -> bool:
-            above, _, own = name.rpartition("/")
-            if above not in listed:  # each directory is asked once for all that is in it
-                found = not above or is_there(above)
-                listed[above] = set(fs.names(f"{self.root.rstrip('/')}/{above}")) if found else set()
-            return own in listed[above]
+        def is_there(directory: str) -> bool:
+            above, _, own = directory.rpartition("/")
+            return not own or (fs.exists(f"{root}/{directory}") if few else own in names_in(above))
 
-        return frozenset(filter(is_there, asked))
+        def is_written(directory: str) -> bool:
+            above = directory.rpartition("/")[0]
+            return any(map(_is_written, names_in(directory))) or (bool(above) and is_written(above))
+
+        few = len(names) <= _FEW
+        being_written = frozenset(filter(is_written, names))
+        return frozenset(filter(is_there, names)) - being_written, being_written
 
 
 def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
@@ -218,6 +214,10 @@ def _refuse_foreign_table(root: str, files: Iterable[FileInfo]) -> None:
             f"{root} is a {_FOREIGN_TABLES[sorted(kinds)[0]]} table, whose files hold deleted rows too: "
             "register it in the catalog and set input.table"
         )
+
+
+def _is_written(name: str) -> bool:
+    return name.startswith(_BEING_WRITTEN) or name.endswith("._COPYING_")
 
 
 def _sight(path: str, roots: Sequence[str], root: str) -> tuple[tuple[str, ...], ...]:

@@ -37,13 +37,8 @@ def carry_out(
         RefusedError: labels would be computed again from probabilities that are not exact enough for them.
         TableLockedError: another run has taken the table over.
     """
-    lost = {
-        name: f"{name}: the table no longer holds what was written, and it is gone from the input: restore it from a "
-        "backup of one of the two, or remove it with --prune"
-        for name in work.plan.lost
-    }
     if work.plan.empty:
-        return Outcome(failed=lost)
+        return Outcome(failed=dict(work.plan.unclear))
     tasks = [task for task in work.plan.score if task.partition.values in work.rows]
     # Before anything is changed: where the executors can't run the model, the table stays as it was, or is not begun.
     if work.plan.relabel:
@@ -54,7 +49,7 @@ def carry_out(
         steps = Steps(
             spark, settings, run, work.scoring, work.corpus, work.table, table.ledger, committer, committed=committed
         )
-        steps.outcome.failed |= lost
+        steps.outcome.failed |= work.plan.unclear
         if not work.plan.together:
             steps.remove(work.plan.remove)
         steps.relabel(work.plan.relabel)

@@ -17,7 +17,15 @@ Policy = Literal["refuse", "rescore", "only_new"]
 NEW, INPUT, SETTINGS, MODEL, COLUMNS, FORCED, DAMAGED = (
     "new", "input changed", "settings changed", "another model", "other columns", "asked for", "damaged in the table"
 )  # fmt: skip
-THRESHOLDS = "other thresholds"
+THRESHOLDS, OUTSIDE = "other thresholds", "outside of input.path"
+_BEING_WRITTEN = (
+    "its directory holds no file but what somebody is writing (_temporary or the like): run again when that is done, "
+    "or remove what was left over"
+)
+_LOST = (
+    "the table no longer holds what was written, and it is gone from the input: restore it from a backup of one of the "
+    "two, or remove it with --prune"
+)
 
 # Scored again although the table has them and nobody said so: what a restore or a copy of the corpus would cause.
 _UNASKED = (INPUT, SETTINGS)
@@ -57,8 +65,8 @@ class Plan:
     """gone from the input, and to be removed from the table"""
     together: frozenset[str] = frozenset()
     """of `score`, what is committed in one step with `remove`: groups that may hold each other's texts by now"""
-    lost: tuple[str, ...] = ()
-    """gone from the input and damaged in the table: nothing can bring their rows back"""
+    unclear: Mapping[str, str] = field(default_factory=dict)
+    """left as they are, and why somebody has to look at them"""
     gone: tuple[str, ...] = ()
     """gone from the input, and kept in the table"""
     up_to_date: tuple[str, ...] = ()
@@ -87,8 +95,10 @@ class Found:
     """partitions of the ledger alone that the same conditions allow"""
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
-    out_of_sight: Mapping[str, str] = field(default_factory=dict)
-    """partitions of the ledger alone that may be there all the same, and why they were not found"""
+    outside: frozenset[str] = frozenset()
+    """partitions of the ledger alone that lie outside of what the settings have a run look at"""
+    being_written: frozenset[str] = frozenset()
+    """partitions of the ledger alone whose directories somebody is writing"""
     in_groups: bool = False
     """whether the partitions are groups of files: what is in one whose files are gone may be in the files of another"""
 
@@ -108,7 +118,7 @@ def make_plan(
     score: list[Task] = []
     relabel: list[Task] = []
     current: list[str] = []
-    kept = dict(found.out_of_sight)
+    kept = dict.fromkeys(sorted(found.outside & entries.keys()), OUTSIDE)
     for name, (partition, digest) in found.partitions.items():
         entry = entries.get(name)
         if name not in found.selected:
@@ -129,11 +139,12 @@ def make_plan(
             relabel.append(Task(name, partition, digest, THRESHOLDS, entry))
         else:
             current.append(name)
-    there = found.partitions.keys() | found.waiting | found.out_of_sight.keys()
+    there = found.partitions.keys() | found.waiting | found.outside | found.being_written
     gone = [name for name in entries if name not in there]
     # A file that is written anew under another name is in another group, where its texts must not stand once more.
     pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
-    lost = tuple(name for name in gone if name in damaged and name not in pruned)
+    unclear = {name: f"{name}: {_BEING_WRITTEN}" for name in entries if name in found.being_written}
+    unclear |= {name: f"{name}: {_LOST}" for name in gone if name in damaged and name not in pruned}
     # Labels need the table alone. What an old model or other settings scored keeps the labels of its time.
     for name in gone:
         entry = entries[name]
@@ -155,7 +166,7 @@ def make_plan(
         tuple(relabel),
         tuple(entries[name] for name in gone if name in pruned),
         together,
-        lost,
+        unclear,
         tuple(name for name in gone if name not in pruned),
         tuple(current),
         kept,

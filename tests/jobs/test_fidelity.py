@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,17 @@ def test_labels_that_hardly_depend_on_the_precision_are_computed_again_and_what_
     assert found["max_difference"] > 0
     assert len(run.result["relabelled_partitions"]) == 3
     assert not any(pq.read_table(bf16["output.path"])["label_openness"].to_pylist())
+
+
+def test_others_stand_for_texts_that_are_gone(score, bf16, corpus):
+    score(bf16, "--until", "dt=2026-01-06")
+    for day in ("dt=2026-01-05", "dt=2026-01-06"):
+        shutil.rmtree(corpus / day)
+    run = score(bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.999), "max_label_flips": 0.0})
+    (found,) = run.result["fidelity_of_labels"]
+    assert found["documents"] == 40
+    assert len(run.result["relabelled_partitions"]) == 2
+    assert pq.read_table(bf16["output.path"]).num_rows == 120
 
 
 def test_labels_in_a_precision_that_can_not_be_computed_here_are_refused(score, bf16, monkeypatch):

@@ -190,18 +190,41 @@ def test_what_lies_outside_of_a_narrower_input_path_stays_as_it_is(score, nightl
     assert run.result["removed_partitions"] == []
 
 
-def test_a_partition_that_is_being_written_anew_is_not_empty(score, nightly, capsys):
+def test_a_partition_that_is_being_written_anew_is_not_empty(score, nightly):
     score(nightly)
     before = rows_of(nightly)
     part(nightly, DAYS[2]).unlink()
     attempt = part(nightly, DAYS[2], "_temporary") / "0" / "_temporary" / "attempt_0"
     attempt.mkdir(parents=True)
     (attempt / "part-0.parquet").write_bytes(b"half of it")
-    capsys.readouterr()
     for flags in ((), ("--prune",), ("--rescore", "--since", f"dt={DAYS[11]}")):
-        score(nightly, *flags)
-        assert "  1 keep their scores: its directory is being written" in capsys.readouterr().out
+        with pytest.raises(PartitionsFailedError, match=f"1 .*dt={DAYS[2]}: its directory holds no file but what some"):
+            score(nightly, *flags)
         assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
+    shutil.rmtree(part(nightly, DAYS[2], "_temporary"))
+    score(nightly)
+    assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[2]}
+
+
+def test_so_is_one_below_a_directory_that_is_being_written_anew(score, basics, tmp_path):
+    root = tmp_path / "nested"
+    for day in (1, 2):
+        for country in ("be", "nl"):
+            folder = root / f"day={day}" / f"country={country}"
+            folder.mkdir(parents=True)
+            pq.write_table(pa.table({"doc_id": [f"{day}{country}"], "text": ["one text"]}), folder / "a.parquet")
+    settings = basics | {"input.path": str(root)}
+    score(settings)
+    shutil.rmtree(root / "day=1")
+    (root / "day=1" / "_temporary").mkdir(parents=True)
+    with pytest.raises(
+        PartitionsFailedError, match="2 partitions failed: day=1/country=be: its directory holds no file"
+    ):
+        score(settings, "--prune")
+    assert len(rows_of(settings)) == 4
+    (root / "day=1" / "_temporary").rmdir()
+    score(settings, "--prune")
+    assert rows_of(settings)["doc_id"].to_pylist() == ["2be", "2nl"]
 
 
 def test_labels_of_what_is_gone_are_computed_again_and_its_damage_is_told(score, nightly, capsys):

@@ -128,15 +128,17 @@ def test_what_is_gone_and_damaged_is_told():
     found, entries = corpus({"a": "1"}, gone=frozenset("b")), table(entry("a"), entry("b"))
     other = replace(RECIPE, thresholds={"openness": 0.7})
     plan = make_plan(found, entries, other, Policies(), frozenset("b"))
-    assert (plan.lost, [t.name for t in plan.relabel]) == (("b",), ["a"])
-    assert make_plan(found, entries, RECIPE, Policies(prune=True), frozenset("b")).lost == ()
+    assert (set(plan.unclear), [t.name for t in plan.relabel]) == ({"b"}, ["a"])
+    assert "gone from the input" in plan.unclear["b"]
+    assert make_plan(found, entries, RECIPE, Policies(prune=True), frozenset("b")).unclear == {}
 
 
 def test_what_is_out_of_sight_stays_as_it_is_whatever_was_asked_for():
-    found = corpus({"a": "1"}, out_of_sight={"b": "outside of input.path"})
+    found = corpus({"a": "1"}, outside=frozenset("b"), being_written=frozenset("c"))
     for policies in (Policies(), Policies(rescore=True), Policies(prune=True)):
-        plan = make_plan(found, table(entry("a"), entry("b")), RECIPE, policies)
-        assert (plan.kept, plan.gone, plan.remove) == ({"b": "outside of input.path"}, (), ())
+        plan = make_plan(found, table(entry("a"), entry("b"), entry("c")), RECIPE, policies)
+        assert (plan.kept, set(plan.unclear)) == ({"b": "outside of input.path"}, {"c"})
+        assert (plan.gone, plan.remove) == ((), ())
 
 
 def test_groups_between_which_files_may_have_moved_are_committed_together_and_no_limit_parts_them():
