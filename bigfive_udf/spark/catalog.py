@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
+from bigfive_udf.spark.catalog_statements import describe
 from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.reading import Readable, carried_types, other_type, with_condition
@@ -111,7 +112,9 @@ def examine_table(
 def _is_parquet(spark: SparkSession, settings: InputSettings) -> bool:
     """Whether it is a table of plain Parquet files, whose columns have in them the names that the catalog says."""
     try:
-        told = spark.sql(f"DESCRIBE TABLE EXTENDED {settings.table}").collect()
+        parts = spark._jsparkSession.sessionState().sqlParser().parseMultipartIdentifier(settings.table)
+        name = ".".join(quoted(parts.apply(i)) for i in range(parts.size()))
+        told = spark.sql(describe(name)).collect()
     except Exception:  # a temporary view, or a catalog that does not tell
         return False
     about = {row["col_name"]: str(row["data_type"]).lower() for row in told}

@@ -1,4 +1,4 @@
-"""The statements that change Spark's catalog, with every name and value quoted; `name` is a table's, quoted already."""
+"""The statements for Spark's catalog, with every name and value quoted; `name` is a table's, quoted already."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def create_view(name: str, view: View, properties: Mapping[str, str]) -> str:
     """The view, in the place of one of that name."""
     columns = ", ".join(f"{quoted(column)} COMMENT {literal(about)}" for column, about in view.columns)
     return f"CREATE OR REPLACE VIEW {name} ({columns}) TBLPROPERTIES ({_pairs(properties)}) AS {view.sql}"
+
+
+def describe(name: str) -> str:
+    """Rows of what the catalog knows of a table: its columns, then where and in which format it is."""
+    return f"DESCRIBE TABLE EXTENDED {name}"
 
 
 def add_columns(name: str, columns: Iterable[Field]) -> str:

@@ -26,11 +26,12 @@ from bigfive_udf.tables.partitions import (
     Partition,
     Selection,
     Values,
+    is_hidden,
     layout_of,
     relative_path,
     select,
 )
-from bigfive_udf.tables.plan import Found
+from bigfive_udf.tables.plan import OUTSIDE, WRITTEN, Found
 from bigfive_udf.traits import SCORE_FIELDS
 
 WHOLE = "the corpus"
@@ -61,6 +62,8 @@ class Corpus:
     """patterns of the directories below `root` that were listed, each by level"""
     waiting: frozenset[str] = frozenset()
     """names of the partitions that do not hold the ready file yet; `WHOLE` where there are no partition columns"""
+    has_ready_file: bool = False
+    """whether there is to be one"""
 
     def found(self, selection: Selection, entries: Mapping[str, Entry]) -> Found:
         """What a plan must know of the corpus; `entries` are the table's partitions.
@@ -77,8 +80,10 @@ class Corpus:
                 raise InputError(
                     f"{self.source} has two partitions {name}, by {named[name].values} and {p.values}: write one value"
                 )
+        outside = {name for name, e in entries.items() if not self._sees(name, e)}
+        for name in outside & named.keys():  # a group of which the files that are seen are not all
+            del named[name]
         others = {name: Partition(tuple(e.values.values())) for name, e in entries.items() if name not in named}
-        outside = frozenset(name for name in others if self.layout.columns and not self._sees(name))
         empty, being_written = self._without_files(others.keys() - outside - waiting)
         named |= {name: others[name] for name in empty}
         # What has gone from the input can only be named where it is to be removed.
@@ -90,16 +95,33 @@ class Corpus:
         for text in selection.partitions:
             if text.strip("/") in self.waiting:
                 raise InputError(f"--partition {text} does not hold the ready file yet: wait for it, or load it first")
-        candidates = Layout(self.layout.columns, (*named.values(), *gone))
+        candidates = Layout(self.layout.columns, (*named.values(), *gone, *(others[name] for name in being_written)))
         chosen = frozenset(name_of(p.values) for p in select(candidates, selection))
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
-        in_groups = not self.layout.columns
-        return Found(digests, chosen & named.keys(), chosen - named.keys(), waiting, outside, being_written, in_groups)
+        # Where there is a ready file, what is being written waits for it like any other.
+        failing = frozenset() if self.has_ready_file else being_written & chosen
+        return Found(
+            digests,
+            chosen & named.keys(),
+            chosen - named.keys() - being_written,
+            waiting,
+            dict.fromkeys(outside, OUTSIDE) | dict.fromkeys(being_written - failing, WRITTEN),
+            failing,
+            in_groups=not self.layout.columns,
+        )
 
-    def _sees(self, name: str) -> bool:
-        """Whether files of that partition would have been found, if there were any."""
-        levels = name.split("/")
-        return any(all(map(fnmatchcase, levels, pattern)) for pattern in self.sight)
+    def _sees(self, name: str, entry: Entry) -> bool:
+        """Whether the files of a partition, if there were any, would all have been found."""
+        if not self.layout.columns:
+            return all(any(all(map(fnmatchcase, f.split("/"), p)) for p in self.sight) for f in entry.group)
+
+        def allowed(pattern: tuple[str, ...]) -> bool:
+            # Other directories may lie above those of the partitions, and between them.
+            wanted = {level.partition("=")[0]: level for level in pattern if "=" in level}
+            levels = ((level.partition("=")[0], level) for level in name.split("/"))
+            return all(fnmatchcase(level, wanted.get(column, "*")) for column, level in levels)
+
+        return any(map(allowed, self.sight))
 
     def _without_files(self, names: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Of partitions that no file was found in, those whose directory is there, and those that are being written."""
@@ -120,9 +142,18 @@ class Corpus:
             above = directory.rpartition("/")[0]
             return any(map(_is_written, names_in(directory))) or (bool(above) and is_written(above))
 
+        def has_files_now(directory: str) -> bool:
+            try:
+                files = list(fs.files(f"{root}/{directory}"))
+            except FileNotFoundError:
+                return True
+            return any(not is_hidden(relative_path(f.path, f"{root}/{directory}")) for f in files)
+
         few = len(names) <= _FEW
-        being_written = frozenset(filter(is_written, names))
-        return frozenset(filter(is_there, names)) - being_written, being_written
+        being_written = set(filter(is_written, names))
+        there = frozenset(filter(is_there, names)) - being_written
+        being_written |= {name for name in there if names_in(name) and has_files_now(name)}  # since it was listed
+        return there - being_written, frozenset(being_written)
 
 
 def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
@@ -156,7 +187,8 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     if not layout.columns:
         layout = grouped((f for p in layout.partitions for f in p.files), root, groups)
     sight = _sight(path, roots, root)
-    return Corpus(layout, path, fs, root, in_directories.columns, sight=sight, waiting=waiting)
+    ready = settings.ready_file is not None
+    return Corpus(layout, path, fs, root, in_directories.columns, sight=sight, waiting=waiting, has_ready_file=ready)
 
 
 def _ready(

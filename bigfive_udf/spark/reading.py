@@ -197,21 +197,23 @@ def _checked_files(
     needed = [*settings.carried_columns, settings.text_column]
     named: list[str] = []
     if settings.where is not None:  # a column that only the condition names must not silently be null either
-        names = {name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns}
-        # Without regard to case, as Spark resolves them.
-        named = sorted(n for n in names if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", settings.where, re.IGNORECASE))
+        # Without regard to case, as Spark resolves them, by the usual spelling.
+        names = Counter(name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns)
+        usual = {name.lower(): name for name, _ in reversed(names.most_common())}
+        named = sorted(n for n in usual.values() if _is_named(n, settings.where))
     if settings.format == "json":  # whose writers leave out what is null, so a file may lack any of the others
         needed = [c for c in (settings.id_column, settings.text_column) if c is not None]
     else:
-        needed += [n for n in named if n not in needed]
+        needed += [n for n in named if n.lower() not in {c.lower() for c in needed}]
     in_files = [c for c in needed if c not in corpus.directory_columns]
     types: dict[Values, Types] = {}
     unfit: dict[Values, str] = {}
     for partition in partitions:
         try:
             found = footers.check_columns({f.path: footer_of[f.path] for f in partition.files}, in_files)
-            columns = {c for f in partition.files if isinstance(g := footer_of[f.path], Footer) for c in g.columns}
-            if partition.files and (lacking := [n for n in named if n not in columns]):
+            footers_of = [f for file in partition.files if isinstance(f := footer_of[file.path], Footer)]
+            columns = {c.lower() for f in footers_of for c in f.columns}
+            if partition.files and (lacking := [n for n in named if n.lower() not in columns]):
                 raise InputError(
                     f"{partition.files[0].path} and those beside it have no column {lacking[0]}, which input.where "
                     "names: correct the settings or the files"
@@ -220,6 +222,11 @@ def _checked_files(
         except InputError as error:
             unfit[partition.values] = str(error)
     return types, unfit
+
+
+def _is_named(column: str, condition: str) -> bool:
+    """Whether a condition names a column; before a bracket stands the name of a function."""
+    return re.search(rf"(?<!\w){re.escape(column)}(?!\w|\s*\()", condition, re.IGNORECASE) is not None
 
 
 def _known_rows(

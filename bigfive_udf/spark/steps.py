@@ -39,7 +39,7 @@ from bigfive_udf.tables.filesystem import FileInfo
 from bigfive_udf.tables.fingerprint import Recipe, fingerprint
 from bigfive_udf.tables.ledger import COMMITTED, Entry, Ledger, removed
 from bigfive_udf.tables.partitions import Layout, Values, partition_name, relative_path
-from bigfive_udf.tables.plan import Task
+from bigfive_udf.tables.plan import Plan, Task
 from bigfive_udf.tables.score_table import ScoreTable, staged_files
 
 # Documents a second and core, before anything was measured: the first step of a new table is cut by it.
@@ -112,20 +112,19 @@ class Steps:
         rows: Mapping[Values, int],
         model: SparkModel,
         rate: float | None,
-        together: frozenset[str] = frozenset(),
-        gone: Sequence[Entry] = (),
+        plan: Plan,
     ) -> None:
-        """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known.
-
-        Those named in `together` are committed in one step, in which `gone` is taken out, or none of them is.
-        """
+        """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known."""
         every = self.settings.commit_every
         rate = rate or _ASSUMED_RATE * cores(self.spark)
         self.outcome.documents_in = sum(rows[task.partition.values] for task in tasks)
-        if first := [task for task in tasks if task.name in together]:
-            self._score_step(first, readable, rows, model, gone)
-            self._log_warnings(model.tally.value.heard)
-        tasks = [task for task in tasks if task.name not in together]
+        if plan.together:
+            moved = [task for task in tasks if task.name in plan.together]
+            most = rate * every.minutes * 60
+            fits = len(moved) <= every.partitions and sum(rows[t.partition.values] for t in moved) <= most
+            in_plan = {task.name for task in plan.score}
+            done = self._score_moved(moved, readable, rows, model, plan, fits and plan.together <= in_plan)
+            tasks = [task for task in tasks if task.name not in done]
         at = 0
         while at < len(tasks):
             step, documents = [tasks[at]], rows[tasks[at].partition.values]
@@ -136,13 +135,41 @@ class Steps:
                 step.append(task)
             at += len(step)
             started, before = time.monotonic(), len(self.outcome.committed)
-            try:
-                self._score_step(step, readable, rows, model)
-            finally:
-                self._log_warnings(model.tally.value.heard)
-            done = list(self.outcome.committed.values())[before:]
-            if scored := sum(e.documents for e in done):
+            self._score_step(step, readable, rows, model)
+            done_now = list(self.outcome.committed.values())[before:]
+            if scored := sum(e.documents for e in done_now):
                 rate = scored / (time.monotonic() - started)
+
+    def _score_moved(
+        self,
+        tasks: Sequence[Task],
+        readable: Readable,
+        rows: Mapping[Values, int],
+        model: SparkModel,
+        plan: Plan,
+        at_once: bool,
+    ) -> set[str]:
+        """Groups between which files may have moved, so that no text stands twice: the names of those that are done.
+
+        All in one step, in which what is gone is taken out, if they fit one. Else those that have lost files go first,
+        and what is gone is taken out: a text that has moved is then missing until its new group is committed.
+        """
+        everyone = {task.name for task in tasks}
+        failed = self.outcome.failed
+        unfit = [reason for name, reason in failed.items() if name in plan.together]
+        if at_once and not unfit:
+            self._score_step(tasks, readable, rows, model, plan.remove)
+            return everyone
+        known = {task.name for task in plan.score if task.name in plan.together and task.entry is not None}
+        fewer = [task for task in tasks if task.name in known]
+        if fewer and not at_once:
+            self._score_step(fewer, readable, rows, model)
+        if at_once or failed.keys() & known:
+            left = [task for task in tasks if task.name not in failed.keys() | self.outcome.committed.keys()]
+            self._fail_together(left, next(r for name, r in failed.items() if name in plan.together))
+            return everyone
+        self.remove(plan.remove)
+        return {task.name for task in fewer}
 
     def _score_step(
         self,
@@ -153,6 +180,19 @@ class Steps:
         gone: Sequence[Entry] | None = None,
     ) -> None:
         """Score and commit a step; with `gone`, what is taken out in the same commit, all of it or nothing."""
+        try:
+            self._score_and_commit(step, readable, rows, model, gone)
+        finally:
+            self._log_warnings(model.tally.value.heard)
+
+    def _score_and_commit(
+        self,
+        step: Sequence[Task],
+        readable: Readable,
+        rows: Mapping[Values, int],
+        model: SparkModel,
+        gone: Sequence[Entry] | None,
+    ) -> None:
         partitions = [task.partition for task in step]
         documents = sum(rows[p.values] for p in partitions)
         effort, tallied, started = _effort(model), model.tally.value.documents, time.monotonic()
@@ -190,7 +230,7 @@ class Steps:
             self.outcome.in_vain += model.tally.value.documents - tallied
             if gone is not None:
                 self.outcome.given_up += documents
-                self.fail_together(step, str(error))
+                self._fail_together(step, str(error))
                 return
             if len(step) == 1:
                 self.outcome.given_up += documents
@@ -200,7 +240,7 @@ class Steps:
             self.run.log("step failed, its halves are tried", partitions=len(step), reason=str(error))
             half = len(step) // 2
             for part in (step[:half], step[half:]):
-                self._score_step(part, readable, rows, model)
+                self._score_and_commit(part, readable, rows, model, None)
             return
         self.outcome.committed |= {e.partition: e for e in entries}
         self.outcome.removed += [e.partition for e in gone or ()]
@@ -328,13 +368,13 @@ class Steps:
         self.outcome.failed[name] = reason
         self.run.log("partition failed", partition=name, reason=reason)
 
-    def fail_together(self, tasks: Sequence[Task], reason: str) -> None:
+    def _fail_together(self, tasks: Sequence[Task], reason: str) -> None:
         """Let all of them fail for what befell one, or a text whose file has moved could stand twice, or nowhere."""
         for task in tasks:
             self.fail(
                 task.name,
-                f"{task.name}: files are gone from the input whose texts may be in it by now, so it is committed with "
-                f"all that are new and changed or not at all, and one failed ({reason})",
+                f"{task.name}: files are gone from the input whose texts may be in it by now, so it is not committed "
+                f"where one of the others can't be: {reason}",
             )
 
     def _log_warnings(self, heard: Heard) -> None:

@@ -48,6 +48,9 @@ def plan_lines(planned: Planned, output: str) -> list[str]:
         lines.append(f"  {_parts(len(plan.up_to_date), layout.columns)} up to date")
     for why in sorted(set(plan.kept.values())):
         lines.append(f"  {sum(w == why for w in plan.kept.values()):,} keep their scores: {why}")
+    lines += [f"  can't be judged: {reason}" for reason in list(plan.unclear.values())[:_SHOWN_FAILURES]]
+    if len(plan.unclear) > _SHOWN_FAILURES:
+        lines.append(f"  ... and {len(plan.unclear) - _SHOWN_FAILURES:,} more")
     if plan.gone:
         lines.append(
             f"  {len(plan.gone):,} in the table and gone from the input: {_some(plan.gone)} (--prune removes them)"
@@ -80,6 +83,7 @@ def plan_of(planned: Planned, selection: Selection) -> dict[str, Any]:
         "up_to_date": len(plan.up_to_date),
         "kept": dict(plan.kept),
         "gone": list(plan.gone),
+        "unclear": dict(plan.unclear),
         "not_ready": sorted(planned.corpus.waiting),
         "later": plan.later,
         "selection": selection.about(),
@@ -104,7 +108,12 @@ def model_lines(artifact: Artifact) -> list[str]:
     silent = artifact.silent_traits
     if unproven := [trait for trait, verdict in verdicts.items() if verdict is False and trait not in silent]:
         lines.append(f"  warning: by its evaluation no better than chance for {', '.join(unproven)}")
-    if all(verdict is None for verdict in verdicts.values()):
+    unknown = [trait for trait, verdict in verdicts.items() if verdict is None and trait not in silent]
+    if unknown and artifact.evaluation:
+        lines.append(
+            f"  warning: its evaluation does not tell whether it is better than chance for {', '.join(unknown)}"
+        )
+    if not artifact.evaluation:
         lines.append("  note: it has no evaluation.json, so nothing is known about how good it is")
     return lines
 
@@ -193,12 +202,10 @@ def _warning_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def failure_line(failed: Mapping[str, str], of: int) -> str:
-    """Which partitions failed and why; of many the first few, the run record has them all."""
+    """Which partitions failed, of so many, and why; of many the first few, the run record has them all."""
     shown = list(failed.values())[:_SHOWN_FAILURES]
     more = f"; and {len(failed) - len(shown):,} more, see the run record" if len(failed) > len(shown) else ""
-    many = f"{of:,} partitions" if of >= len(failed) else ""  # of those that are gone none was to be scored
-    counted = f"{len(failed):,} of {many}" if many else f"{len(failed):,} partition{'' if len(failed) == 1 else 's'}"
-    return f"{counted} failed: {'; '.join(shown)}{more}"
+    return f"{len(failed):,} of {of:,} partition{'' if of == 1 else 's'} failed: {'; '.join(shown)}{more}"
 
 
 def _rows(planned: Planned, partition: Partition) -> str:

@@ -105,9 +105,9 @@ class LocalFileSystem:
                         status = entry.stat()
                         yield FileInfo(entry.path, status.st_size, status.st_mtime)
                 except FileNotFoundError:
-                    if os.path.lexists(entry.path):  # a link to nothing
+                    # What others write and remove there, such as Spark's _temporary, is no file of anybody else yet.
+                    if not entry.name.startswith(("_", ".")):
                         raise
-                    # What others write and remove meanwhile, such as Spark's _temporary, is gone by now.
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)

@@ -79,9 +79,8 @@ class HadoopFileSystem:
                 return iter(list(self._list(root)))
             except OSError as error:
                 # A directory that others remove below, such as Spark's _temporary, ends the listing of all; Hadoop's
-                # local disk has no exception of its own for it.
-                gone = isinstance(error, FileNotFoundError) or "No such file" in str(error)
-                if not gone or not self.exists(root):
+                # local disk has several ways to say so.
+                if error.errno not in (errno.ENOENT, errno.EIO) or not self.exists(root):
                     raise
         return self._list(root)
 

@@ -17,7 +17,8 @@ Policy = Literal["refuse", "rescore", "only_new"]
 NEW, INPUT, SETTINGS, MODEL, COLUMNS, FORCED, DAMAGED = (
     "new", "input changed", "settings changed", "another model", "other columns", "asked for", "damaged in the table"
 )  # fmt: skip
-THRESHOLDS, OUTSIDE = "other thresholds", "outside of input.path"
+THRESHOLDS = "other thresholds"
+OUTSIDE, WRITTEN = "outside of input.path", "their directories are being written"
 _BEING_WRITTEN = (
     "its directory holds no file but what somebody is writing (_temporary or the like): run again when that is done, "
     "or remove what was left over"
@@ -64,7 +65,7 @@ class Plan:
     remove: tuple[Entry, ...] = ()
     """gone from the input, and to be removed from the table"""
     together: frozenset[str] = frozenset()
-    """of `score`, what is committed in one step with `remove`: groups that may hold each other's texts by now"""
+    """groups that may hold each other's texts by now, or those of `remove`; a limit may leave some of them for later"""
     unclear: Mapping[str, str] = field(default_factory=dict)
     """left as they are, and why somebody has to look at them"""
     gone: tuple[str, ...] = ()
@@ -95,12 +96,16 @@ class Found:
     """partitions of the ledger alone that the same conditions allow"""
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
-    outside: frozenset[str] = frozenset()
-    """partitions of the ledger alone that lie outside of what the settings have a run look at"""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """partitions of the ledger that are not looked at, and why: they may be there, and are left as they are"""
     being_written: frozenset[str] = frozenset()
-    """partitions of the ledger alone whose directories somebody is writing"""
+    """partitions of the ledger alone, of those that the command line allows, whose directories somebody is writing"""
     in_groups: bool = False
     """whether the partitions are groups of files: what is in one whose files are gone may be in the files of another"""
+
+    def may_be_there(self, name: str) -> bool:
+        """Whether a partition of the ledger is not known to be gone."""
+        return any(name in some for some in (self.partitions, self.waiting, self.left, self.being_written))
 
 
 def make_plan(
@@ -118,7 +123,7 @@ def make_plan(
     score: list[Task] = []
     relabel: list[Task] = []
     current: list[str] = []
-    kept = dict.fromkeys(sorted(found.outside & entries.keys()), OUTSIDE)
+    kept = {name: found.left[name] for name in entries if name in found.left}
     for name, (partition, digest) in found.partitions.items():
         entry = entries.get(name)
         if name not in found.selected:
@@ -139,28 +144,27 @@ def make_plan(
             relabel.append(Task(name, partition, digest, THRESHOLDS, entry))
         else:
             current.append(name)
-    there = found.partitions.keys() | found.waiting | found.outside | found.being_written
-    gone = [name for name in entries if name not in there]
+    gone = [name for name in entries if not found.may_be_there(name)]
     # A file that is written anew under another name is in another group, where its texts must not stand once more.
     pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
     unclear = {name: f"{name}: {_BEING_WRITTEN}" for name in entries if name in found.being_written}
-    unclear |= {name: f"{name}: {_LOST}" for name in gone if name in damaged and name not in pruned}
+    gone_selected = [name for name in gone if name in found.gone_selected and name not in pruned]
+    unclear |= {name: f"{name}: {_LOST}" for name in gone_selected if name in damaged}
     # Labels need the table alone. What an old model or other settings scored keeps the labels of its time.
-    for name in gone:
+    for name in gone_selected:
         entry = entries[name]
-        if name in found.gone_selected and name not in pruned and name not in damaged:
+        if name not in damaged:
             why, relabelled = _why(entry, entry.input, recipe, damaged=False)
             if relabelled and not why:
                 relabel.append(Task(name, Partition(tuple(entry.values.values())), entry.input, THRESHOLDS, entry))
     together = _together(score, pruned) if found.in_groups else frozenset()
+    if together:  # those that have lost files first: until they have lost their texts too, no other may show them
+        score.sort(key=lambda task: (task.name not in together, task.entry is None))
     later = 0
     if policies.limit is not None:
-        first = [task for task in score if task.name in together]
-        rest = [task for task in score if task.name not in together]
-        later = len(score) + len(relabel)
-        score = first + rest[: max(0, policies.limit - len(first))]
-        relabel = relabel[: max(0, policies.limit - len(score))]
-        later -= len(score) + len(relabel)
+        later = max(0, len(score) + len(relabel) - policies.limit)
+        score = score[: policies.limit]
+        relabel = relabel[: policies.limit - len(score)]
     plan = Plan(
         tuple(score),
         tuple(relabel),
@@ -173,7 +177,8 @@ def make_plan(
         later,
     )
     scored = {task.name for task in score}
-    left = [entries[name] for name in found.partitions if name in entries and name not in scored]
+    there = [*found.partitions, *found.left, *found.being_written]
+    left = [entries[name] for name in there if name in entries and name not in scored]
     if policies.on_model_change == "refuse" and (others := [e for e in left if e.model_id != recipe.model_id]):
         had, now = f"scores of model {others[-1].model_id}", f"model.path is {recipe.model_id}"
         raise _mixture("on_model_change", others, entries, had, now)

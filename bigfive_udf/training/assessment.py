@@ -92,7 +92,7 @@ def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings)
         "not_scored": int((scores["status"] != SCORED).sum()),
         **sizes,
         **evaluation_of(
-            Predictions(labels, probabilities, thresholds, found.authors, found.text_digests),
+            Predictions(labels, probabilities, thresholds, found.authors, texts=found.text_digests),
             found,
             resamples=settings.evaluation.resamples,
         ),

@@ -121,8 +121,8 @@ class OutOfFold:
             probabilities[held] = fitted.probabilities(self.first[held])
             thresholds[held] = recipe.thresholds(fitted.probabilities(self.first[~held]), self.labels[~held])
         return Predictions(
-            self.labels, probabilities, thresholds, found.authors, found.text_digests, self.plan.parts,
-            cross_validated=True,
+            self.labels, probabilities, thresholds, found.authors, self.plan.parts,
+            cross_validated=True, texts=found.text_digests,
         )  # fmt: skip
 
     def spread(self) -> dict[int, float]:

@@ -45,12 +45,12 @@ class Predictions:
     """(5,), or (n, 5) where each fold has its own"""
     authors: np.ndarray | None = None
     """(n,) whom to resample together; None: there are none"""
-    texts: np.ndarray | None = None
-    """(n,) the same text for the same name: copies are resampled together where there are no authors"""
     folds: np.ndarray | None = None
     """(n,) which model predicted the row: ranks of different models are never compared; None: one model"""
     cross_validated: bool = False
     """whether the rows taught the models that predicted the others"""
+    texts: np.ndarray | None = None
+    """(n,) the same text for the same name: copies are resampled together where there are no authors"""
 
 
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     authors of the rarer class as the degrees of freedom, and `better_than_chance_corrected` says the same of it.
 
     Where every pair is in order, so it is in every resample, whose spread of zero says nothing of how few there are:
-    there both intervals have the standard error of Hanley and McNeil (1982) of the next lower area.
+    there both intervals of a trait have the standard error by Hanley and McNeil (1982).
     """
     traits = [_Trait.of(predictions, i) for i in range(len(TRAITS))]
     group, n_groups = _groups(predictions)
@@ -93,7 +93,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     for i, trait in enumerate(TRAITS):
         found, own = measured[trait], measured[trait]["roc_auc_ci"]
         groups = traits[i].groups_by_class(group)
-        error = _standard_error(point[i, 0], replicates[:, i, 0], groups)
+        error = _standard_error(point[i, 0], replicates[:, i, 0], groups, predictions.cross_validated)
         if point[i, 0] in (0.0, 1.0) and own is not None:
             found["roc_auc_ci"] = own = _around(point[i, 0], stats.norm.ppf(0.975) * error)
         corrected = _corrected_interval(point[i, 0], error, min(groups), looked_at)
@@ -238,16 +238,21 @@ def _groups(predictions: Predictions) -> tuple[np.ndarray, int]:
     return group, len(names)
 
 
-def _standard_error(area: float, replicates: np.ndarray, groups: tuple[int, int]) -> float:
-    """That of a ROC AUC, by its replicates, or by the numbers of groups of each class where all pairs are in order."""
+def _standard_error(area: float, replicates: np.ndarray, groups: tuple[int, int], cross_validated: bool) -> float:
+    """That of a ROC AUC, by its replicates, or by the numbers of groups of each class where all pairs are in order.
+
+    The latter is for an area with half a pair out of order, whichever class is the one that varies more, and doubles
+    the variance of a cross-validation as `evaluate` says.
+    """
     seen = replicates[~np.isnan(replicates)]
     if area not in (0.0, 1.0):
         return float(seen.std(ddof=1)) if len(seen) > 1 else float("nan")
     positive, negative = groups
     below = 1 - 1 / (2 * positive * negative)
-    both_above, both_below = below / (2 - below), 2 * below**2 / (1 + below)
-    variance = below * (1 - below) + (positive - 1) * (both_above - below**2) + (negative - 1) * (both_below - below**2)
-    return float(np.sqrt(variance / (positive * negative)))
+    of_two = below / (2 - below) - below**2, 2 * below**2 / (1 + below) - below**2
+    between = max((positive - 1) * a + (negative - 1) * b for a, b in (of_two, of_two[::-1]))
+    variance = (below * (1 - below) + between) / (positive * negative)
+    return float(np.sqrt(variance * (2 if cross_validated else 1)))
 
 
 def _corrected_interval(area: float, error: float, rarer: int, traits: int) -> list[float] | None:

@@ -157,7 +157,7 @@ def _tested(
     logits, none = recipe.logits(made, test.texts), Calibration.none()
     before = (logits - fitted.intercept) / fitted.slope
     labels, probabilities = test.labels_at(cuts), none.probabilities(logits)
-    predictions = Predictions(labels, probabilities, thresholds, test.authors, test.text_digests)
+    predictions = Predictions(labels, probabilities, thresholds, test.authors, texts=test.text_digests)
     return predictions, none.probabilities(before)
 
 

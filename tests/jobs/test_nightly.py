@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, R
 from bigfive_udf.spark import corpus as corpus_module
 from bigfive_udf.spark.progress import Progress, Standing
 from bigfive_udf.tables import opening
-from bigfive_udf.tables.filesystem import LocalFileSystem
+from bigfive_udf.tables.filesystem import FileInfo, LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from corpora import corrupt, write_corpus
 
@@ -190,20 +191,60 @@ def test_what_lies_outside_of_a_narrower_input_path_stays_as_it_is(score, nightl
     assert run.result["removed_partitions"] == []
 
 
-def test_a_partition_that_is_being_written_anew_is_not_empty(score, nightly):
+def test_a_partition_that_is_being_written_anew_is_not_empty(score, nightly, capsys):
     score(nightly)
     before = rows_of(nightly)
     part(nightly, DAYS[2]).unlink()
     attempt = part(nightly, DAYS[2], "_temporary") / "0" / "_temporary" / "attempt_0"
     attempt.mkdir(parents=True)
     (attempt / "part-0.parquet").write_bytes(b"half of it")
-    for flags in ((), ("--prune",), ("--rescore", "--since", f"dt={DAYS[11]}")):
-        with pytest.raises(PartitionsFailedError, match=f"1 .*dt={DAYS[2]}: its directory holds no file but what some"):
+    told = f"1 .*dt={DAYS[2]}: its directory holds no file but what some"
+    score(nightly, "--dry-run")
+    assert f"can't be judged: dt={DAYS[2]}: its directory holds no file but" in capsys.readouterr().out
+    for flags in ((), ("--prune",), ("--rescore",), ("--partition", f"dt={DAYS[2]}")):
+        with pytest.raises(PartitionsFailedError, match=told):
             score(nightly, *flags)
         assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
+    capsys.readouterr()
+    score(nightly, "--rescore", "--since", f"dt={DAYS[11]}")
+    assert "1 keep their scores: their directories are being written" in capsys.readouterr().out
+    for day in DAYS:
+        if day != DAYS[2]:
+            part(nightly, day, "_READY").write_text("")
+    run = score(nightly | {"input.ready_file": "_READY"}, "--prune")
+    assert run.result["plan"]["kept"] == {f"dt={DAYS[2]}": "their directories are being written"}
+    assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
     shutil.rmtree(part(nightly, DAYS[2], "_temporary"))
     score(nightly)
     assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[2]}
+
+
+def test_one_that_was_replaced_while_the_corpus_was_listed_is_not_empty(score, nightly, monkeypatch):
+    """The listing falls between the removal of its directory and its return."""
+    score(nightly)
+    before = rows_of(nightly)
+    real, listed = LocalFileSystem.files, []
+
+    def files(self: LocalFileSystem, root: str) -> Iterator[FileInfo]:
+        listed.append(root)
+        corpus = root == nightly["input.path"]
+        return (f for f in real(self, root) if not corpus or f"dt={DAYS[2]}" not in f.path)
+
+    monkeypatch.setattr(LocalFileSystem, "files", files)
+    with pytest.raises(PartitionsFailedError, match=f"1 of 1 partition failed: dt={DAYS[2]}: its directory"):
+        score(nightly)
+    assert nightly["input.path"] in listed
+    assert rows_of(nightly).equals(before)
+    monkeypatch.undo()
+    assert score(nightly).result["plan"]["up_to_date"] == 12
+
+
+def test_directories_above_those_of_the_partitions_hide_nothing_that_is_gone(score, basics, tmp_path):
+    corpus = write_corpus(tmp_path / "env=prod" / "texts", days=2)
+    settings = basics | {"input.path": str(corpus)}
+    score(settings)
+    shutil.rmtree(corpus / "dt=2026-01-06")
+    assert score(settings, "--prune").result["removed_partitions"] == ["dt=2026-01-06"]
 
 
 def test_so_is_one_below_a_directory_that_is_being_written_anew(score, basics, tmp_path):
@@ -218,7 +259,7 @@ def test_so_is_one_below_a_directory_that_is_being_written_anew(score, basics, t
     shutil.rmtree(root / "day=1")
     (root / "day=1" / "_temporary").mkdir(parents=True)
     with pytest.raises(
-        PartitionsFailedError, match="2 partitions failed: day=1/country=be: its directory holds no file"
+        PartitionsFailedError, match="2 of 2 partitions failed: day=1/country=be: its directory holds no file"
     ):
         score(settings, "--prune")
     assert len(rows_of(settings)) == 4
@@ -237,7 +278,9 @@ def test_labels_of_what_is_gone_are_computed_again_and_its_damage_is_told(score,
     assert len(labels) == 72
     (file,) = Path(nightly["output.path"], f"dt={DAYS[0]}").glob("*.parquet")
     file.unlink()
-    told = rf"1 partition failed: dt={DAYS[0]}: the table no longer holds what was written, and it is gone .*--prune"
+    told = (
+        rf"1 of 1 partition failed: dt={DAYS[0]}: the table no longer holds what was written, and it is gone .*--prune"
+    )
     for settings in (nightly | {"labels.thresholds": {"O": 0.0}}, nightly):
         with pytest.raises(PartitionsFailedError, match=told):
             score(settings)
@@ -517,6 +560,32 @@ def flat_ids(settings: dict[str, Any]) -> list[int]:
     return [i for (i,) in rows]
 
 
+def test_groups_that_are_more_than_a_step_are_committed_in_several_and_no_text_stands_twice(
+    score, basics, tmp_path, groups_of_two
+):
+    flat = tmp_path / "flat"
+    write_flat(flat)
+    settings = basics | {"input.path": str(flat), "plan.max_rescored_share": 1.0}
+    score(settings)
+    (flat / "1.parquet").rename(flat / "moved-1.parquet")
+    for i in (2, 3):
+        (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
+    file = flat / "0.parquet"
+    whole = file.read_bytes()
+    corrupt(file)
+    small = settings | {"commit_every.partitions": 1}
+    with pytest.raises(PartitionsFailedError, match="not committed where one of the others can't be"):
+        score(small)
+    assert flat_ids(settings) == list(range(6)), "what has lost a file could not be read, so nothing new is shown"
+    file.write_bytes(whole)
+    limited = score(small, "--limit", "1")
+    assert limited.result["removed_partitions"] == ["group-000002"]
+    assert flat_ids(settings) == [0, 4, 5], "the rest is left for later"
+    run = score(small)
+    assert flat_ids(settings) == list(range(6))
+    assert len({e.commit for e in ledger_of(settings).committed.values() if e.run_id == run.run_id}) == 2
+
+
 @pytest.mark.parametrize("broken", ["old", "new"])
 @pytest.mark.parametrize("how", ["rows", "footer"])
 def test_where_files_have_moved_between_groups_all_is_committed_or_nothing(
@@ -534,7 +603,7 @@ def test_where_files_have_moved_between_groups_all_is_committed_or_nothing(
     file = flat / ("0.parquet" if broken == "old" else "moved-3.parquet")
     whole = file.read_bytes()
     corrupt(file) if how == "rows" else file.write_bytes(whole[:-9])
-    with pytest.raises(PartitionsFailedError, match="committed with all that are new and changed or not at all"):
+    with pytest.raises(PartitionsFailedError, match="it is not committed where one of the others can't be"):
         score(settings)
     assert flat_ids(settings) == list(range(6)), "no text twice and none lost"
     texts = {e.partition: e.run_id for e in ledger_of(settings).committed.values()}
@@ -550,9 +619,11 @@ def test_a_narrower_path_to_files_without_partitions_takes_nothing_out_unasked(s
     write_flat(tmp_path / "flat")
     settings = basics | {"input.path": str(tmp_path / "flat")}
     score(settings)
-    with pytest.raises(RefusedError, match="4 of the table's 6 documents would be taken out"):
-        score(settings | {"input.path": f"{tmp_path}/flat/[01].parquet"}, "--rescore")
-    assert flat_ids(settings) == list(range(6))
+    for glob in ("[01].parquet", "{0,1,2}.parquet"):  # whole groups, and a part of one
+        run = score(settings | {"input.path": f"{tmp_path}/flat/{glob}"}, "--rescore", "--prune")
+        assert [p["partition"] for p in run.result["plan"]["score"]] == ["group-000001"]
+        assert set(run.result["plan"]["kept"].values()) == {"outside of input.path"}
+        assert flat_ids(settings) == list(range(6))
 
 
 def test_a_lost_ledger_is_not_an_empty_table(score, basics):

@@ -148,6 +148,16 @@ def test_a_condition_on_a_column_that_one_day_of_json_lacks_fails_that_day_alone
     assert table_of(basics["output.path"])["doc_id"].to_pylist() == ["a"]
 
 
+def test_a_function_of_a_condition_is_no_column(score, basics, tmp_path):
+    for day, more in ((1, {}), (2, {"year": [1999]})):
+        folder = tmp_path / "years" / f"day={day}"
+        folder.mkdir(parents=True)
+        table = {"doc_id": [day], "text": ["one text"], "at": ["2026-01-05"], **more}
+        pq.write_table(pa.table(table), folder / "a.parquet")
+    score(basics | {"input.path": str(tmp_path / "years"), "input.where": "YEAR (at) = 2026 AND year(AT) > 2000"})
+    assert table_of(basics["output.path"])["doc_id"].to_pylist() == [1, 2]
+
+
 def test_tables_of_other_formats_are_not_read_as_parquet(score, basics, corpus):
     log = corpus / "_delta_log"
     log.mkdir()

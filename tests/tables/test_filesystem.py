@@ -226,7 +226,8 @@ def test_what_others_remove_while_it_is_listed_is_no_error(store):
         list(store.fs.files(store.at("nowhere")))
 
 
-def test_a_link_to_nothing_is_no_file_that_was_removed(tmp_path):
+def test_a_data_file_that_is_gone_when_it_is_asked_for_is_not_passed_over(tmp_path):
+    """As one of a directory that is being replaced, or a link to nothing."""
     (tmp_path / "a.parquet").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
         list(LocalFileSystem().files(str(tmp_path)))

@@ -133,15 +133,23 @@ def test_what_is_gone_and_damaged_is_told():
     assert make_plan(found, entries, RECIPE, Policies(prune=True), frozenset("b")).unclear == {}
 
 
+@pytest.mark.parametrize("unseen", [{"left": {"b": "outside of input.path"}}, {"being_written": frozenset("b")}])
+def test_what_is_not_looked_at_counts_where_models_would_be_mixed(unseen):
+    found, entries = corpus({"a": "1"}, **unseen), table(entry("a"), entry("b"))
+    assert "2 partitions of the table (20 of 20 documents)" in refusal(found, entries, MODEL_B, Policies())
+    assert "1 partition of the table (10 of 20" in refusal(found, entries, MODEL_B, Policies(rescore=True))
+    assert "columns doc_id" in refusal(found, entries, WIDER, Policies(rescore=True))
+
+
 def test_what_is_out_of_sight_stays_as_it_is_whatever_was_asked_for():
-    found = corpus({"a": "1"}, outside=frozenset("b"), being_written=frozenset("c"))
+    found = corpus({"a": "1"}, left={"b": "outside of input.path"}, being_written=frozenset("c"))
     for policies in (Policies(), Policies(rescore=True), Policies(prune=True)):
         plan = make_plan(found, table(entry("a"), entry("b"), entry("c")), RECIPE, policies)
         assert (plan.kept, set(plan.unclear)) == ({"b": "outside of input.path"}, {"c"})
         assert (plan.gone, plan.remove) == ((), ())
 
 
-def test_groups_between_which_files_may_have_moved_are_committed_together_and_no_limit_parts_them():
+def test_groups_between_which_files_may_have_moved_are_known():
     def group(name: str, files: int, digest: str = "1") -> Entry:
         return replace(entry(name, digest), group=tuple(f"{name}{i}" for i in range(files)))
 
@@ -154,8 +162,9 @@ def test_groups_between_which_files_may_have_moved_are_committed_together_and_no
     plan = make_plan(found, entries, RECIPE, OPEN)
     assert plan.together == frozenset("ade"), "b has all its files, so that none of them can have moved"
     assert [e.partition for e in plan.remove] == ["c"]
-    limited = make_plan(found, entries, RECIPE, replace(OPEN, limit=1))
-    assert (set(scored(limited)), limited.later) == (set("ade"), 1)
+    assert [t.name for t in plan.score] == ["a", "d", "e", "b"], "first what has lost files"
+    limited = make_plan(found, entries, RECIPE, replace(OPEN, limit=2))
+    assert ([t.name for t in limited.score], limited.together, limited.later) == (["a", "d"], frozenset("ade"), 2)
     more = {name: digests[name] for name in "de"} | {name: (of(name, 2), "1") for name in "abc"}
     only_new = Found(more, frozenset(more), frozenset(), in_groups=True)
     assert make_plan(only_new, entries, RECIPE, OPEN).together == frozenset()

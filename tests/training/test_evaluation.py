@@ -53,13 +53,13 @@ def test_where_the_label_was_a_score_authors_have_a_correlation() -> None:
     assert "pearson_r" not in by_author[TRAITS[2]], "its label was none"
 
 
-def test_a_correlation_over_folds_is_that_within_them_and_its_interval_covers_what_chance_does() -> None:
-    """Scores without any signal, each fold's at a level of its own: pooled, they would look related."""
+def test_a_correlation_over_folds_is_that_within_them_with_an_interval_as_wide_as_the_others() -> None:
+    """Scores without any signal, each fold's at a level of its own: pooled, they look related."""
     found = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
         folds = np.arange(100) % 5
-        scores = np.repeat(rng.normal(3, 1, (100, 5)), 2, axis=0)
+        scores = np.repeat(rng.normal(3, 1, (100, 5)) + folds[:, None], 2, axis=0)
         said = 1 / (1 + np.exp(-np.repeat(rng.normal(size=(100, 5)) + folds[:, None], 2, axis=0)))
         names = np.repeat([f"a{i}" for i in range(100)], 2)
         labels = (scores >= 3).astype(float)
@@ -68,8 +68,22 @@ def test_a_correlation_over_folds_is_that_within_them_and_its_interval_covers_wh
         found.append(evaluation_of(about, table, resamples=5)["author_level"]["traits"][TRAITS[0]])
     within = [np.arctanh(pearsonr(said[::2][folds == f, 0], scores[::2][folds == f, 0]).statistic) for f in range(5)]
     assert found[-1]["pearson_r"] == pytest.approx(np.tanh(np.mean(within)), abs=1e-4)
+    assert pearsonr(said[::2, 0], scores[::2, 0]).statistic > 0.5 > abs(np.mean([one["pearson_r"] for one in found]))
     z = [np.arctanh(one["pearson_r_ci"]) for one in found]
     assert np.mean([high - low for low, high in z]) == pytest.approx(2 * 1.96 * np.sqrt(2 / (5 * 17)), rel=0.01)
+
+
+def test_authors_of_several_folds_are_ranked_within_theirs() -> None:
+    """Each fold's model at a level of its own, and right in the order within it."""
+    folds = np.arange(40) % 4
+    labels = np.repeat(((np.arange(40) // 4) % 2).astype(float)[:, None], 5, axis=1)
+    said = 0.1 + 0.2 * folds[:, None] + 0.1 * labels
+    names = np.repeat([f"a{i}" for i in range(40)], 2)
+    about = Predictions(
+        np.repeat(labels, 2, axis=0), np.repeat(said, 2, axis=0), HALF, names, np.repeat(folds, 2), cross_validated=True
+    )
+    found = evaluation_of(about, found_of(np.repeat(labels, 2, axis=0), names), resamples=20)
+    assert found["traits"][TRAITS[0]]["roc_auc"] == found["author_level"]["traits"][TRAITS[0]]["roc_auc"] == 1
 
 
 def test_without_authors_there_is_no_author_level() -> None:

@@ -227,6 +227,15 @@ def test_scores_in_perfect_order_have_an_interval_that_tells_how_few_they_are() 
     # Half of it lies beyond what there is: by Hanley and McNeil, 1.96 times 0.049 for five of each kind.
     assert widths[0] == pytest.approx(1.96 * 0.049, abs=0.002)
     assert widths[0] == pytest.approx(widths[1]) and widths[2] < widths[0] / 5
+    halves = []
+    for few in (0.0, 1.0):
+        labels = np.repeat(np.repeat([few, 1 - few], [5, 500])[:, None], 5, axis=1)
+        for crossed in (False, True):
+            about = dataclasses.replace(predictions(labels, 0.2 + 0.6 * labels), cross_validated=crossed)
+            low, _ = evaluate(about, resamples=20)["traits"][TRAITS[0]]["roc_auc_ci_corrected"]
+            halves.append(1 - low)
+    assert halves[0] == halves[2] > 0.01, "five of either kind prove as little"
+    assert halves[1] == pytest.approx(halves[0] * np.sqrt(2), rel=0.02), "a cross-validation has twice the variance"
 
 
 def test_copies_of_a_text_are_resampled_together_where_there_are_no_authors() -> None:
