@@ -83,7 +83,7 @@ def score(args: Namespace, run: Run) -> str:
     run.result |= summary_of(done) | catalog.about() | {"spark": about_session(spark)}  # all executors have come
     if not work.plan.empty:
         print(*summary_lines(run.result, path), *catalog.lines(), sep="\n")
-    failure = failure_line(done.failed, len(work.plan.score) + len(work.plan.unclear)) if done.failed else ""
+    failure = failure_line(done.failed, work.plan.size) if done.failed else ""
     catalog.require_up_to_date(failure)
     if failure:
         raise PartitionsFailedError(failure)

@@ -107,8 +107,6 @@ def _good(figures: Mapping[str, Any]) -> Verdict:
         how = f"By {whose}, some of which it was trained on: that flatters."
     elif model["split"] == "random":
         how = f"By {whose}, split at random: it may know authors, not traits, so this is no evidence yet."
-    if not better and not worse:
-        return Verdict(question, OPEN, "Nothing is known", f"{how} Treat its scores as unproven.")
     if not worse:
         mark = GOOD if model["split"] == "author" and not model["seen_rows"] else LOOK
         of = "all traits" if len(better) == len(model["traits"]) else ", ".join(better)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -31,11 +31,12 @@ from bigfive_udf.tables.partitions import (
     relative_path,
     select,
 )
-from bigfive_udf.tables.plan import OUTSIDE, WRITTEN, Found
+from bigfive_udf.tables.plan import NOT_READY, OUTSIDE, PARTLY_SEEN, WRITTEN, Found
 from bigfive_udf.traits import SCORE_FIELDS
 
 WHOLE = "the corpus"
 """The name of what waits where there are no partition columns; no partition of a directory can have it."""
+EMPTY = "it is there without any file"
 _FEW = 16
 """Directories that are asked for one by one: more are looked up in the lists of those above them."""
 _BEING_WRITTEN = ("_temporary", "__magic", ".spark-staging", ".hive-staging")
@@ -58,12 +59,13 @@ class Corpus:
     """all columns that stand in directory names, of which the partition columns are the first"""
     numeric_columns: frozenset[str] = frozenset()
     """partition columns that are ordered as numbers"""
+    base: str = ""
+    """the directory in which those of the partitions lie, or the files where there are none"""
     sight: tuple[tuple[str, ...], ...] = ((),)
-    """patterns of the directories below `root` that were listed, each by level"""
+    """what was listed below `base`, as patterns by level"""
+    ready_file: str | None = None
     waiting: frozenset[str] = frozenset()
     """names of the partitions that do not hold the ready file yet; `WHOLE` where there are no partition columns"""
-    has_ready_file: bool = False
-    """whether there is to be one"""
 
     def found(self, selection: Selection, entries: Mapping[str, Entry]) -> Found:
         """What a plan must know of the corpus; `entries` are the table's partitions.
@@ -80,80 +82,95 @@ class Corpus:
                 raise InputError(
                     f"{self.source} has two partitions {name}, by {named[name].values} and {p.values}: write one value"
                 )
-        outside = {name for name, e in entries.items() if not self._sees(name, e)}
-        for name in outside & named.keys():  # a group of which the files that are seen are not all
-            del named[name]
+        left: dict[str, str] = {}
+        unclear: dict[str, str] = {}
+        if not self.layout.columns:
+            for name, entry in entries.items():
+                seen = [self._sees(file) for file in entry.group]
+                if not any(seen) and entry.group:
+                    left[name] = OUTSIDE
+                elif not all(seen):
+                    unclear[name] = PARTLY_SEEN
+            named = {name: p for name, p in named.items() if name not in unclear}
         others = {name: Partition(tuple(e.values.values())) for name, e in entries.items() if name not in named}
-        empty, being_written = self._without_files(others.keys() - outside - waiting)
-        named |= {name: others[name] for name in empty}
+        for name, about in self._without_files([n for n in others if n not in waiting]).items():
+            if about == EMPTY:
+                named[name] = others[name]
+            elif about != WRITTEN:
+                left[name] = about
+            else:
+                unclear[name] = WRITTEN
         # What has gone from the input can only be named where it is to be removed.
         conditions = selection.partitions or selection.since or selection.until
         named_too = selection.prune or not conditions
-        there = named.keys() | outside | being_written
-        gone = tuple(p for name, p in others.items() if named_too and name not in there)
+        gone = {n: p for n, p in others.items() if named_too and not (n in named or n in left or n in unclear)}
         selection = replace(selection, numeric_columns=self.numeric_columns)
         for text in selection.partitions:
             if text.strip("/") in self.waiting:
                 raise InputError(f"--partition {text} does not hold the ready file yet: wait for it, or load it first")
-        candidates = Layout(self.layout.columns, (*named.values(), *gone, *(others[name] for name in being_written)))
-        chosen = frozenset(name_of(p.values) for p in select(candidates, selection))
+        candidates = (*named.values(), *gone.values(), *(others[name] for name in unclear))
+        chosen = frozenset(name_of(p.values) for p in select(Layout(self.layout.columns, candidates), selection))
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
-        # Where there is a ready file, what is being written waits for it like any other.
-        failing = frozenset() if self.has_ready_file else being_written & chosen
+        left |= {name: why for name, why in unclear.items() if name not in chosen}
         return Found(
             digests,
             chosen & named.keys(),
-            chosen - named.keys() - being_written,
+            chosen & gone.keys(),
             waiting,
-            dict.fromkeys(outside, OUTSIDE) | dict.fromkeys(being_written - failing, WRITTEN),
-            failing,
+            left,
+            {name: why for name, why in unclear.items() if name in chosen},
             in_groups=not self.layout.columns,
         )
 
-    def _sees(self, name: str, entry: Entry) -> bool:
-        """Whether the files of a partition, if there were any, would all have been found."""
-        if not self.layout.columns:
-            return all(any(all(map(fnmatchcase, f.split("/"), p)) for p in self.sight) for f in entry.group)
+    def _sees(self, path: str) -> bool:
+        """Whether what has this path below `base` would have been found."""
+        return any(all(map(fnmatchcase, path.split("/"), pattern)) for pattern in self.sight)
 
-        def allowed(pattern: tuple[str, ...]) -> bool:
-            # Other directories may lie above those of the partitions, and between them.
-            wanted = {level.partition("=")[0]: level for level in pattern if "=" in level}
-            levels = ((level.partition("=")[0], level) for level in name.split("/"))
-            return all(fnmatchcase(level, wanted.get(column, "*")) for column, level in levels)
-
-        return any(map(allowed, self.sight))
-
-    def _without_files(self, names: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Of partitions that no file was found in, those whose directory is there, and those that are being written."""
+    def _without_files(self, names: Collection[str]) -> dict[str, str]:
+        """Why no file was found of partitions, but for those whose directories are not there."""
         if self.fs is None or not self.layout.columns:
-            return frozenset(), frozenset()
-        fs, root, listed = self.fs, self.root.rstrip("/"), dict[str, list[str]]()
+            return {}
+        fs, base, listed = self.fs, self.base.rstrip("/"), dict[str, frozenset[str]]()
+        seen = [name for name in names if self._sees(name)]
+        few = len(seen) <= _FEW
 
-        def names_in(directory: str) -> list[str]:
+        def names_in(directory: str) -> frozenset[str]:
             if directory not in listed:  # each directory is asked once for all that is in it
-                listed[directory] = fs.names(f"{root}/{directory}") if is_there(directory) else []
+                found = fs.names(f"{base}/{directory}") if is_there(directory) else []
+                listed[directory] = frozenset(found)
             return listed[directory]
 
         def is_there(directory: str) -> bool:
             above, _, own = directory.rpartition("/")
-            return not own or (fs.exists(f"{root}/{directory}") if few else own in names_in(above))
+            return not own or (fs.exists(f"{base}/{directory}") if few else own in names_in(above))
 
-        def is_written(directory: str) -> bool:
+        def somewhere(directory: str, holds: Callable[[str], bool]) -> bool:
+            """In the directory or, below `base`, above it."""
             above = directory.rpartition("/")[0]
-            return any(map(_is_written, names_in(directory))) or (bool(above) and is_written(above))
+            return any(map(holds, names_in(directory))) or (bool(above) and somewhere(above, holds))
 
         def has_files_now(directory: str) -> bool:
             try:
-                files = list(fs.files(f"{root}/{directory}"))
+                files = list(fs.files(f"{base}/{directory}"))
             except FileNotFoundError:
                 return True
-            return any(not is_hidden(relative_path(f.path, f"{root}/{directory}")) for f in files)
+            return any(not is_hidden(relative_path(f.path, f"{base}/{directory}")) for f in files)
 
-        few = len(names) <= _FEW
-        being_written = set(filter(is_written, names))
-        there = frozenset(filter(is_there, names)) - being_written
-        being_written |= {name for name in there if names_in(name) and has_files_now(name)}  # since it was listed
-        return there - being_written, frozenset(being_written)
+        def why(name: str) -> str | None:
+            written = somewhere(name, _is_written)
+            if not (written or is_there(name)):
+                return None
+            if self.ready_file is not None and not somewhere(name, self.ready_file.__eq__):
+                return NOT_READY
+            if written:
+                return WRITTEN
+            if not names_in(name) or not has_files_now(name):
+                return EMPTY
+            # Files that the path does not name, or that have come since it was listed.
+            return OUTSIDE if any(len(pattern) > name.count("/") + 1 for pattern in self.sight) else WRITTEN
+
+        reasons = {name: why(name) for name in seen} | {name: OUTSIDE for name in names if not self._sees(name)}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
@@ -186,9 +203,11 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     layout, waiting = _ready(settings, _checked_layout(settings, in_directories), files, root)
     if not layout.columns:
         layout = grouped((f for p in layout.partitions for f in p.files), root, groups)
-    sight = _sight(path, roots, root)
-    ready = settings.ready_file is not None
-    return Corpus(layout, path, fs, root, in_directories.columns, sight=sight, waiting=waiting, has_ready_file=ready)
+    base = _base_of(in_directories, root)
+    sight = _sight(path, roots, base)
+    return Corpus(
+        layout, path, fs, root, in_directories.columns, frozenset(), base, sight, settings.ready_file, waiting
+    )
 
 
 def _ready(
@@ -252,10 +271,20 @@ def _is_written(name: str) -> bool:
     return name.startswith(_BEING_WRITTEN) or name.endswith("._COPYING_")
 
 
-def _sight(path: str, roots: Sequence[str], root: str) -> tuple[tuple[str, ...], ...]:
-    """The directories below `root` that `path` names, which may be a glob of Hadoop's, as patterns for fnmatch."""
+def _base_of(layout: Layout, root: str) -> str:
+    """The directory above those of the partitions: `root`, or one below it."""
+    file = next((f.path for p in layout.partitions for f in p.files), root)
+    if not layout.columns or file == root:
+        return root
+    levels = os.path.dirname(relative_path(file, root)).split("/")
+    last = max(i for i, level in enumerate(levels) if "=" in level)
+    return "/".join([root.rstrip("/"), *levels[: last + 1 - len(layout.columns)]])
+
+
+def _sight(path: str, roots: Sequence[str], base: str) -> tuple[tuple[str, ...], ...]:
+    """What `path`, which may be a glob of Hadoop's, has listed below `base`, as patterns for fnmatch."""
     paths = [glob.escape(path)] if list(roots) == [path] else [p.replace("[^", "[!") for p in alternatives(path)]
-    above = len(root.rstrip("/").split("/"))
+    above = len(base.rstrip("/").split("/"))
     return tuple(tuple(p.rstrip("/").split("/")[above:]) for p in paths)
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.estimate import remembered
-from bigfive_udf.spark.fidelity import check_relabelling, faithful_model, fidelity_lines, relabelling_lines
+from bigfive_udf.spark.fidelity import check_relabelling, faithful_model, fidelity_lines
 from bigfive_udf.spark.planning import Planned
 from bigfive_udf.spark.progress import Progress
 from bigfive_udf.spark.reading import Readable
@@ -41,12 +41,8 @@ def carry_out(
         return Outcome(failed=dict(work.plan.unclear))
     tasks = [task for task in work.plan.score if task.partition.values in work.rows]
     # Before anything is changed: where the executors can't run the model, the table stays as it was, or is not begun.
-    relabel, left = work.plan.relabel, dict[str, str]()
-    if relabel:
-        measured, left = check_relabelling(spark, settings, work)
-        relabel = tuple(task for task in relabel if task.name not in left)
-        run.result |= {"fidelity_of_labels": [asdict(f) for f in measured], "labels_left": left}
-        _tell(relabelling_lines(left), run)
+    if work.plan.relabel:
+        run.result["fidelity_of_labels"] = [asdict(f) for f in check_relabelling(spark, settings, work)]
     model = _chosen(spark, settings, work, run) if tasks else None
     try:
         committer = table.committer(work.table)
@@ -56,7 +52,7 @@ def carry_out(
         steps.outcome.failed |= work.plan.unclear
         if not work.plan.together:
             steps.remove(work.plan.remove)
-        steps.relabel(relabel)
+        steps.relabel(work.plan.relabel)
         if work.readable is not None:
             names = {task.partition.values: task.name for task in work.plan.score}
             for values, reason in work.readable.unfit.items():
@@ -83,14 +79,10 @@ def _chosen(spark: SparkSession, settings: ScoreSettings, work: Planned, run: Ru
     model, fidelity = faithful_model(spark, settings, work, model)
     used = model.placement
     run.result |= {"precision": used.precision, "device": used.device, "fidelity": [asdict(f) for f in fidelity]}
-    _tell(fidelity_lines(fidelity, settings, used.precision), run)
-    return model
-
-
-def _tell(lines: Sequence[str], run: Run) -> None:
-    for line in lines:
+    for line in fidelity_lines(fidelity, settings, used.precision):
         print(line, flush=True)
         run.log(line)
+    return model
 
 
 def _score(steps: Steps, tasks: Sequence[Task], work: Planned, readable: Readable, model: SparkModel) -> None:

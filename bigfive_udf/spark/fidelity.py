@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -56,52 +56,33 @@ def faithful_model(
     return model, found
 
 
-def check_relabelling(
-    spark: SparkSession, settings: ScoreSettings, work: Planned
-) -> tuple[list[Fidelity], dict[str, str]]:
+def check_relabelling(spark: SparkSession, settings: ScoreSettings, work: Planned) -> list[Fidelity]:
     """Measure what other thresholds make of probabilities that the table has in a reduced precision.
 
     Which labels flip depends on the thresholds, so what was measured when the rows were scored tells nothing of others.
-    Returns what was measured, and which partitions must keep their labels, and why: those that are gone from the input,
-    which could not be scored again either.
 
     Raises:
         RefusedError: too many labels would come out otherwise than in fp32, or that can't be measured here.
     """
-    measured: list[Fidelity] = []
-    left: dict[str, str] = {}
+    found: list[Fidelity] = []
     by_precision: dict[str, list[Task]] = {}
     for task in work.plan.relabel if settings.max_label_flips < 1 else ():
-        if task.entry is not None and task.entry.scored and task.entry.precision != "fp32":
+        there = task.partition.size or task.partition.version
+        if there and task.entry is not None and task.entry.scored and task.entry.precision != "fp32":
             by_precision.setdefault(task.entry.precision, []).append(task)
     for precision, tasks in by_precision.items():
         try:
             difference = _of_stored(spark, settings, work, precision, tasks)
-            measured.append(difference)
+            found.append(difference)
             reason = "" if _allowed(difference, settings) else _too_many(difference, settings)
         except (ArtifactError, InputError, SettingsError) as error:
             reason = f"how many come out otherwise than in fp32 can't be measured here ({error})"
-        if reason and (there := sum(_is_there(task) for task in tasks)):
-            raise RefusedError(
-                f"the labels of {there:,} partitions would be computed again from probabilities in {precision}, and "
-                f"{reason}: score them again with --rescore, or set max_label_flips to 1 if that is meant"
-            )
         if reason:
-            left |= dict.fromkeys((task.name for task in tasks), reason)
-    return measured, left
-
-
-def _is_there(task: Task) -> bool:
-    return bool(task.partition.size or task.partition.version)
-
-
-def relabelling_lines(left: Mapping[str, str]) -> list[str]:
-    """What a person should know of labels that stay as they are."""
-    return [
-        f"warning: {sum(r == reason for r in left.values()):,} partitions that are gone from the input keep the labels "
-        f"of other thresholds, for {reason}; max_label_flips=1 computes them again all the same"
-        for reason in dict.fromkeys(left.values())
-    ]
+            raise RefusedError(
+                f"the labels of {len(tasks):,} partitions would be computed again from probabilities in {precision}, "
+                f"and {reason}: score them again with --rescore, or set max_label_flips to 1 if that is meant"
+            )
+    return found
 
 
 def fidelity_lines(found: Sequence[Fidelity], settings: ScoreSettings, used: str) -> list[str]:
@@ -127,9 +108,7 @@ def _of_stored(
     spark: SparkSession, settings: ScoreSettings, work: Planned, precision: str, tasks: Sequence[Task]
 ) -> Fidelity:
     """Compare some texts of partitions that the table has in a reduced precision, in that one and in fp32."""
-    # Of what is gone from the input nobody has the texts any more: others of the corpus stand for them.
-    there = [t.partition for t in tasks if _is_there(t)] or work.corpus.layout.partitions
-    partitions = there[:: max(1, len(there) // _PARTITIONS)]  # every file that is examined costs a read
+    partitions = [task.partition for task in tasks][:: -(-len(tasks) // _PARTITIONS)]  # each file examined costs a read
     readable = examine(spark, work.corpus, settings.input, partitions, None, strict=False)
     scoring, documents = work.scoring, sum(task.entry.documents for task in tasks if task.entry)
     device = settings.model.device

@@ -114,6 +114,7 @@ def planned(
         wanted.rescore,
         wanted.prune,
         wanted.limit,
+        check_labels=settings.max_label_flips < 1,
     )
     found = corpus.found(wanted, entries)
     plan = make_plan(found, entries, scoring.recipe, policies, damaged)

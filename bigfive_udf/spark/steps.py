@@ -123,9 +123,15 @@ class Steps:
             most = rate * every.minutes * 60
             fits = len(moved) <= every.partitions and sum(rows[t.partition.values] for t in moved) <= most
             in_plan = {task.name for task in plan.score}
-            done = self._score_moved(moved, readable, rows, model, plan, fits and plan.together <= in_plan)
+            at_once = fits and plan.together <= in_plan
+            done = self._score_moved(moved, readable, rows, model, plan, None if at_once else rate)
             tasks = [task for task in tasks if task.name not in done]
-        at = 0
+        self._score_in_steps(tasks, readable, rows, model, rate)
+
+    def _score_in_steps(
+        self, tasks: Sequence[Task], readable: Readable, rows: Mapping[Values, int], model: SparkModel, rate: float
+    ) -> None:
+        every, at = self.settings.commit_every, 0
         while at < len(tasks):
             step, documents = [tasks[at]], rows[tasks[at].partition.values]
             for task in tasks[at + 1 : at + every.partitions]:
@@ -136,8 +142,8 @@ class Steps:
             at += len(step)
             started, before = time.monotonic(), len(self.outcome.committed)
             self._score_step(step, readable, rows, model)
-            done_now = list(self.outcome.committed.values())[before:]
-            if scored := sum(e.documents for e in done_now):
+            done = list(self.outcome.committed.values())[before:]
+            if scored := sum(e.documents for e in done):
                 rate = scored / (time.monotonic() - started)
 
     def _score_moved(
@@ -147,26 +153,27 @@ class Steps:
         rows: Mapping[Values, int],
         model: SparkModel,
         plan: Plan,
-        at_once: bool,
+        rate: float | None,
     ) -> set[str]:
         """Groups between which files may have moved, so that no text stands twice: the names of those that are done.
 
-        All in one step, in which what is gone is taken out, if they fit one. Else those that have lost files go first,
-        and what is gone is taken out: a text that has moved is then missing until its new group is committed.
+        All in one step, in which what is gone is taken out, if they fit one, which a `rate` denies. Else those that
+        have lost files go first, and what is gone is taken out: a text that has moved is missing until its new group
+        is committed.
         """
         everyone = {task.name for task in tasks}
         failed = self.outcome.failed
         unfit = [reason for name, reason in failed.items() if name in plan.together]
-        if at_once and not unfit:
+        if rate is None and not unfit:
             self._score_step(tasks, readable, rows, model, plan.remove)
             return everyone
         known = {task.name for task in plan.score if task.name in plan.together and task.entry is not None}
         fewer = [task for task in tasks if task.name in known]
-        if fewer and not at_once:
-            self._score_step(fewer, readable, rows, model)
-        if at_once or failed.keys() & known:
+        if rate is not None:
+            self._score_in_steps(fewer, readable, rows, model, rate)
+        if rate is None or failed.keys() & known:
             left = [task for task in tasks if task.name not in failed.keys() | self.outcome.committed.keys()]
-            self._fail_together(left, next(r for name, r in failed.items() if name in plan.together))
+            self._fail_together(left, rows, next(r for name, r in failed.items() if name in plan.together))
             return everyone
         self.remove(plan.remove)
         return {task.name for task in fewer}
@@ -229,8 +236,7 @@ class Steps:
         except InputError as error:
             self.outcome.in_vain += model.tally.value.documents - tallied
             if gone is not None:
-                self.outcome.given_up += documents
-                self._fail_together(step, str(error))
+                self._fail_together(step, rows, str(error))
                 return
             if len(step) == 1:
                 self.outcome.given_up += documents
@@ -368,9 +374,10 @@ class Steps:
         self.outcome.failed[name] = reason
         self.run.log("partition failed", partition=name, reason=reason)
 
-    def _fail_together(self, tasks: Sequence[Task], reason: str) -> None:
+    def _fail_together(self, tasks: Sequence[Task], rows: Mapping[Values, int], reason: str) -> None:
         """Let all of them fail for what befell one, or a text whose file has moved could stand twice, or nowhere."""
         for task in tasks:
+            self.outcome.given_up += rows[task.partition.values]
             self.fail(
                 task.name,
                 f"{task.name}: files are gone from the input whose texts may be in it by now, so it is not committed "

@@ -80,6 +80,9 @@ class FileSystem(Protocol):
         """
 
 
+_LISTINGS = 5
+
+
 class LocalFileSystem:
     """Local and mounted disks, without a detour over the JVM."""
 
@@ -92,6 +95,15 @@ class LocalFileSystem:
         return sorted({found for pattern in patterns for found in glob.glob(pattern)})
 
     def files(self, root: str) -> Iterator[FileInfo]:
+        for _ in range(_LISTINGS - 1):
+            # What is gone when it is asked for may be back, as a directory that was replaced.
+            with contextlib.suppress(FileNotFoundError):
+                return iter(list(self._list(root)))
+            if not os.path.exists(root):
+                break
+        return self._list(root)
+
+    def _list(self, root: str) -> Iterator[FileInfo]:
         if os.path.isfile(root):
             status = os.stat(root)
             yield FileInfo(root, status.st_size, status.st_mtime)
@@ -100,7 +112,7 @@ class LocalFileSystem:
             for entry in sorted(entries, key=lambda e: e.name):
                 try:
                     if entry.is_dir():
-                        yield from self.files(entry.path)
+                        yield from self._list(entry.path)
                     else:
                         status = entry.stat()
                         yield FileInfo(entry.path, status.st_size, status.st_mtime)

@@ -18,11 +18,12 @@ NEW, INPUT, SETTINGS, MODEL, COLUMNS, FORCED, DAMAGED = (
     "new", "input changed", "settings changed", "another model", "other columns", "asked for", "damaged in the table"
 )  # fmt: skip
 THRESHOLDS = "other thresholds"
-OUTSIDE, WRITTEN = "outside of input.path", "their directories are being written"
-_BEING_WRITTEN = (
+OUTSIDE, NOT_READY = "outside of input.path", "there is no file yet, nor the ready file"
+WRITTEN = (
     "its directory holds no file but what somebody is writing (_temporary or the like): run again when that is done, "
     "or remove what was left over"
 )
+PARTLY_SEEN = "input.path names only some of its files: give a path to all of them, or choose another output.path"
 _LOST = (
     "the table no longer holds what was written, and it is gone from the input: restore it from a backup of one of the "
     "two, or remove it with --prune"
@@ -42,6 +43,8 @@ class Policies:
     rescore: bool = False
     prune: bool = False
     limit: int | None = None
+    check_labels: bool = False
+    """labels are computed again only where it can be told that the probabilities are exact enough"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,11 @@ class Plan:
     def empty(self) -> bool:
         return not (self.score or self.relabel or self.remove)
 
+    @property
+    def size(self) -> int:
+        """Partitions that can fail."""
+        return len(self.score) + len(self.relabel) + len(self.unclear)
+
     def reasons(self) -> dict[str, int]:
         """How many partitions are scored for which reason."""
         return dict(Counter(task.why for task in self.score))
@@ -97,15 +105,15 @@ class Found:
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
     left: Mapping[str, str] = field(default_factory=dict)
-    """partitions of the ledger that are not looked at, and why: they may be there, and are left as they are"""
-    being_written: frozenset[str] = frozenset()
-    """partitions of the ledger alone, of those that the command line allows, whose directories somebody is writing"""
+    """partitions of the ledger alone that may be there all the same, and are left as they are, and why"""
+    unclear: Mapping[str, str] = field(default_factory=dict)
+    """the same, of those that the command line allows, where somebody has to look at it"""
     in_groups: bool = False
     """whether the partitions are groups of files: what is in one whose files are gone may be in the files of another"""
 
     def may_be_there(self, name: str) -> bool:
         """Whether a partition of the ledger is not known to be gone."""
-        return any(name in some for some in (self.partitions, self.waiting, self.left, self.being_written))
+        return any(name in some for some in (self.partitions, self.waiting, self.left, self.unclear))
 
 
 def make_plan(
@@ -147,16 +155,22 @@ def make_plan(
     gone = [name for name in entries if not found.may_be_there(name)]
     # A file that is written anew under another name is in another group, where its texts must not stand once more.
     pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
-    unclear = {name: f"{name}: {_BEING_WRITTEN}" for name in entries if name in found.being_written}
+    unclear = {name: f"{name}: {why}" for name, why in sorted(found.unclear.items())}
     gone_selected = [name for name in gone if name in found.gone_selected and name not in pruned]
     unclear |= {name: f"{name}: {_LOST}" for name in gone_selected if name in damaged}
     # Labels need the table alone. What an old model or other settings scored keeps the labels of its time.
+    checked = {"fp32", *(task.entry.precision for task in relabel if task.entry)}
     for name in gone_selected:
         entry = entries[name]
-        if name not in damaged:
-            why, relabelled = _why(entry, entry.input, recipe, damaged=False)
-            if relabelled and not why:
-                relabel.append(Task(name, Partition(tuple(entry.values.values())), entry.input, THRESHOLDS, entry))
+        why, relabelled = _why(entry, entry.input, recipe, damaged=False)
+        if name in damaged or why or not relabelled:
+            continue
+        if entry.precision in checked or not entry.scored or not policies.check_labels:
+            relabel.append(Task(name, Partition(tuple(entry.values.values())), entry.input, THRESHOLDS, entry))
+        else:
+            kept[name] = (
+                f"labels by other thresholds, for which nobody can tell any more whether {entry.precision} will do"
+            )
     together = _together(score, pruned) if found.in_groups else frozenset()
     if together:  # those that have lost files first: until they have lost their texts too, no other may show them
         score.sort(key=lambda task: (task.name not in together, task.entry is None))
@@ -177,7 +191,7 @@ def make_plan(
         later,
     )
     scored = {task.name for task in score}
-    there = [*found.partitions, *found.left, *found.being_written]
+    there = [*found.partitions, *found.left, *found.unclear, *(found.waiting if score else ())]
     left = [entries[name] for name in there if name in entries and name not in scored]
     if policies.on_model_change == "refuse" and (others := [e for e in left if e.model_id != recipe.model_id]):
         had, now = f"scores of model {others[-1].model_id}", f"model.path is {recipe.model_id}"

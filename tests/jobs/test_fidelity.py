@@ -144,15 +144,24 @@ def test_labels_that_hardly_depend_on_the_precision_are_computed_again_and_what_
     assert not any(pq.read_table(bf16["output.path"])["label_openness"].to_pylist())
 
 
-def test_others_stand_for_texts_that_are_gone(score, bf16, corpus):
+def test_texts_that_are_there_tell_of_those_that_are_gone_and_without_any_labels_stay(score, bf16, corpus, capsys):
     score(bf16, "--until", "dt=2026-01-06")
-    for day in ("dt=2026-01-05", "dt=2026-01-06"):
-        shutil.rmtree(corpus / day)
+    shutil.rmtree(corpus / "dt=2026-01-05")
     run = score(bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.999), "max_label_flips": 0.0})
-    (found,) = run.result["fidelity_of_labels"]
-    assert found["documents"] == 40
+    assert run.result["fidelity_of_labels"][0]["documents"] == 40
     assert len(run.result["relabelled_partitions"]) == 2
-    assert pq.read_table(bf16["output.path"]).num_rows == 120
+    shutil.rmtree(corpus / "dt=2026-01-06")
+    score(bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.999)}, "--rescore")
+    capsys.readouterr()
+    other = bf16 | {"labels.thresholds": dict.fromkeys(TRAITS, 0.001)}
+    assert score(other, "--rescore").result["plan"]["relabel"] == []
+    kept = "2 keep their scores: labels by other thresholds, for which nobody can tell any more whether bf16 will do"
+    assert kept in capsys.readouterr().out
+    labels = pq.read_table(bf16["output.path"]).group_by("dt").aggregate([("label_openness", "any")]).to_pylist()
+    assert {str(row["dt"]): row["label_openness_any"] for row in labels} == {
+        "2026-01-05": False, "2026-01-06": False, "2026-01-07": True
+    }  # fmt: skip
+    assert len(score(other | {"max_label_flips": 1.0}).result["relabelled_partitions"]) == 2
 
 
 def test_labels_in_a_precision_that_can_not_be_computed_here_are_refused(score, bf16, monkeypatch):

@@ -176,7 +176,10 @@ def test_a_partition_that_became_empty_is_empty_in_the_table_and_one_that_is_gon
 
 
 @pytest.mark.parametrize("flags", [("--rescore",), ("--prune",), ("--rescore", "--prune")])
-@pytest.mark.parametrize("narrow", ["dt=2026-01-06", "dt=2026-01-0[56]", "dt=2026-01-{06,05}/part-0.parquet"])
+@pytest.mark.parametrize(
+    "narrow",
+    ["dt=2026-01-06", "dt=2026-01-0[56]", "*2026-01-0[56]", "*=2026-01-0[^789]", "dt=2026-01-{06,05}/part-0.*"],
+)
 def test_what_lies_outside_of_a_narrower_input_path_stays_as_it_is(score, nightly, capsys, narrow, flags):
     score(nightly)
     before = files_of(nightly["output.path"])
@@ -207,14 +210,18 @@ def test_a_partition_that_is_being_written_anew_is_not_empty(score, nightly, cap
         assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
     capsys.readouterr()
     score(nightly, "--rescore", "--since", f"dt={DAYS[11]}")
-    assert "1 keep their scores: their directories are being written" in capsys.readouterr().out
+    assert "1 keep their scores: its directory holds no file but" in capsys.readouterr().out
     for day in DAYS:
-        if day != DAYS[2]:
-            part(nightly, day, "_READY").write_text("")
-    run = score(nightly | {"input.ready_file": "_READY"}, "--prune")
-    assert run.result["plan"]["kept"] == {f"dt={DAYS[2]}": "their directories are being written"}
-    assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
-    shutil.rmtree(part(nightly, DAYS[2], "_temporary"))
+        part(nightly, day, "_READY").write_text("")
+    ready = nightly | {"input.ready_file": "_READY"}
+    with pytest.raises(PartitionsFailedError, match=told):
+        score(ready)  # that it was once ready does not say when
+    part(nightly, DAYS[2], "_READY").unlink()
+    for _ in range(2):
+        run = score(ready, "--prune")
+        assert run.result["plan"]["kept"] == {f"dt={DAYS[2]}": "there is no file yet, nor the ready file"}
+        assert rows_of(nightly)["doc_id"].equals(before["doc_id"])
+        shutil.rmtree(part(nightly, DAYS[2], "_temporary"), ignore_errors=True)  # the second time it is empty
     score(nightly)
     assert set(runs_by_day(nightly)) == {*DAYS} - {DAYS[2]}
 
@@ -239,12 +246,36 @@ def test_one_that_was_replaced_while_the_corpus_was_listed_is_not_empty(score, n
     assert score(nightly).result["plan"]["up_to_date"] == 12
 
 
-def test_directories_above_those_of_the_partitions_hide_nothing_that_is_gone(score, basics, tmp_path):
-    corpus = write_corpus(tmp_path / "env=prod" / "texts", days=2)
+def test_directories_above_those_of_the_partitions_hide_nothing(score, basics, tmp_path):
+    """Partition directories do not count from the nearest one that is called column=value."""
+    corpus = write_corpus(tmp_path / "env=prod" / "texts", days=4)
     settings = basics | {"input.path": str(corpus)}
     score(settings)
-    shutil.rmtree(corpus / "dt=2026-01-06")
-    assert score(settings, "--prune").result["removed_partitions"] == ["dt=2026-01-06"]
+    shutil.rmtree(corpus / "dt=2026-01-05")
+    (corpus / "dt=2026-01-06" / "part-0.parquet").unlink()
+    (corpus / "dt=2026-01-07" / "part-0.parquet").rename(corpus / "dt=2026-01-07" / "_temporary")
+    with pytest.raises(PartitionsFailedError, match="1 of 2 partitions failed: dt=2026-01-07: its directory holds no"):
+        score(settings | {"plan.max_rescored_share": 1.0}, "--prune")
+    assert set(runs_by_day(settings)) == {"2026-01-07", "2026-01-08"}
+    assert set(ledger_of(settings).committed) == {"dt=2026-01-06", "dt=2026-01-07", "dt=2026-01-08"}
+
+
+def test_a_directory_that_is_not_named_as_spark_would_is_still_looked_at(score, basics, tmp_path):
+    folder = tmp_path / "cities" / "city=K%C3%B6ln"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"doc_id": [1], "text": ["one text"]}), folder / "a.parquet")
+    settings = basics | {"input.path": str(folder), "plan.max_rescored_share": 1.0}
+    score(settings)
+    pq.write_table(pa.table({"doc_id": [1, 2], "text": ["one text", "two"]}), folder / "a.parquet")
+    assert score(settings).result["documents_out"] == 2
+
+
+def test_files_that_the_path_does_not_name_make_no_partition_empty(score, nightly):
+    score(nightly)
+    part(nightly, DAYS[1]).rename(part(nightly, DAYS[1], "other.parquet"))
+    run = score(nightly | {"input.path": f"{nightly['input.path']}/dt=*/part-*.parquet"}, "--prune")
+    assert run.result["plan"]["kept"] == {f"dt={DAYS[1]}": "outside of input.path"}
+    assert set(runs_by_day(nightly)) == {*DAYS}
 
 
 def test_so_is_one_below_a_directory_that_is_being_written_anew(score, basics, tmp_path):
@@ -278,9 +309,7 @@ def test_labels_of_what_is_gone_are_computed_again_and_its_damage_is_told(score,
     assert len(labels) == 72
     (file,) = Path(nightly["output.path"], f"dt={DAYS[0]}").glob("*.parquet")
     file.unlink()
-    told = (
-        rf"1 of 1 partition failed: dt={DAYS[0]}: the table no longer holds what was written, and it is gone .*--prune"
-    )
+    told = rf"1 of \d+ partitions? failed: dt={DAYS[0]}: the table no longer holds what was .*--prune"
     for settings in (nightly | {"labels.thresholds": {"O": 0.0}}, nightly):
         with pytest.raises(PartitionsFailedError, match=told):
             score(settings)
@@ -619,11 +648,15 @@ def test_a_narrower_path_to_files_without_partitions_takes_nothing_out_unasked(s
     write_flat(tmp_path / "flat")
     settings = basics | {"input.path": str(tmp_path / "flat")}
     score(settings)
-    for glob in ("[01].parquet", "{0,1,2}.parquet"):  # whole groups, and a part of one
-        run = score(settings | {"input.path": f"{tmp_path}/flat/{glob}"}, "--rescore", "--prune")
-        assert [p["partition"] for p in run.result["plan"]["score"]] == ["group-000001"]
-        assert set(run.result["plan"]["kept"].values()) == {"outside of input.path"}
-        assert flat_ids(settings) == list(range(6))
+    run = score(settings | {"input.path": f"{tmp_path}/flat/[01].parquet"}, "--rescore", "--prune")
+    assert [p["partition"] for p in run.result["plan"]["score"]] == ["group-000001"]
+    assert set(run.result["plan"]["kept"].values()) == {"outside of input.path"}
+    assert flat_ids(settings) == list(range(6))
+    with pytest.raises(
+        PartitionsFailedError, match=r"1 of 2 .*: group-000002: input\.path names only some of its files"
+    ):
+        score(settings | {"input.path": f"{tmp_path}/flat/{{0,1,2}}.parquet"}, "--rescore", "--prune")
+    assert flat_ids(settings) == list(range(6))
 
 
 def test_a_lost_ledger_is_not_an_empty_table(score, basics):

@@ -18,7 +18,10 @@ import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.model import hardware
+from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark import steps
+from bigfive_udf.spark.comments import probability_fields
+from bigfive_udf.spark.evidence import evidence_of
 from bigfive_udf.traits import TRAITS
 from cluster import submit
 from corpora import corrupt, write_corpus
@@ -453,3 +456,26 @@ def test_an_output_that_can_not_be_made_is_told(score, basics):
     with pytest.raises(OutputError, match=r"/proc/scores") as told:
         score(basics | {"output.path": "/proc/scores"})
     assert told.value.exit_code == 7
+
+
+def test_a_trait_whose_evaluation_could_not_tell_is_neither_praised_nor_called_useless(score, basics, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(basics["model.path"], model)
+    known = {"roc_auc": 0.7, "roc_auc_ci": [0.6, 0.8], "roc_auc_ci_corrected": [0.55, 0.85]}
+    better = {"better_than_chance": True, "better_than_chance_corrected": True}
+    worse = dict.fromkeys(better, False)
+    traits = dict.fromkeys(TRAITS, known | better)
+    traits |= {"openness": known | worse, "neuroticism": known | worse | {"roc_auc_ci_corrected": None}}
+    (model / "evaluation.json").write_text(json.dumps({"split": "author", "traits": traits}))
+    score(basics | {"model.path": str(model), "labels.require_evidence": True})
+    printed = capsys.readouterr().out
+    assert "warning: by its evaluation no better than chance for openness\n" in printed
+    assert "warning: its evaluation does not tell whether it is better than chance for neuroticism\n" in printed
+    assert "no evaluation.json" not in printed
+    rows = table_of(basics["output.path"])
+    null = {t: rows[f"label_{t}"].null_count == rows.num_rows for t in TRAITS}
+    assert null == dict.fromkeys(TRAITS, False) | {"openness": True, "neuroticism": True}
+    about = {f.name: f.comment for f in probability_fields([evidence_of(load_artifact(model))])}
+    assert about["prob_openness"].endswith("; by its evaluation NO better than chance")
+    assert about["prob_neuroticism"].endswith("; not known whether better than chance")
+    assert "chance" not in about["prob_extraversion"]

@@ -124,6 +124,24 @@ def test_what_is_gone_gets_other_thresholds_too_for_its_labels_need_the_table_al
     assert [t.name for t in narrowed.relabel] == ["a"], "the conditions of the command line hold for them too"
 
 
+def test_labels_of_what_is_gone_are_not_computed_from_what_nobody_can_check():
+    other = replace(RECIPE, thresholds={"openness": 0.7})
+
+    def stored(name: str, precision: str, scored: int = 10) -> Entry:
+        return replace(entry(name), precision=precision, scored=scored)
+
+    entries = table(
+        stored("a", "bf16"), stored("b", "fp32"), stored("c", "fp16"), stored("d", "fp16", 0), stored("e", "bf16")
+    )
+    gone, checked = corpus({"a": "1"}, gone=frozenset("bcde")), Policies(check_labels=True)
+    plan = make_plan(gone, entries, other, checked)
+    assert [t.name for t in plan.relabel] == ["a", "b", "d", "e"], "the texts of a tell of bf16"
+    assert plan.kept == {"c": "labels by other thresholds, for which nobody can tell any more whether fp16 will do"}
+    after = entries | {n: replace(entries[n], thresholds=other.thresholds) for n in "abde"}
+    assert make_plan(gone, after, other, checked).empty, "and so it stays, without any work"
+    assert [t.name for t in make_plan(gone, after, other, Policies()).relabel] == ["c"]
+
+
 def test_what_is_gone_and_damaged_is_told():
     found, entries = corpus({"a": "1"}, gone=frozenset("b")), table(entry("a"), entry("b"))
     other = replace(RECIPE, thresholds={"openness": 0.7})
@@ -133,19 +151,20 @@ def test_what_is_gone_and_damaged_is_told():
     assert make_plan(found, entries, RECIPE, Policies(prune=True), frozenset("b")).unclear == {}
 
 
-@pytest.mark.parametrize("unseen", [{"left": {"b": "outside of input.path"}}, {"being_written": frozenset("b")}])
+@pytest.mark.parametrize(
+    "unseen", [{"left": {"b": "outside of input.path"}}, {"unclear": {"b": "why"}}, {"waiting": frozenset("b")}]
+)
 def test_what_is_not_looked_at_counts_where_models_would_be_mixed(unseen):
     found, entries = corpus({"a": "1"}, **unseen), table(entry("a"), entry("b"))
-    assert "2 partitions of the table (20 of 20 documents)" in refusal(found, entries, MODEL_B, Policies())
     assert "1 partition of the table (10 of 20" in refusal(found, entries, MODEL_B, Policies(rescore=True))
     assert "columns doc_id" in refusal(found, entries, WIDER, Policies(rescore=True))
 
 
 def test_what_is_out_of_sight_stays_as_it_is_whatever_was_asked_for():
-    found = corpus({"a": "1"}, left={"b": "outside of input.path"}, being_written=frozenset("c"))
+    found = corpus({"a": "1"}, left={"b": "outside of input.path"}, unclear={"c": "look at it"})
     for policies in (Policies(), Policies(rescore=True), Policies(prune=True)):
         plan = make_plan(found, table(entry("a"), entry("b"), entry("c")), RECIPE, policies)
-        assert (plan.kept, set(plan.unclear)) == ({"b": "outside of input.path"}, {"c"})
+        assert (plan.kept, plan.unclear) == ({"b": "outside of input.path"}, {"c": "c: look at it"})
         assert (plan.gone, plan.remove) == ((), ())
 
 
