@@ -87,7 +87,7 @@ class Corpus:
         if not self.layout.columns:
             for name, entry in entries.items():
                 seen = [self._sees(file) for file in entry.group]
-                if not any(seen) and entry.group:
+                if not any(seen) and entry.group and name not in named:
                     left[name] = OUTSIDE
                 elif not all(seen):
                     unclear[name] = PARTLY_SEEN
