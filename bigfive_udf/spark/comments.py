@@ -69,7 +69,8 @@ def _with_evidence(field: Field, models: Sequence[Evidence], trait: str) -> Fiel
     if useless := [m for m in models if m not in silent and m.better.get(trait) is False]:
         of_whom = "its evaluation" if len(models) == 1 else f"the evaluation of {_named(useless)}"
         said += f"; by {of_whom} NO better than chance"
-    if any(m.split is not None and m.better.get(trait) is None for m in models if m not in silent):
+    evaluated = [m for m in models if m not in silent and m.split is not None]
+    if evaluated and all(m.better.get(trait) is None for m in evaluated):
         said += "; not known whether better than chance"
     return replace(field, comment=said)
 

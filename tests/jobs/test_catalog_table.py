@@ -133,7 +133,9 @@ def test_what_is_told_of_models_and_thresholds_is_that_of_the_partitions_not_of_
         f"by the evaluation of model {old} NO better than chance"
     )
     assert told["prob_extraversion"].endswith(f"; by the evaluation of model {new} NO better than chance")
-    assert told["label_neuroticism"] == "predicted label: prob_neuroticism >= 0.5"
+    assert told["label_neuroticism"] == (
+        "predicted label: prob_neuroticism >= 0.5; not known whether better than chance"
+    )
     assert about["bigfive.model_id"] == f"{new}, {old}"
     assert about["bigfive.artifact"] == f"{new}: {second}; {old}: {first}"
     line = "better than chance; ROC AUC 0.500, 95 % interval 0.400 to 0.600"
