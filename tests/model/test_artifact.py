@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import AutoModelForSequenceClassification
 
 from bigfive_udf import load_artifact
 from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
+from bigfive_udf.model import checkpoint as model_checkpoint
 from bigfive_udf.model.artifact import describe, new_artifact
 from bigfive_udf.traits import TRAITS
 from models import TRAINING_TEXT
@@ -261,6 +262,20 @@ def test_a_model_that_was_changed_since_it_was_opened_is_not_used(checkpoint, tm
         opened.pack("fp32")
     shutil.rmtree(directory)
     with pytest.raises(ArtifactError, match="can no longer be read"):
+        opened.pack("fp32")
+
+
+def test_a_model_that_is_changed_while_it_is_read_is_not_used(checkpoint, tmp_path, monkeypatch):
+    directory = tmp_path / "model"
+    shutil.copytree(checkpoint(), directory)
+    opened, real = load_artifact(directory), model_checkpoint.read_tensors
+
+    def read_too_late(files: Iterable[Path]) -> dict[str, Any]:
+        shutil.copyfile(checkpoint(seed=1) / "model.safetensors", directory / "model.safetensors")
+        return real(files)
+
+    monkeypatch.setattr(model_checkpoint, "read_tensors", read_too_late)
+    with pytest.raises(ArtifactError, match="a model must not be changed while it is in use"):
         opened.pack("fp32")
 
 
