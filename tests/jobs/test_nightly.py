@@ -584,6 +584,16 @@ def write_flat(flat: Path, files: int = 6) -> None:
         pq.write_table(pa.table({"doc_id": [i], "text": [f"text {i}"]}), flat / f"{i}.parquet")
 
 
+def scored_and_moved(score: Any, basics: dict[str, Any], flat: Path) -> dict[str, Any]:
+    """Settings of a table of three groups, the first of which has lost a file to a new name, the second both."""
+    write_flat(flat)
+    settings = basics | {"input.path": str(flat), "plan.max_rescored_share": 1.0}
+    score(settings)
+    for i in (1, 2, 3):
+        (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
+    return settings
+
+
 def flat_ids(settings: dict[str, Any]) -> list[int]:
     rows = duckdb.sql(f"SELECT doc_id FROM '{settings['output.path']}/*.parquet' ORDER BY 1").fetchall()
     return [i for (i,) in rows]
@@ -593,12 +603,7 @@ def test_groups_that_are_more_than_a_step_are_committed_in_several_and_no_text_s
     score, basics, tmp_path, groups_of_two
 ):
     flat = tmp_path / "flat"
-    write_flat(flat)
-    settings = basics | {"input.path": str(flat), "plan.max_rescored_share": 1.0}
-    score(settings)
-    (flat / "1.parquet").rename(flat / "moved-1.parquet")
-    for i in (2, 3):
-        (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
+    settings = scored_and_moved(score, basics, flat)
     file = flat / "0.parquet"
     whole = file.read_bytes()
     corrupt(file)
@@ -622,12 +627,7 @@ def test_where_files_have_moved_between_groups_all_is_committed_or_nothing(
 ):
     """One group has lost a file, whose text is in a new one; another is gone whole. Then one of them can't be read."""
     flat = tmp_path / "flat"
-    write_flat(flat)
-    settings = basics | {"input.path": str(flat), "plan.max_rescored_share": 1.0}
-    score(settings)
-    (flat / "1.parquet").rename(flat / "moved-1.parquet")
-    for i in (2, 3):
-        (flat / f"{i}.parquet").rename(flat / f"moved-{i}.parquet")
+    settings = scored_and_moved(score, basics, flat)
     pq.write_table(pa.table({"doc_id": [4], "text": ["another text"]}), flat / "4.parquet")
     file = flat / ("0.parquet" if broken == "old" else "moved-3.parquet")
     whole = file.read_bytes()
