@@ -19,17 +19,17 @@ from pathlib import Path
 from benchmarks.results import save
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.corpus import find_files
-from bigfive_udf.spark.planning import Planned, Scoring, planned
+from bigfive_udf.spark.input.corpus import find_files
+from bigfive_udf.spark.job.planning import Planned, Scoring, planned
 from bigfive_udf.spark.session import job_session
 from bigfive_udf.tables.commit import Commit
 from bigfive_udf.tables.filesystem import LocalFileSystem
-from bigfive_udf.tables.fingerprint import Recipe
+from bigfive_udf.tables.fingerprint import ScoreRecipe
 from bigfive_udf.tables.ledger import COMMITTED, Entry
 from bigfive_udf.tables.opening import look_at, open_to_write
 from bigfive_udf.tables.partitions import Selection
 
-_RECIPE = Recipe("0123456789ab", {"model.precision": "auto"}, ("doc_id",), {"openness": 0.5})
+_RECIPE = ScoreRecipe("0123456789ab", {"model.precision": "auto"}, ("doc_id",), {"openness": 0.5})
 # Requests that object stores count: a listing gives a thousand files at a time.
 _LISTED_AT_ONCE = 1000
 

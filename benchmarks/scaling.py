@@ -122,7 +122,7 @@ def serve(master: str, path: str, corpus: str, output: str) -> None:
     from pyspark.sql import functions as F
 
     from bigfive_udf.model.artifact import load_artifact
-    from bigfive_udf.spark.scoring import task_count
+    from bigfive_udf.spark.job.scoring import task_count
     from bigfive_udf.spark.session import job_session, slots
     from bigfive_udf.spark.udf import spark_model, with_scores
 

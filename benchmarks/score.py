@@ -37,8 +37,8 @@ from benchmarks.workloads import LONG, MIXED, REPEATED, SIZES, WORKLOADS, Texts,
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.session import job_session
-from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel, spark_model
+from bigfive_udf.spark.workers.tally import Tally
 from bigfive_udf.traits import PROBABILITY_FIELDS
 
 CORES = 2

@@ -28,21 +28,21 @@ def evaluate(args: Namespace, run: Run) -> str:
     settings = load_settings(EvaluateSettings, args.config, args.set)
     run.result |= {"settings": settings.model_dump()}
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
-    found = read_labelled(settings.data)
-    check_writable(artifact, found, settings)
-    print(*table_lines(settings.data.path, found), sep="\n", flush=True)
-    run.result |= {"model_id": artifact.model_id, "data": dict(found.counts)}
+    labelled = read_labelled(settings.data)
+    check_writable(artifact, labelled, settings)
+    print(*table_lines(settings.data.path, labelled), sep="\n", flush=True)
+    run.result |= {"model_id": artifact.model_id, "data": dict(labelled.counts)}
 
-    unseen = unseen_rows(artifact, found)
+    unseen = unseen_rows(artifact, labelled)
     if args.compare_splits and unseen is not None and not unseen.any():
         evaluation = dict(artifact.evaluation)  # trained on all of them: what it says of itself stands
     else:
-        evaluation = assess(artifact, found, settings)
+        evaluation = assess(artifact, labelled, settings)
         print(f"trained on: {evaluation['trained_on']}", "", *evaluation_lines(evaluation), "", sep="\n", flush=True)
     if args.compare_splits:
         from bigfive_udf.training.comparison import compare_splits, comparison_lines  # the whole of the training
 
-        evaluation["compare_splits"] = compare_splits(artifact, found, settings, run.run_id)
+        evaluation["compare_splits"] = compare_splits(artifact, labelled, settings, run.run_id)
         print("", *comparison_lines(evaluation["compare_splits"]), "", sep="\n")
     run.result |= {"evaluation": evaluation}
     print(*keep_evaluation(artifact, evaluation, settings.output.path), sep="\n")

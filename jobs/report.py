@@ -10,7 +10,7 @@ from argparse import Namespace
 from datetime import datetime, timezone
 
 from bigfive_udf.command_line import main, parser
-from bigfive_udf.reporting.figures import Found, figures_of
+from bigfive_udf.reporting.figures import ReportInputs, figures_of
 from bigfive_udf.reporting.history import failures, last_settings, read_history
 from bigfive_udf.reporting.reference import read_reference
 from bigfive_udf.reporting.standing import find_model, standing
@@ -19,8 +19,8 @@ from bigfive_udf.reporting.writing import open_to_read, page_maker, write_report
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.settings.report import ReportSettings
-from bigfive_udf.spark.counting import count_rows
 from bigfive_udf.spark.failures import spark_failures
+from bigfive_udf.spark.output.counting import count_rows
 from bigfive_udf.spark.session import job_session
 from bigfive_udf.spark.storage import locate
 
@@ -48,7 +48,7 @@ def report(args: Namespace, run: Run) -> str:
     model_path = settings.model.path or (scored_with.get("model") or {}).get("path")
     directory, why = find_model(model_path, stretch.model_id)
     figures = figures_of(
-        Found(
+        ReportInputs(
             name=path.rstrip("/").rpartition("/")[2],
             stretch=stretch,
             counts=counts,

@@ -15,22 +15,22 @@ from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.catalog_table import catalog_table
-from bigfive_udf.spark.estimate import rates_of
-from bigfive_udf.spark.execution import carry_out
 from bigfive_udf.spark.failures import spark_failures
-from bigfive_udf.spark.planning import planned, scoring_of
-from bigfive_udf.spark.session import about_session, job_session, wake_workers
-from bigfive_udf.spark.storage import locate
-from bigfive_udf.spark.summary import (
+from bigfive_udf.spark.job.estimate import rates_of
+from bigfive_udf.spark.job.execution import carry_out
+from bigfive_udf.spark.job.planning import planned, scoring_of
+from bigfive_udf.spark.job.summary import (
     estimate_lines,
     failure_line,
     model_lines,
     plan_lines,
-    plan_of,
+    plan_record,
     summary_lines,
     summary_of,
 )
+from bigfive_udf.spark.output.catalog_table import catalog_table
+from bigfive_udf.spark.session import about_session, job_session, wake_workers
+from bigfive_udf.spark.storage import locate
 from bigfive_udf.tables.opening import look_at, open_to_write
 from bigfive_udf.tables.partitions import Selection
 from bigfive_udf.tables.records import cleaned, keep_records
@@ -76,7 +76,7 @@ def score(args: Namespace, run: Run) -> str:
         with cleaned(table, settings.retention):
             work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
             catalog = catalog_table(spark, settings, work, table, run)
-            run.result |= {"plan": plan_of(work, wanted), "mended": table.mended}
+            run.result |= {"plan": plan_record(work, wanted), "mended": table.mended}
             print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
             done = carry_out(spark, settings, work, table, run, catalog.catch_up)
             catalog.finish()

@@ -18,7 +18,7 @@ from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training import base_models
 from bigfive_udf.training.card import check_notes
 from bigfive_udf.training.data import read_labelled, table_lines
-from bigfive_udf.training.plan import plan_of
+from bigfive_udf.training.plan import holdout_plan
 from bigfive_udf.training.provenance import refuse_seen
 from bigfive_udf.training.state import training_state
 
@@ -31,19 +31,19 @@ def train_model(args: Namespace, run: Run) -> str:
     # What can be wrong is found out before the first step, and most of it before torch is loaded.
     check_new(settings.output.path)
     check_notes(settings.output.notes)
-    found = read_labelled(settings.data)
+    labelled = read_labelled(settings.data)
     test = read_labelled(settings.data, settings.data.test_path) if settings.data.test_path is not None else None
-    print(*table_lines(settings.data.path, found), sep="\n")
+    print(*table_lines(settings.data.path, labelled), sep="\n")
     if test is not None:
         print(*table_lines(settings.data.test_path or "", test), sep="\n")
-    run.result |= {"data": dict(found.counts)}
-    plan = plan_of(settings, found, test)
+    run.result |= {"data": dict(labelled.counts)}
+    plan = holdout_plan(settings, labelled, test)
     base = base_models.locate(settings.model.base)
-    refuse_seen(base, "model.base", found, test)
+    refuse_seen(base, "model.base", labelled, test)
 
     from bigfive_udf.training.evaluation import evaluation_lines
     from bigfive_udf.training.finetune import check_trainer_arguments, finetune
-    from bigfive_udf.training.held_out import Recipe
+    from bigfive_udf.training.held_out import TrainingRecipe
     from bigfive_udf.training.procedure import identity_of, train
     from bigfive_udf.training.publish import write_artifact
 
@@ -53,12 +53,12 @@ def train_model(args: Namespace, run: Run) -> str:
         from bigfive_udf.spark.distributed import finetune_together
 
         run_training = finetune_together(settings.train.processes, settings.train.device)
-    with training_state(Path(settings.output.path), identity_of(settings, found, test, base), run.run_id) as state:
+    with training_state(Path(settings.output.path), identity_of(settings, labelled, test, base), run.run_id) as state:
         run.keep_record = partial(state.write_record, run.run_id)
         check_new(settings.output.path)  # again: a run that held the lock until now may have made it
         print(*state.lines(), sep="\n", end="")
-        outcome = train(Recipe.of(settings, base, state, run_training), found, test, plan)
-        evaluation = write_artifact(settings, found, test, plan, base, outcome, state.work)
+        outcome = train(TrainingRecipe.of(settings, base, state, run_training), labelled, test, plan)
+        evaluation = write_artifact(settings, labelled, test, plan, base, outcome, state.work)
         state.done()
 
     run.result |= {"model_id": evaluation["model_id"], "evaluation": evaluation}

@@ -89,7 +89,7 @@ def test_a_spark_worker_imports_and_scores_without_transformers(checkpoint, tmp_
     program = """
 import json, pathlib, sys
 sys.modules["transformers"] = sys.modules["huggingface_hub"] = None
-import bigfive_udf.spark.worker
+import bigfive_udf.spark.workers.worker
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.scores import ScoringOptions
 scores = Scorer.open(pathlib.Path(sys.argv[1]), ScoringOptions(max_length=128)).score(["I like people"])
@@ -160,7 +160,7 @@ def test_only_the_spark_package_imports_pyspark():
         for file in PACKAGE.rglob("*.py")
         if {name.split(".")[0] for name in imports(file)} & {"pyspark", "py4j"}
     }
-    assert "spark/worker.py" in importing, "or the check sees nothing"
+    assert "spark/workers/worker.py" in importing, "or the check sees nothing"
     assert {file for file in importing if not file.startswith("spark/")} == set()
 
 

@@ -12,7 +12,7 @@ SAID = """An error occurred while calling o12.count.
 Caused by: org.apache.spark.SparkRuntimeException: [MALFORMED_RECORD_IN_PARSING] Malformed: [1,a secret
    at the end of my secret,2].
 \t... 24 more
-  File "/opt/bigfive_udf/spark/worker.py", line 46, in score_batches
+  File "/opt/bigfive_udf/spark/workers/worker.py", line 46, in score_batches
     secret = 3"""
 
 

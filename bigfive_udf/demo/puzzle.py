@@ -34,9 +34,9 @@ _THRESHOLDS = np.full(len(TRAITS), 0.5)
 """as Keras's BinaryAccuracy has it"""
 
 
-def labels_of(found: LabelledTexts) -> np.ndarray:
+def labels_of(labelled: LabelledTexts) -> np.ndarray:
     """(n, 5) of 0 and 1."""
-    return found.labels(np.ones(len(found), bool))[0]
+    return labelled.labels(np.ones(len(labelled), bool))[0]
 
 
 def base_rates_alone(labels: np.ndarray) -> np.ndarray:
@@ -49,16 +49,16 @@ def everything_right(labels: np.ndarray) -> np.ndarray:
     return np.where(labels == 1, 0.5 + labels.mean(0) / 2, 0.1)
 
 
-def out_of_fold(found: LabelledTexts, by: str, resamples: int = RESAMPLES) -> dict[str, Any]:
+def out_of_fold(labelled: LabelledTexts, by: str, resamples: int = RESAMPLES) -> dict[str, Any]:
     """The evaluation of a learner whose every prediction is for texts (random) or authors (author) it has not seen."""
-    labels = labels_of(found)
-    fold = splits.folds_of(splits.groups_of(found, by), labels, FOLDS, seed=0)
+    labels = labels_of(labelled)
+    fold = splits.folds_of(splits.groups_of(labelled, by), labels, FOLDS, seed=0)
     probabilities = np.empty(labels.shape)
     for held in (fold == f for f in range(FOLDS)):
-        probabilities[held] = _learned(found.take(~held).texts, labels[~held], found.take(held).texts)
+        probabilities[held] = _learned(labelled.take(~held).texts, labels[~held], labelled.take(held).texts)
     return evaluation_of(
-        Predictions(labels, probabilities, _THRESHOLDS, found.authors, fold, cross_validated=True),
-        found,
+        Predictions(labels, probabilities, _THRESHOLDS, labelled.authors, fold, cross_validated=True),
+        labelled,
         resamples=resamples,
     )
 
@@ -83,14 +83,15 @@ def show(path: Path) -> Iterator[str]:
     """Make the table, read it as the jobs do, and yield the lines of the page, each as soon as it is known."""
     _write(path, make_table())
     settings = LabelledDataSettings(path=str(path), author_column="author", label_columns=_LABEL_COLUMNS)
-    found = read_labelled(settings)
-    assert found.authors is not None
-    own = pd.Series(found.authors).value_counts()
-    yield f"{path}: {len(found):,} made-up texts by {len(own)} made-up authors, {own.min()} to {own.max()} texts each"
-    labels = labels_of(found)
+    labelled = read_labelled(settings)
+    assert labelled.authors is not None
+    own = pd.Series(labelled.authors).value_counts()
+    each = f"{own.min()} to {own.max()} texts each"
+    yield f"{path}: {len(labelled):,} made-up texts by {len(own)} made-up authors, {each}"
+    labels = labels_of(labelled)
     yield from ("", "1. The labels, as frequent as in a real table", "", *_base_rates(labels))
     yield from ("", '2. What Keras shows as "acc", by order of the columns', "", *_by_column_order(labels))
-    yield from ("", "3. A model that has read the texts", "", *_learner(found))
+    yield from ("", "3. A model that has read the texts", "", *_learner(labelled))
     yield from ("", "4. Your own model, measured so", "", *_commands(path))
 
 
@@ -115,8 +116,8 @@ def _by_column_order(labels: np.ndarray) -> list[str]:
     return _aligned(rows)
 
 
-def _learner(found: LabelledTexts) -> Iterator[str]:
-    by_split = {by: out_of_fold(found, by) for by in SPLITS}
+def _learner(labelled: LabelledTexts) -> Iterator[str]:
+    by_split = {by: out_of_fold(labelled, by) for by in SPLITS}
     random, author = (by_split[by] for by in SPLITS)
 
     def row(name: str, figure: Callable[[dict[str, Any]], str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _VECTOR = 16  # fp32 numbers of AVX-512
 _TILE = 16  # rows of AMX
 
 
-class Layout(Protocol):
+class TokenLayout(Protocol):
     """Tokens of windows, one window after the other: `x` below is (tokens, h).
 
     More rows than there are tokens, or windows, may follow them: they are computed along and mean nothing.

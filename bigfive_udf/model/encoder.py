@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigfive_udf.model import int8, onednn
-from bigfive_udf.model.attention import Layout, Packed, Padded
+from bigfive_udf.model.attention import Packed, Padded, TokenLayout
 from bigfive_udf.model.scores import SHARED
 
 ACTIVATIONS = {
@@ -104,7 +104,7 @@ class Encoder:
         layout = Packed(lengths, ids.device)
         return self._forward(self._words(ids).add_(self._packed_positions(ids, layout)), layout)
 
-    def _forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def _forward(self, x: Tensor, layout: TokenLayout) -> Tensor:
         x = self._norm("embeddings.norm", x)
         first_only = self.spec.pooling == "cls"
         for i in range(self.spec.n_layers):
@@ -130,7 +130,7 @@ class Encoder:
             places = places + self.spec.pad_token_id
         return F.embedding(places, self._weights["embeddings.position"])
 
-    def _layer(self, name: str, x: Tensor, layout: Layout, first_only: bool) -> Tensor:
+    def _layer(self, name: str, x: Tensor, layout: TokenLayout, first_only: bool) -> Tensor:
         tokens = x.to(self._dtype)
         if first_only:
             x = layout.first(x)
@@ -142,7 +142,7 @@ class Encoder:
         up = self._linear(name + "up", x.to(self._dtype), self.spec.activation)
         return self._norm(name + "output_norm", self._linear(name + "down", up).to(self._sums).add_(x))
 
-    def _attended_by_first(self, first: Tensor, x: Tensor, layout: Layout) -> Tensor:
+    def _attended_by_first(self, first: Tensor, x: Tensor, layout: TokenLayout) -> Tensor:
         """The last layer's attention, asked by the first tokens only, (rows, h): no key and no value is made.
 
         With one query a window, q (K x)' is cheaper as (q K) x', and p (V x)' as V (p x)'. The keys' bias adds the same

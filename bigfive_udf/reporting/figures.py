@@ -40,7 +40,7 @@ _LIMITS = {
 
 
 @dataclass(frozen=True)
-class Found:
+class ReportInputs:
     """All that a report is made of."""
 
     name: str
@@ -57,19 +57,19 @@ class Found:
     made_at: datetime
 
 
-def figures_of(found: Found) -> dict[str, Any]:
+def figures_of(inputs: ReportInputs) -> dict[str, Any]:
     """The tree: lists where there is an order, maps where there are names, numbers as exact as they are known."""
-    stretch, counts = found.stretch, found.counts
+    stretch, counts = inputs.stretch, inputs.counts
     at = {e.partition: i for i, e in enumerate(stretch.counted)}
     shown = np.array([at[e.partition] for e in stretch.shown])
-    drift, reference = _drift(found, at)
+    drift, reference = _drift(inputs, at)
     # Where there is a comparison its two sides are drawn: the page as a whole may hold both.
     judged = np.array([at[e.partition] for e in stretch.current], int) if drift["traits"] else shown
     return {
         "format_version": FORMAT_VERSION,
         "version": __version__,
-        "made_at": found.made_at.isoformat(timespec="seconds"),
-        "table": {"name": found.name, "partitions_by": list(stretch.shown[0].values)},
+        "made_at": inputs.made_at.isoformat(timespec="seconds"),
+        "table": {"name": inputs.name, "partitions_by": list(stretch.shown[0].values)},
         "stretch": {
             "first": stretch.shown[0].partition,
             "last": stretch.shown[-1].partition,
@@ -88,8 +88,8 @@ def figures_of(found: Found) -> dict[str, Any]:
         "partitions": [_partition(e, at[e.partition], counts, reference) for e in stretch.shown],
         "traits": {trait: _trait(i, counts, judged, reference) for i, trait in enumerate(TRAITS)},
         "drift": drift,
-        "runs": [_run(record) for record in found.records],
-        "cost": _cost(found.records, found.cost),
+        "runs": [_run(record) for record in inputs.records],
+        "cost": _cost(inputs.records, inputs.cost),
         "failures": [
             {
                 "partition": f.partition,
@@ -99,13 +99,13 @@ def figures_of(found: Found) -> dict[str, Any]:
                 "kept": f.kept,
                 "gone_by": f.gone_by,
             }
-            for f in found.failures
+            for f in inputs.failures
         ],
         "slowest": [
             {"partition": e.partition, "seconds": e.seconds, "documents": e.documents, "tokens": e.n_tokens}
             for e in sorted(stretch.shown, key=lambda e: -e.seconds)[:_SLOWEST]
         ],
-        "model": dict(found.standing),
+        "model": dict(inputs.standing),
     }
 
 
@@ -162,14 +162,14 @@ def _score(counts: Counts, at: np.ndarray, i: int) -> dict[str, Any]:
     }
 
 
-def _drift(found: Found, at: Mapping[str, int]) -> tuple[dict[str, Any], np.ndarray | None]:
+def _drift(inputs: ReportInputs, at: Mapping[str, int]) -> tuple[dict[str, Any], np.ndarray | None]:
     """The part `drift`, and the (5, BINS) counts of the reference."""
-    stretch, counts = found.stretch, found.counts
+    stretch, counts = inputs.stretch, inputs.counts
     sides = [np.array([at[e.partition] for e in side], int) for side in (stretch.reference, stretch.current)]
-    kind = stretch.kind if stretch.kind != ARTIFACT or found.stored is not None else NOTHING
+    kind = stretch.kind if stretch.kind != ARTIFACT or inputs.stored is not None else NOTHING
     about: dict[str, Any] = {
         "kind": kind,
-        "why_none": _why_none(found) if kind == NOTHING else None,
+        "why_none": _why_none(inputs) if kind == NOTHING else None,
         "reference": [e.partition for e in stretch.reference],
         "current": [e.partition for e in stretch.current],
         "other_models": stretch.other_models,
@@ -178,7 +178,7 @@ def _drift(found: Found, at: Mapping[str, int]) -> tuple[dict[str, Any], np.ndar
     if kind == NOTHING or not len(sides[1]):
         return about | {"verdict": UNKNOWN, "traits": {}, "by_authors": False, "by_days": False}, None
     current = counts.side(1, sides[1])
-    reference = found.stored if kind == ARTIFACT and found.stored is not None else counts.side(0, sides[0])
+    reference = inputs.stored if kind == ARTIFACT and inputs.stored is not None else counts.side(0, sides[0])
     judged = judge(reference, current)
     traits = {
         trait: {
@@ -204,11 +204,11 @@ def _drift(found: Found, at: Mapping[str, int]) -> tuple[dict[str, Any], np.ndar
     return about, reference.total
 
 
-def _why_none(found: Found) -> str:
+def _why_none(inputs: ReportInputs) -> str:
     """Why there is nothing to compare with."""
-    if found.stretch.other_models:
+    if inputs.stretch.other_models:
         return "the partitions to compare with are of another model, and the artifact keeps no reference"
-    if found.stretch.kind == ARTIFACT:
+    if inputs.stretch.kind == ARTIFACT:
         return "the table has no earlier partition of this model, and the artifact keeps no reference"
     return "reference.kind is none"
 

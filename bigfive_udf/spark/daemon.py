@@ -20,7 +20,7 @@ _PRELOADED = (
     "safetensors.torch",
     "tokenizers",
     "bigfive_udf.model.scorer",
-    "bigfive_udf.spark.worker",
+    "bigfive_udf.spark.workers.worker",
 )
 
 

@@ -16,13 +16,13 @@ from pyspark.sql.pandas.functions import pandas_udf
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import Artifact, load_artifact
+from bigfive_udf.model.evidence import evidence_of
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.spark import session
-from bigfive_udf.spark.comments import label_fields, probability_fields
-from bigfive_udf.spark.evidence import evidence_of
+from bigfive_udf.spark.output.comments import label_fields, probability_fields
 from bigfive_udf.spark.storage import quoted
-from bigfive_udf.spark.tally import Tally, tally_accumulator
-from bigfive_udf.spark.worker import RemoteModel, score_batches
+from bigfive_udf.spark.workers.tally import Tally, tally_accumulator
+from bigfive_udf.spark.workers.worker import RemoteModel, score_batches
 from bigfive_udf.traits import (
     MODEL_FIELDS,
     PREDICTION_FIELDS,

@@ -13,7 +13,7 @@ from bigfive_udf.tables.partitions import Partition, relative_path
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ScoreRecipe:
     """All that decides what a run writes for a text, whatever partition it lies in.
 
     `settings` are those that change scores, and no others: a thread count is none of them. `columns` are the carried
@@ -37,7 +37,7 @@ def input_digest(partition: Partition, root: str) -> str:
     return _digest([partition.version, *_lines(partition.files, root)])
 
 
-def fingerprint(digest: str, recipe: Recipe) -> str:
+def fingerprint(digest: str, recipe: ScoreRecipe) -> str:
     """One digest of all that the scores of a partition depend on; thresholds are not among it, nor kept columns."""
     return _digest([digest, recipe.model_id, json.dumps(recipe.settings, sort_keys=True)])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bigfive_udf.errors import RefusedError
-from bigfive_udf.tables.fingerprint import Recipe
+from bigfive_udf.tables.fingerprint import ScoreRecipe
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.partitions import Partition
 
@@ -94,7 +94,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCorpus:
     """The corpus as it was found: for each partition its name and the digest of its input."""
 
     partitions: Mapping[str, tuple[Partition, str]]
@@ -117,9 +117,9 @@ class Found:
 
 
 def make_plan(
-    found: Found,
+    found: FoundCorpus,
     entries: Mapping[str, Entry],
-    recipe: Recipe,
+    recipe: ScoreRecipe,
     policies: Policies,
     damaged: frozenset[str] = frozenset(),
 ) -> Plan:
@@ -212,7 +212,7 @@ def _together(score: Sequence[Task], pruned: set[str]) -> frozenset[str]:
     return frozenset(new | fewer) if new and (fewer or pruned) else frozenset()
 
 
-def _why(entry: Entry | None, digest: str, recipe: Recipe, damaged: bool) -> tuple[str, bool]:
+def _why(entry: Entry | None, digest: str, recipe: ScoreRecipe, damaged: bool) -> tuple[str, bool]:
     """Why a partition is to be scored, empty where it is not, and whether its labels are to be computed again."""
     if entry is None:
         return NEW, False
@@ -230,7 +230,7 @@ def _why(entry: Entry | None, digest: str, recipe: Recipe, damaged: bool) -> tup
     return "", dict(entry.thresholds) != dict(recipe.thresholds)
 
 
-def _refuse_two_pseudonymisations(staying: Sequence[Entry], entries: Mapping[str, Entry], recipe: Recipe) -> None:
+def _refuse_two_pseudonymisations(staying: Sequence[Entry], entries: Mapping[str, Entry], recipe: ScoreRecipe) -> None:
     """Refuse to leave rows beside others in which the same person has another name, whatever the policies say."""
     others = [e for e in staying if dict(e.pseudonyms) != dict(recipe.pseudonyms)]
     if not others:
@@ -256,7 +256,7 @@ def _mixture(key: str, others: Sequence[Entry], entries: Mapping[str, Entry], ha
     )
 
 
-def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: Recipe, policies: Policies) -> None:
+def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: ScoreRecipe, policies: Policies) -> None:
     """Refuse to score again more of the table than allowed, where nobody asked for it."""
     again = [task for task in plan.score if task.why in _UNASKED and task.entry is not None]
     removed = () if policies.prune else plan.remove
@@ -278,7 +278,7 @@ def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: Recipe, p
     )
 
 
-def changed_settings(entry: Entry, recipe: Recipe) -> list[str]:
+def changed_settings(entry: Entry, recipe: ScoreRecipe) -> list[str]:
     """Which settings are not those that the entry was scored with, old and new."""
     keys = sorted({*entry.settings, *recipe.settings})
     pairs = [(key, entry.settings.get(key), recipe.settings.get(key)) for key in keys]

@@ -24,15 +24,15 @@ from bigfive_udf.training.provenance import read_split, read_training
 from bigfive_udf.traits import SCORED, TRAITS, probability_column
 
 
-def unseen_rows(artifact: Artifact, found: LabelledTexts) -> np.ndarray | None:
+def unseen_rows(artifact: Artifact, labelled: LabelledTexts) -> np.ndarray | None:
     """(n,) which rows are neither texts that the model was trained on nor by their authors; None: it is not known."""
     seen = read_split(artifact.path)
     if seen is None:
         return None
     texts, authors = seen
-    rows = ~np.isin(found.text_digests, list(texts))
-    if found.author_digests is not None and authors is not None:
-        rows &= ~np.isin(found.author_digests, list(authors))
+    rows = ~np.isin(labelled.text_digests, list(texts))
+    if labelled.author_digests is not None and authors is not None:
+        rows &= ~np.isin(labelled.author_digests, list(authors))
     return rows
 
 
@@ -42,43 +42,43 @@ def knows_authors(artifact: Artifact) -> bool:
     return seen is not None and seen[1] is not None
 
 
-def _trained_on(artifact: Artifact, found: LabelledTexts, unseen: np.ndarray | None, seen: str) -> str:
+def _trained_on(artifact: Artifact, labelled: LabelledTexts, unseen: np.ndarray | None, seen: str) -> str:
     """What is known of the rows that a model has seen, in words."""
     if unseen is None:
         return "not known"
     count = int((~unseen).sum())
-    whose = "" if found.authors is None else ", or others by their authors"
-    text = f"{count:,} of {len(found):,} texts{whose}: {'left out' if seen == 'leave_out' else 'kept'}"
+    whose = "" if labelled.authors is None else ", or others by their authors"
+    text = f"{count:,} of {len(labelled):,} texts{whose}: {'left out' if seen == 'leave_out' else 'kept'}"
     text = text if count else "none of these texts"
-    return text if found.authors is None or knows_authors(artifact) else f"{text}; by whom is not known"
+    return text if labelled.authors is None or knows_authors(artifact) else f"{text}; by whom is not known"
 
 
-def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> dict[str, Any]:
+def assess(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings) -> dict[str, Any]:
     """The evaluation of an artifact on labelled texts; what it was trained on is left out, if the settings say so.
 
     Raises:
         InputError: nothing is left, or a trait has no cut.
     """
-    unseen = unseen_rows(artifact, found)
+    unseen = unseen_rows(artifact, labelled)
     seen = 0 if unseen is None else int((~unseen).sum())
-    trained_on = _trained_on(artifact, found, unseen, settings.data.seen)
+    trained_on = _trained_on(artifact, labelled, unseen, settings.data.seen)
     if unseen is not None and seen and settings.data.seen == "leave_out":
-        if seen == len(found):
+        if seen == len(labelled):
             raise InputError(
                 f"{settings.data.path}: the model was trained on all {seen:,} texts or on others by their authors, and "
                 "figures from them would flatter: give a table that it has not seen (its own out-of-fold figures are "
                 f"in {os.path.join(artifact.path, EVALUATION)}), or set data.seen=keep"
             )
-        found = found.take(unseen)
-    labels = found.labels_at(_cuts(artifact, found, settings))
-    scores = artifact.predict(found.texts, device=settings.model.device, precision=settings.model.precision)
+        labelled = labelled.take(unseen)
+    labels = labelled.labels_at(_cuts(artifact, labelled, settings))
+    scores = artifact.predict(labelled.texts, device=settings.model.device, precision=settings.model.precision)
     probabilities = scores[[probability_column(trait) for trait in TRAITS]].to_numpy(float, na_value=np.nan)
     thresholds = np.array([artifact.thresholds[trait] for trait in TRAITS])
-    sizes = {"rows": {"test": len(found)}}
-    if found.authors is not None:
-        sizes["authors"] = {"test": len(np.unique(found.authors))}
+    sizes = {"rows": {"test": len(labelled)}}
+    if labelled.authors is not None:
+        sizes["authors"] = {"test": len(np.unique(labelled.authors))}
     kept = seen if settings.data.seen == "keep" else 0
-    by_author = found.authors is not None and knows_authors(artifact) and not kept
+    by_author = labelled.authors is not None and knows_authors(artifact) and not kept
     return {
         "split": "author" if by_author else "random",
         "folds": 0,
@@ -92,18 +92,18 @@ def assess(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings)
         "not_scored": int((scores["status"] != SCORED).sum()),
         **sizes,
         **evaluation_of(
-            Predictions(labels, probabilities, thresholds, found.authors, texts=found.text_digests),
-            found,
+            Predictions(labels, probabilities, thresholds, labelled.authors, texts=labelled.text_digests),
+            labelled,
             resamples=settings.evaluation.resamples,
         ),
     }
 
 
-def _cuts(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> dict[str, float]:
+def _cuts(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings) -> dict[str, float]:
     """Where scores are cut: the median is the one that the model was trained with."""
     trained: Mapping[str, float] = (read_training(artifact.path) or {}).get("cuts") or {}
     cuts = {}
-    for trait, cut in found.cuts.items():
+    for trait, cut in labelled.cuts.items():
         if cut == "median" and trait not in trained:
             raise InputError(
                 f"data.cut median: {artifact.path} does not say at which score of {trait} its training authors were "
@@ -113,7 +113,7 @@ def _cuts(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) 
     return cuts
 
 
-def check_writable(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings) -> None:
+def check_writable(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings) -> None:
     """Refuse to put figures beside a model, where the score job looks for them, that come from what it was trained on.
 
     Raises:
@@ -121,13 +121,13 @@ def check_writable(artifact: Artifact, found: LabelledTexts, settings: EvaluateS
     """
     if settings.output.path is not None and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", settings.output.path):
         raise SettingsError(f"output.path {settings.output.path}: an evaluation is written to a local disk")
-    unseen = unseen_rows(artifact, found)
+    unseen = unseen_rows(artifact, labelled)
     beside = artifact.path / EVALUATION
     here = settings.output.path is None or Path(settings.output.path).resolve() == beside.resolve()
     if settings.data.seen == "keep" and here and unseen is not None and not unseen.all():
         raise SettingsError(
-            f"data.seen keep: {int((~unseen).sum()):,} of {len(found):,} texts were trained on or are by authors that "
-            "were; such figures are not put beside the model: set output.path to another file"
+            f"data.seen keep: {int((~unseen).sum()):,} of {len(labelled):,} texts were trained on or are by authors "
+            "that were; such figures are not put beside the model: set output.path to another file"
         )
 
 

@@ -15,7 +15,7 @@ from bigfive_udf.training.data import LabelledTexts, table_lines
 from bigfive_udf.training.evaluation import origin
 
 if TYPE_CHECKING:
-    from bigfive_udf.training.procedure import Outcome
+    from bigfive_udf.training.procedure import TrainingOutcome
 
 ROC, CALIBRATION, TRAINING = "roc.png", "calibration.png", "training.png"
 
@@ -35,7 +35,11 @@ docs/responsible-use.md of bigfive-udf before scoring texts of real people.
 
 
 def write_card(
-    directory: Path, settings: TrainSettings, found: LabelledTexts, evaluation: Mapping[str, Any], outcome: Outcome
+    directory: Path,
+    settings: TrainSettings,
+    labelled: LabelledTexts,
+    evaluation: Mapping[str, Any],
+    outcome: TrainingOutcome,
 ) -> None:
     """Write README.md and its pictures into `directory`."""
     from bigfive_udf.training import pictures  # matplotlib takes seconds, and is wanted here alone
@@ -52,7 +56,7 @@ def write_card(
         _notes(settings),
         _figures(evaluation),
         _against(evaluation),
-        _training(settings, found, evaluation),
+        _training(settings, labelled, evaluation),
         _MISUSE,
         _use(),
     ]
@@ -159,7 +163,7 @@ def _against(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(["## What to hold them against\n", *rows, said])
 
 
-def _training(settings: TrainSettings, found: LabelledTexts, evaluation: Mapping[str, Any]) -> str:
+def _training(settings: TrainSettings, labelled: LabelledTexts, evaluation: Mapping[str, Any]) -> str:
     train, model = settings.train, settings.model
     by = "by author (no author on two sides)" if evaluation["split"] == "author" else "at random"
     how = (
@@ -170,7 +174,7 @@ def _training(settings: TrainSettings, found: LabelledTexts, evaluation: Mapping
         if evaluation["folds"]
         else f"one split {by}: " + ", ".join(f"{n:,} {name}" for name, n in evaluation["rows"].items())
     )
-    cut = ", ".join(f"{trait} at {cut}" for trait, cut in found.cuts.items())
+    cut = ", ".join(f"{trait} at {cut}" for trait, cut in labelled.cuts.items())
     thresholds = ", ".join(f"{trait} {value:.3f}" for trait, value in evaluation["thresholds"].items())
     settings_rows = {
         "base": public_name(model.base),
@@ -181,7 +185,7 @@ def _training(settings: TrainSettings, found: LabelledTexts, evaluation: Mapping
         f"thresholds (by {settings.labels.thresholds})": thresholds,
     }
     seeds = evaluation.get("seeds")
-    counted = [line.strip() for line in table_lines("labelled table", found)]
+    counted = [line.strip() for line in table_lines("labelled table", labelled)]
     return "\n".join(
         [
             "## Data and training\n",

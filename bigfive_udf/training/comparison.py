@@ -19,8 +19,8 @@ from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training import base_models
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.evaluation import evaluation_of
-from bigfive_udf.training.held_out import Recipe, cross_validate
-from bigfive_udf.training.plan import plan_of
+from bigfive_udf.training.held_out import TrainingRecipe, cross_validate
+from bigfive_udf.training.plan import holdout_plan
 from bigfive_udf.training.procedure import identity_of
 from bigfive_udf.training.provenance import TRAINING, read_training, refuse_seen
 from bigfive_udf.training.state import training_state
@@ -28,7 +28,7 @@ from bigfive_udf.training.state import training_state
 DEFAULT_FOLDS = 5
 
 
-def recipe_of(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
+def settings_of_training(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
     """The settings that the artifact was trained with, on the table to be compared on.
 
     Raises:
@@ -72,30 +72,32 @@ def _base_of(base: str, recorded: bool) -> str:
     return str(hub.snapshot(base, "model.base"))
 
 
-def compare_splits(artifact: Artifact, found: LabelledTexts, settings: EvaluateSettings, run_id: str) -> dict[str, Any]:
+def compare_splits(
+    artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings, run_id: str
+) -> dict[str, Any]:
     """Cross-validate the artifact's recipe twice; the leak is what the random split shows above the author split.
 
     Raises:
         InputError: the table has no authors, or too few.
         ArtifactError: the recipe or its encoder is missing.
     """
-    if found.authors is None:
+    if labelled.authors is None:
         raise InputError("--compare-splits: data.author_column is not set, and without authors there is nothing to mix")
-    recipe = recipe_of(artifact, settings)
+    recipe = settings_of_training(artifact, settings)
     base = _base_of(recipe.model.base, recorded=settings.model.base is None)
-    refuse_seen(base, "model.base", found)
+    refuse_seen(base, "model.base", labelled)
     result: dict[str, Any] = {}
     finished = []
     for by in ("author", "random"):
         one = recipe.model_copy(update={"split": recipe.split.model_copy(update={"by": by})})
-        plan = plan_of(one, found)
+        plan = holdout_plan(one, labelled)
         work = Path(f"{artifact.path.resolve()}.compare-{by}")
-        with training_state(work, identity_of(one, found, None, base), run_id) as state:
+        with training_state(work, identity_of(one, labelled, None, base), run_id) as state:
             print(f"split by {by}, {plan.folds} folds", *state.lines(), sep="\n")
-            trained = Recipe.of(one, base, state)
-            held_out = cross_validate(trained, found, plan)
-            predictions = held_out.predictions(trained, found)
-            result[by] = evaluation_of(predictions, found, resamples=settings.evaluation.resamples)
+            trained = TrainingRecipe.of(one, base, state)
+            held_out = cross_validate(trained, labelled, plan)
+            predictions = held_out.predictions(trained, labelled)
+            result[by] = evaluation_of(predictions, labelled, resamples=settings.evaluation.resamples)
         finished.append(state)
     for state in finished:  # not before both are done: an interruption costs one fold
         state.remove()

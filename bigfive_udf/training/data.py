@@ -131,18 +131,18 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
             values[:, i] = _labels(source, table[columns[trait]], trait, settings.cut_of(trait))
     kept = texts.str.strip().ne("").to_numpy()
     authors = None if authors is None else authors[kept]
-    found = LabelledTexts(
+    labelled = LabelledTexts(
         texts=texts[kept].tolist(),
         authors=authors,
         values=values[kept],
         cuts={trait: cut for trait in columns if (cut := settings.cut_of(trait)) is not None},
         column_order=tuple(sorted(columns, key=lambda trait: list(table.columns).index(columns[trait]))),
     )
-    if not len(found):
+    if not len(labelled):
         raise InputError(f"{source} has {len(table)} rows and no text in them: nothing can be learned from it")
-    if np.isnan(found.values).all():
-        raise InputError(f"{source} has {len(found)} texts and not one label: check data.label_columns")
-    return replace(found, counts=_counts(found, texts, ~kept, columns))
+    if np.isnan(labelled.values).all():
+        raise InputError(f"{source} has {len(labelled)} texts and not one label: check data.label_columns")
+    return replace(labelled, counts=_counts(labelled, texts, ~kept, columns))
 
 
 def read_texts(settings: TextTableSettings) -> list[str]:
@@ -252,28 +252,28 @@ def _cut(value: object) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…"
 
 
-def _counts(found: LabelledTexts, texts: pd.Series, empty: np.ndarray, columns: Mapping[str, str]) -> dict[str, int]:
-    digests = pd.Series(found.text_digests)
+def _counts(labelled: LabelledTexts, texts: pd.Series, empty: np.ndarray, columns: Mapping[str, str]) -> dict[str, int]:
+    digests = pd.Series(labelled.text_digests)
     counts = {
         "rows": len(texts),
-        "texts": len(found),
+        "texts": len(labelled),
         "empty_texts": int(empty.sum()),
         "repeated_texts": int(digests.duplicated().sum()),
-        "texts_with_line_breaks": int(pd.Series(found.texts).str.contains("\n", regex=False).sum()),
-        "damaged_texts": int(pd.Series(found.texts).str.contains("\ufffd|Ã[\x80-\xbf]|â€", regex=True).sum()),
+        "texts_with_line_breaks": int(pd.Series(labelled.texts).str.contains("\n", regex=False).sum()),
+        "damaged_texts": int(pd.Series(labelled.texts).str.contains("\ufffd|Ã[\x80-\xbf]|â€", regex=True).sum()),
     }
-    if found.authors is not None:
-        by_author = pd.Series(found.authors).groupby(digests).nunique()
-        counts |= {"authors": len(np.unique(found.authors)), "texts_of_several_authors": int((by_author > 1).sum())}
-    known = ~np.isnan(found.values)
+    if labelled.authors is not None:
+        by_author = pd.Series(labelled.authors).groupby(digests).nunique()
+        counts |= {"authors": len(np.unique(labelled.authors)), "texts_of_several_authors": int((by_author > 1).sum())}
+    known = ~np.isnan(labelled.values)
     return counts | {
         f"labels_{trait}": int(known[:, TRAITS.index(trait)].sum()) for trait in TRAITS if trait in columns
     }
 
 
-def table_lines(source: str, found: LabelledTexts) -> Sequence[str]:
+def table_lines(source: str, labelled: LabelledTexts) -> Sequence[str]:
     """What a person should know about the table before it is trusted."""
-    counts = found.counts
+    counts = labelled.counts
     whose = f" by {counts['authors']:,} authors" if "authors" in counts else ""
     lines = [f"{source}: {counts['texts']:,} texts{whose}"]
     if counts["empty_texts"]:

@@ -20,22 +20,22 @@ BETTER, NOT_BETTER, UNKNOWN = "better than chance", "no better than chance", "no
 
 
 def evaluation_of(
-    predictions: Predictions, found: LabelledTexts, *, resamples: int = 1000, seed: int = 0
+    predictions: Predictions, labelled: LabelledTexts, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """The figures of held-out rows; `found` are the same rows, with their scores and the order of their columns."""
+    """The figures of held-out rows; `labelled` are the same rows, with their scores and the order of their columns."""
     whom = "authors" if predictions.authors is not None else "texts"
     measured = evaluate(predictions, resamples=resamples, seed=seed)
     wider = ", widened by the square root of 2 for the cross-validation" if predictions.cross_validated else ""
     result: dict[str, Any] = {"intervals": f"95 %, bootstrap over {whom}, {resamples} resamples{wider}", **measured}
     if predictions.authors is not None:
-        result["author_level"] = author_level(predictions, found, resamples=resamples, seed=seed)
-    result["categorical_accuracy"] = categorical_accuracy(predictions, found.column_order)
+        result["author_level"] = author_level(predictions, labelled, resamples=resamples, seed=seed)
+    result["categorical_accuracy"] = categorical_accuracy(predictions, labelled.column_order)
     result["verdict"] = verdict(measured["traits"])
     return result
 
 
 def author_level(
-    predictions: Predictions, found: LabelledTexts, *, resamples: int = 1000, seed: int = 0
+    predictions: Predictions, labelled: LabelledTexts, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """The same figures of authors instead of texts: the mean probability of an author's texts against their label.
 
@@ -60,8 +60,8 @@ def author_level(
     measured = evaluate(by_author, resamples=resamples, seed=seed)
     measured["authors"] = len(names)
     for i, trait in enumerate(TRAITS):
-        if trait in found.cuts:
-            scores = _mean_by(author, found.values, len(names))[:, i]
+        if trait in labelled.cuts:
+            scores = _mean_by(author, labelled.values, len(names))[:, i]
             r, between = _pearson(probabilities[:, i], scores, folds, predictions.cross_validated)
             measured["traits"][trait] |= {"pearson_r": r, "pearson_r_ci": between}
     return measured

@@ -21,13 +21,13 @@ from bigfive_udf.training.calibration import Calibration
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.finetune import Epoch, Examples, Finetuned, FinetuneOptions, finetune
 from bigfive_udf.training.metrics import Predictions, macro_roc_auc
-from bigfive_udf.training.plan import Plan, stopping_part
+from bigfive_udf.training.plan import HoldoutPlan, stopping_part
 from bigfive_udf.training.state import TrainingState
 from bigfive_udf.traits import TRAITS
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """What every training of a run has in common; `base` is a directory."""
 
     settings: TrainSettings
@@ -41,7 +41,7 @@ class Recipe:
     @classmethod
     def of(
         cls, settings: TrainSettings, base: str, state: TrainingState, run: Callable[..., Finetuned] = finetune
-    ) -> Recipe:
+    ) -> TrainingRecipe:
         train, model = settings.train, settings.model
         shared = set(FinetuneOptions.__dataclass_fields__) & set(type(train).model_fields)
         given = {name: getattr(train, name) for name in shared}
@@ -57,7 +57,7 @@ class Recipe:
     def finetune(
         self,
         name: str,
-        found: LabelledTexts,
+        labelled: LabelledTexts,
         labels: np.ndarray,
         rows: np.ndarray,
         options: FinetuneOptions | None = None,
@@ -66,7 +66,7 @@ class Recipe:
         """Train on `rows`, a mask; checkpoints are kept under `name`."""
 
         def part(mask: np.ndarray) -> Examples:
-            return Examples(found.take(mask).texts, labels[mask])
+            return Examples(labelled.take(mask).texts, labels[mask])
 
         held = None if validation is None else part(validation)
         return self.run(part(rows), self.base, options or self.options, self.state.scratch(name), validation=held)
@@ -98,7 +98,7 @@ class Recipe:
 class OutOfFold:
     """Every row as it was predicted by a model that had not seen it."""
 
-    plan: Plan
+    plan: HoldoutPlan
     labels: np.ndarray
     """(n, 5); where the cut is the median, that of the authors of the other folds"""
     logits: dict[int, np.ndarray]
@@ -112,7 +112,7 @@ class OutOfFold:
         """(n, 5) logits of the first seed, from which all figures are."""
         return next(iter(self.logits.values()))
 
-    def predictions(self, recipe: Recipe, found: LabelledTexts) -> Predictions:
+    def predictions(self, recipe: TrainingRecipe, labelled: LabelledTexts) -> Predictions:
         """Each fold calibrated and cut by what was predicted for the others, its own predictions apart."""
         probabilities, thresholds = np.empty_like(self.first), np.empty_like(self.first)
         for fold in range(self.plan.folds):
@@ -121,8 +121,8 @@ class OutOfFold:
             probabilities[held] = fitted.probabilities(self.first[held])
             thresholds[held] = recipe.thresholds(fitted.probabilities(self.first[~held]), self.labels[~held])
         return Predictions(
-            self.labels, probabilities, thresholds, found.authors, self.plan.parts,
-            cross_validated=True, texts=found.text_digests,
+            self.labels, probabilities, thresholds, labelled.authors, self.plan.parts,
+            cross_validated=True, texts=labelled.text_digests,
         )  # fmt: skip
 
     def spread(self) -> dict[int, float]:
@@ -134,24 +134,24 @@ class OutOfFold:
         }
 
 
-def cross_validate(recipe: Recipe, found: LabelledTexts, plan: Plan) -> OutOfFold:
+def cross_validate(recipe: TrainingRecipe, labelled: LabelledTexts, plan: HoldoutPlan) -> OutOfFold:
     """Train a model per fold and seed on the other folds; what was done before an interruption is not done again."""
-    labels = np.full((len(found), len(TRAITS)), np.nan)
+    labels = np.full((len(labelled), len(TRAITS)), np.nan)
     logits: dict[int, np.ndarray] = {}
     curves: list[list[Epoch]] = []
     kept: list[int] = []
     for seed in recipe.seeds:
-        logits[seed] = np.full((len(found), len(TRAITS)), np.nan)
+        logits[seed] = np.full((len(labelled), len(TRAITS)), np.nan)
         for fold in range(plan.folds):
             held = plan.parts == fold
-            fold_labels, _ = found.labels(~held)
+            fold_labels, _ = labelled.labels(~held)
             labels[held] = fold_labels[held]
-            training, validation = stopping_part(recipe.settings, found, plan.by, ~held, f"fold {fold + 1}")
+            training, validation = stopping_part(recipe.settings, labelled, plan.by, ~held, f"fold {fold + 1}")
             title = f"fold {fold + 1} of {plan.folds}" + (f", seed {seed}" if len(recipe.seeds) > 1 else "")
             recipe.say(f"{title}: {training.sum():,} texts to train on, {held.sum():,} held out")
             parts = (training, validation, held)
             logits[seed][held], epochs, best = held_out_logits(
-                recipe, f"fold-{fold}-seed-{seed}", found, fold_labels, parts, replace(recipe.options, seed=seed)
+                recipe, f"fold-{fold}-seed-{seed}", labelled, fold_labels, parts, replace(recipe.options, seed=seed)
             )
             curves.append(epochs)
             kept.append(best)
@@ -160,9 +160,9 @@ def cross_validate(recipe: Recipe, found: LabelledTexts, plan: Plan) -> OutOfFol
 
 
 def held_out_logits(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     name: str,
-    found: LabelledTexts,
+    labelled: LabelledTexts,
     labels: np.ndarray,
     parts: tuple[np.ndarray, np.ndarray | None, np.ndarray],
     options: FinetuneOptions,
@@ -171,9 +171,9 @@ def held_out_logits(
     training, validation, held = parts
     done = recipe.state.result(name)
     if done is None:
-        made = recipe.finetune(name, found, labels, training, options, validation)
+        made = recipe.finetune(name, labelled, labels, training, options, validation)
         about: dict[str, Any] = {"epochs": [asdict(epoch) for epoch in made.epochs], "kept": made.kept}
-        done = {"logits": recipe.logits(made, found.take(held).texts)}, about
+        done = {"logits": recipe.logits(made, labelled.take(held).texts)}, about
         recipe.state.keep(name, *done)
     else:
         recipe.say("  done before the interruption")

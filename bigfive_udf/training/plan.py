@@ -13,7 +13,7 @@ from bigfive_udf.training.data import LabelledTexts
 
 
 @dataclass(frozen=True)
-class Plan:
+class HoldoutPlan:
     """Who is held out: `parts` (n,) is a fold, or an index into `PARTS` where there are no folds."""
 
     parts: np.ndarray
@@ -30,7 +30,7 @@ class Plan:
         return np.array([PARTS[p] for p in self.parts.tolist()])
 
 
-def plan_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None = None) -> Plan:
+def holdout_plan(settings: TrainSettings, labelled: LabelledTexts, test: LabelledTexts | None = None) -> HoldoutPlan:
     """Split the rows; `test` are those of `data.test_path`, which must be other texts by other authors.
 
     Raises:
@@ -38,30 +38,30 @@ def plan_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts |
             texts or authors that are in both tables.
     """
     if test is not None:
-        _check_apart(settings, found, test)
+        _check_apart(settings, labelled, test)
     by, folds, seed = settings.split_by, settings.split.folds, settings.train.seed
-    groups = splits.groups_of(found, by)
+    groups = splits.groups_of(labelled, by)
     if folds:
-        parts = splits.folds_of(groups, found.values, folds, seed)
-        shared = splits.in_another_part(found.text_digests, parts)
+        parts = splits.folds_of(groups, labelled.values, folds, seed)
+        shared = splits.in_another_part(labelled.text_digests, parts)
         for fold in range(folds):
-            labels, _ = found.labels(parts != fold)
+            labels, _ = labelled.labels(parts != fold)
             held = (parts == fold) & ~shared
             splits.check_parts(labels, {f"fold {fold + 1}": held, f"all folds but {fold + 1}": parts != fold})
-            stopping_part(settings, found, by, parts != fold, f"fold {fold + 1}")
-        return Plan(parts, folds, by, shared)
+            stopping_part(settings, labelled, by, parts != fold, f"fold {fold + 1}")
+        return HoldoutPlan(parts, folds, by, shared)
     shares = [settings.split.fractions[name] for name in PARTS]
     if shares[PARTS.index("test")] == 0 and settings.data.test_path is None:
         raise InputError("split.fractions.test is 0 and there is no data.test_path: no figure could be reported")
-    parts = splits.parts_of(groups, found.values, shares, seed)
-    labels, _ = found.labels(parts == 0)
-    shared = splits.in_another_part(found.text_digests, parts) & (parts != 0)
+    parts = splits.parts_of(groups, labelled.values, shares, seed)
+    labels, _ = labelled.labels(parts == 0)
+    shared = splits.in_another_part(labelled.text_digests, parts) & (parts != 0)
     splits.check_parts(labels, {f"the {PARTS[p]} part": (parts == p) & ~shared for p in np.unique(parts)})
-    return Plan(parts, folds, by, shared)
+    return HoldoutPlan(parts, folds, by, shared)
 
 
 def stopping_part(
-    settings: TrainSettings, found: LabelledTexts, by: str, training: np.ndarray, name: str
+    settings: TrainSettings, labelled: LabelledTexts, by: str, training: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Set authors of `training`, a mask, aside to stop by, if that is wanted, so that held-out ones decide nothing.
 
@@ -73,11 +73,11 @@ def stopping_part(
     if settings.train.early_stopping is None:
         return training, None
     share = settings.split.fractions["validation"]
-    groups = splits.groups_of(found, by)[training]
-    inner = splits.parts_of(groups, found.values[training], [1 - share, share], settings.train.seed)
+    groups = splits.groups_of(labelled, by)[training]
+    inner = splits.parts_of(groups, labelled.values[training], [1 - share, share], settings.train.seed)
     rows = np.flatnonzero(training)
     rest, aside = (np.isin(np.arange(len(training)), rows[inner == part]) for part in (0, 1))
-    labels = found.labels(training)[0][aside]
+    labels = labelled.labels(training)[0][aside]
     if not any((column == 0).any() and (column == 1).any() for column in labels.T):
         raise InputError(
             f"{name}: no trait has labels of both kinds in the {aside.sum():,} texts that train.early_stopping is to "
@@ -86,11 +86,11 @@ def stopping_part(
     return rest, aside
 
 
-def _check_apart(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts) -> None:
+def _check_apart(settings: TrainSettings, labelled: LabelledTexts, test: LabelledTexts) -> None:
     """Refuse a test part that was trained on."""
-    shared = [("texts", set(found.texts) & set(test.texts))]
-    if settings.split_by == "author" and found.authors is not None and test.authors is not None:
-        shared.append(("authors", set(found.authors.tolist()) & set(test.authors.tolist())))
+    shared = [("texts", set(labelled.texts) & set(test.texts))]
+    if settings.split_by == "author" and labelled.authors is not None and test.authors is not None:
+        shared.append(("authors", set(labelled.authors.tolist()) & set(test.authors.tolist())))
     for what, both in shared:
         if both:
             raise InputError(

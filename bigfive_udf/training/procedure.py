@@ -26,14 +26,14 @@ from bigfive_udf.training.calibration import Calibration
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.evaluation import evaluation_of
 from bigfive_udf.training.finetune import Epoch, Finetuned
-from bigfive_udf.training.held_out import Recipe, cross_validate, held_out_logits
+from bigfive_udf.training.held_out import TrainingRecipe, cross_validate, held_out_logits
 from bigfive_udf.training.metrics import Predictions, macro_roc_auc
-from bigfive_udf.training.plan import Plan
+from bigfive_udf.training.plan import HoldoutPlan
 from bigfive_udf.traits import TRAITS
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What a training came to: a calibrated model, and what is known of it."""
 
     made: Finetuned
@@ -52,16 +52,18 @@ class Outcome:
     """the epochs of each model that was trained, this one's last"""
 
 
-def identity_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTexts | None, base: str) -> dict[str, str]:
+def identity_of(
+    settings: TrainSettings, labelled: LabelledTexts, test: LabelledTexts | None, base: str
+) -> dict[str, str]:
     """What an interrupted training must have in common with this one to be gone on with."""
     training = settings.model_dump(mode="json", exclude={"data", "output", "evaluation"})
     machine = hardware.look(use_gpu=settings.train.device != "cpu")
     placement = hardware.decide(settings.train.device, settings.train.precision, [machine], section="train")
     files = checkpoint.model_files(Path(base))
     return {
-        "data or cut": found.digest
+        "data or cut": labelled.digest
         + (test.digest if test is not None else "")
-        + json.dumps(dict(found.cuts), sort_keys=True),
+        + json.dumps(dict(labelled.cuts), sort_keys=True),
         "settings": hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest(),
         "base model": checkpoint.model_id({p.name: checkpoint.sha256(p) for p in files}),
         "arithmetic": f"{placement.precision} on {placement.device}",
@@ -69,74 +71,80 @@ def identity_of(settings: TrainSettings, found: LabelledTexts, test: LabelledTex
     }
 
 
-def train(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
+def train(
+    recipe: TrainingRecipe, labelled: LabelledTexts, test: LabelledTexts | None, plan: HoldoutPlan
+) -> TrainingOutcome:
     """Train as the plan says; `test` are the rows of `data.test_path`, where there is one."""
     if plan.folds:
-        return _with_folds(recipe, found, test, plan)
-    return _with_one_split(recipe, found, test, plan)
+        return _with_folds(recipe, labelled, test, plan)
+    return _with_one_split(recipe, labelled, test, plan)
 
 
-def _with_folds(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
-    held_out = cross_validate(recipe, found, plan)
+def _with_folds(
+    recipe: TrainingRecipe, labelled: LabelledTexts, test: LabelledTexts | None, plan: HoldoutPlan
+) -> TrainingOutcome:
+    held_out = cross_validate(recipe, labelled, plan)
     options = recipe.options
     if options.early_stopping is not None:  # nobody is left to stop it by: it takes as long as the folds took
         options = replace(options, epochs=max(1, round(float(np.median(held_out.kept)))), early_stopping=None)
-    everything = np.ones(len(found), bool)
-    labels, cuts = found.labels(everything)
-    recipe.say(f"the model itself, on all {len(found):,} texts")
-    made = recipe.finetune("final", found, labels, everything, options)
+    everything = np.ones(len(labelled), bool)
+    labels, cuts = labelled.labels(everything)
+    recipe.say(f"the model itself, on all {len(labelled):,} texts")
+    made = recipe.finetune("final", labelled, labels, everything, options)
 
     fitted = recipe.calibration(held_out.first, held_out.labels)
     thresholds = recipe.thresholds(fitted.probabilities(held_out.first), held_out.labels)
-    _finish(made, fitted, found)
-    parts = {"train": found, "out_of_fold": found.take(~plan.shared)}
-    reported, whose = held_out.predictions(recipe, found), found
+    _finish(made, fitted, labelled)
+    parts = {"train": labelled, "out_of_fold": labelled.take(~plan.shared)}
+    reported, whose = held_out.predictions(recipe, labelled), labelled
     uncalibrated = Calibration.none().probabilities(held_out.first)
     evaluation: dict[str, Any] = _left_out(plan.shared) if test is None else {}
     if len(held_out.logits) > 1:
         evaluation["seeds"] = _seeds(held_out.spread(), "out of fold")
     if test is not None:
-        evaluation["out_of_fold"] = _evaluation(recipe, reported, found)
+        evaluation["out_of_fold"] = _evaluation(recipe, reported, labelled)
         reported, uncalibrated = _tested(recipe, made, fitted, thresholds, test, cuts)
         parts, whose = parts | {"test": test}, test
     evaluation = _sizes(parts) | _evaluation(recipe, reported, whose) | evaluation
     curves = [*held_out.curves, made.epochs]
-    return Outcome(made, fitted, thresholds, cuts, evaluation, reported, uncalibrated, curves)
+    return TrainingOutcome(made, fitted, thresholds, cuts, evaluation, reported, uncalibrated, curves)
 
 
-def _with_one_split(recipe: Recipe, found: LabelledTexts, test: LabelledTexts | None, plan: Plan) -> Outcome:
+def _with_one_split(
+    recipe: TrainingRecipe, labelled: LabelledTexts, test: LabelledTexts | None, plan: HoldoutPlan
+) -> TrainingOutcome:
     training, validation = ((plan.parts == PARTS.index(name)) & ~plan.shared for name in ("train", "validation"))
-    labels, cuts = found.labels(training)
+    labels, cuts = labelled.labels(training)
     recipe.say(f"one split: {training.sum():,} texts to train on, {validation.sum():,} to calibrate on")
     curves, spread = [], {}
     for seed in recipe.seeds[1:]:
         recipe.say(f"seed {seed}, for the spread")
         masks, options = (training, validation, validation), replace(recipe.options, seed=seed)
-        logits, epochs, _ = held_out_logits(recipe, f"seed-{seed}", found, labels, masks, options)
+        logits, epochs, _ = held_out_logits(recipe, f"seed-{seed}", labelled, labels, masks, options)
         curves.append(epochs)
         spread[seed] = macro_roc_auc(labels[validation], logits)
-    made = recipe.finetune("final", found, labels, training, validation=validation)
+    made = recipe.finetune("final", labelled, labels, training, validation=validation)
 
-    logits = recipe.logits(made, found.take(validation).texts)
+    logits = recipe.logits(made, labelled.take(validation).texts)
     fitted = recipe.calibration(logits, labels[validation])
     thresholds = recipe.thresholds(fitted.probabilities(logits), labels[validation])
-    _finish(made, fitted, found)
-    parts = {"train": found.take(training), "validation": found.take(validation)}
+    _finish(made, fitted, labelled)
+    parts = {"train": labelled.take(training), "validation": labelled.take(validation)}
     in_test = plan.parts == PARTS.index("test")
-    parts["test"] = found.take(in_test & ~plan.shared) if test is None else test
+    parts["test"] = labelled.take(in_test & ~plan.shared) if test is None else test
     reported, uncalibrated = _tested(recipe, made, fitted, thresholds, parts["test"], cuts)
     evaluation = _sizes(parts) | _evaluation(recipe, reported, parts["test"])
     evaluation |= _left_out(in_test & plan.shared) if test is None else {}
     if spread:
         first = {recipe.seeds[0]: macro_roc_auc(labels[validation], logits)}
         evaluation["seeds"] = _seeds(first | spread, "on the validation part")
-    return Outcome(made, fitted, thresholds, cuts, evaluation, reported, uncalibrated, [*curves, made.epochs])
+    return TrainingOutcome(made, fitted, thresholds, cuts, evaluation, reported, uncalibrated, [*curves, made.epochs])
 
 
-def _finish(made: Finetuned, fitted: Calibration, found: LabelledTexts) -> None:
+def _finish(made: Finetuned, fitted: Calibration, labelled: LabelledTexts) -> None:
     """Fold the calibration into the model, and silence the traits that had no label."""
     fitted.fold_into(made.model)
-    silent = [i for i, column in enumerate(found.values.T) if np.isnan(column).all()]
+    silent = [i for i, column in enumerate(labelled.values.T) if np.isnan(column).all()]
     if silent:
         last = calibration.last_layer(made.model)
         with torch.no_grad():
@@ -146,7 +154,7 @@ def _finish(made: Finetuned, fitted: Calibration, found: LabelledTexts) -> None:
 
 
 def _tested(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     made: Finetuned,
     fitted: Calibration,
     thresholds: np.ndarray,
@@ -161,7 +169,7 @@ def _tested(
     return predictions, none.probabilities(before)
 
 
-def _evaluation(recipe: Recipe, reported: Predictions, whose: LabelledTexts) -> dict[str, Any]:
+def _evaluation(recipe: TrainingRecipe, reported: Predictions, whose: LabelledTexts) -> dict[str, Any]:
     settings = recipe.settings
     return evaluation_of(reported, whose, resamples=settings.evaluation.resamples, seed=settings.train.seed)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bigfive_udf.errors import ArtifactError, InputError
 from bigfive_udf.training.data import LabelledTexts
-from bigfive_udf.training.plan import Plan
+from bigfive_udf.training.plan import HoldoutPlan
 
 SPLIT = "split.parquet"
 TRAINING = "training.json"
@@ -32,12 +32,12 @@ def read_training(directory: Path) -> dict[str, Any] | None:
         raise ArtifactError(f"{path} can't be read ({type(error).__name__}): copy the artifact again") from error
 
 
-def split_table(found: LabelledTexts, test: LabelledTexts | None, plan: Plan, base: str) -> pd.DataFrame:
+def split_table(labelled: LabelledTexts, test: LabelledTexts | None, plan: HoldoutPlan, base: str) -> pd.DataFrame:
     """Who was on which side: digests of text and author, and the part, a row per text.
 
     What the base was trained on, by its own table, is in part `base`: the model has seen it too.
     """
-    parts = [_rows(found, plan.names)]
+    parts = [_rows(labelled, plan.names)]
     if test is not None:
         parts.append(_rows(test, np.full(len(test), "test")))
     before = _seen_rows(Path(base))

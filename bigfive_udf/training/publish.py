@@ -13,19 +13,19 @@ from bigfive_udf.settings.train import TrainSettings
 from bigfive_udf.training.base_models import public_name
 from bigfive_udf.training.card import write_card
 from bigfive_udf.training.data import LabelledTexts
-from bigfive_udf.training.plan import Plan
-from bigfive_udf.training.procedure import Outcome, epochs_json
+from bigfive_udf.training.plan import HoldoutPlan
+from bigfive_udf.training.procedure import TrainingOutcome, epochs_json
 from bigfive_udf.training.provenance import SPLIT, TRAINING, split_table
 from bigfive_udf.traits import TRAITS
 
 
 def write_artifact(
     settings: TrainSettings,
-    found: LabelledTexts,
+    labelled: LabelledTexts,
     test: LabelledTexts | None,
-    plan: Plan,
+    plan: HoldoutPlan,
     base: str,
-    outcome: Outcome,
+    outcome: TrainingOutcome,
     work: Path,
 ) -> dict[str, Any]:
     """Write `output.path`, whole or not at all, and return the evaluation as it stands there.
@@ -44,13 +44,13 @@ def write_artifact(
         "max_length": outcome.made.max_length,
         "languages": settings.model.languages,
         "base_model": public_name(settings.model.base),
-        "training_data": f"sha256:{found.digest}",
+        "training_data": f"sha256:{labelled.digest}",
     }
     with new_artifact(settings.output.path, within=work) as directory:
         with quiet_transformers():
             outcome.made.model.save_pretrained(directory)
             outcome.made.tokenizer.save_pretrained(directory)
-        split_table(found, test, plan, base).to_parquet(directory / SPLIT, index=False)
+        split_table(labelled, test, plan, base).to_parquet(directory / SPLIT, index=False)
         _write_json(directory / TRAINING, _training(settings, plan, outcome))
         describe(directory, **about)
         evaluation = {
@@ -65,7 +65,7 @@ def write_artifact(
         _write_json(directory / EVALUATION, evaluation)
         reference = held_out_reference(outcome.reported.probabilities, outcome.reported.authors)
         _write_json(directory / REFERENCE, reference)
-        write_card(directory, settings, found, evaluation, outcome)
+        write_card(directory, settings, labelled, evaluation, outcome)
         describe(directory, **about)  # again: the digests of the reference, the card and its pictures belong in it
     return evaluation
 
@@ -74,7 +74,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _training(settings: TrainSettings, plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def _training(settings: TrainSettings, plan: HoldoutPlan, outcome: TrainingOutcome) -> dict[str, Any]:
     """How the artifact came about, so that it can be done again: no path and no data of this machine."""
     recipe = settings.model_dump(mode="json", include={"split", "model", "train", "labels"})
     recipe["model"]["base"] = public_name(settings.model.base)

@@ -23,11 +23,11 @@ _RANDOMNESS = 0.005
 """how much better a part must be, about, to be chosen whatever the seed says"""
 
 
-def groups_of(found: LabelledTexts, by: str) -> np.ndarray:
+def groups_of(labelled: LabelledTexts, by: str) -> np.ndarray:
     """(n,) str: what must not be on two sides. The author, or at random the text, so that no copy of it leaks."""
-    if by == "author" and found.authors is not None:
-        return found.authors
-    return found.text_digests
+    if by == "author" and labelled.authors is not None:
+        return labelled.authors
+    return labelled.text_digests
 
 
 def folds_of(groups: np.ndarray, values: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -47,7 +47,7 @@ _IMPORTED = (
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
     "bigfive_udf.model.artifact",
-    "bigfive_udf.spark.execution",
+    "bigfive_udf.spark.job.execution",
 )
 
 
@@ -215,7 +215,7 @@ def watch_files(watch: Watch, output: str) -> None:
 
 def watch_spark(watch: Watch, order: Order) -> None:
     """The writes of Spark, of which there is one a step."""
-    from bigfive_udf.spark import steps
+    from bigfive_udf.spark.job import steps
 
     def halfway() -> None:
         timer = threading.Timer(order.seconds, die)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from bigfive_udf.errors import TableLockedError
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import OutputSettings, RetentionSettings
-from bigfive_udf.spark.scoring import staged_keys
+from bigfive_udf.spark.job.scoring import staged_keys
 from bigfive_udf.tables.commit import Commit
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import COMMITTED, Entry, removed

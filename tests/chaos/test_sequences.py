@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from bigfive_udf.errors import InputError, RefusedError
 from bigfive_udf.runs import Run
-from bigfive_udf.spark import corpus as corpus_module
+from bigfive_udf.spark.input import corpus as corpus_module
 from bigfive_udf.tables.filesystem import FileInfo
 from bigfive_udf.tables.fingerprint import input_digest
 from bigfive_udf.tables.ledger import Entry

@@ -21,9 +21,9 @@ from bigfive_udf.errors import RefusedError, SettingsError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.catalog_lookup import Names
-from bigfive_udf.spark.catalog_table import CatalogTable
-from bigfive_udf.spark.planning import scoring_of
+from bigfive_udf.spark.job.planning import scoring_of
+from bigfive_udf.spark.output.catalog_lookup import Names
+from bigfive_udf.spark.output.catalog_table import CatalogTable
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.parquet_table import ParquetTable

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
-from bigfive_udf.spark import corpus as corpus_module
-from bigfive_udf.spark.progress import Progress, Standing
+from bigfive_udf.spark.input import corpus as corpus_module
+from bigfive_udf.spark.job.progress import Progress, Standing
 from bigfive_udf.tables import opening
 from bigfive_udf.tables.filesystem import FileInfo, LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger

@@ -19,9 +19,9 @@ import pytest
 from bigfive_udf.errors import InputError, OutputError, PartitionsFailedError, RefusedError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
-from bigfive_udf.spark import steps
-from bigfive_udf.spark.comments import probability_fields
-from bigfive_udf.spark.evidence import evidence_of
+from bigfive_udf.model.evidence import evidence_of
+from bigfive_udf.spark.job import steps
+from bigfive_udf.spark.output.comments import probability_fields
 from bigfive_udf.traits import TRAITS
 from cluster import submit
 from corpora import corrupt, write_corpus

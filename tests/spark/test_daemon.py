@@ -19,10 +19,11 @@ from pathlib import Path
 from bigfive_udf.spark.session import job_session
 
 def look(_):
-    had = [name for name in ("torch", "pandas", "tokenizers", "bigfive_udf.spark.worker") if name in sys.modules]
+    imported = ("torch", "pandas", "tokenizers", "bigfive_udf.spark.workers.worker")
+    had = [name for name in imported if name in sys.modules]
     cuda = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
     import pandas, tokenizers, torch
-    import bigfive_udf.spark.worker
+    import bigfive_udf.spark.workers.worker
     sizes = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]]
     private = sum(int(size[1]) for size in sizes if size[0].startswith("Private_"))
     return [had, cuda, len(os.listdir("/proc/self/task")), private // 1024]
@@ -46,7 +47,7 @@ def test_workers_share_what_they_import(tmp_path):
     ours = looked(tmp_path)
     theirs = looked(tmp_path, "--conf", "spark.python.daemon.module=pyspark.daemon")
     assert [had for had, *_ in theirs] == [[], []]
-    assert [had for had, *_ in ours] == [["torch", "pandas", "tokenizers", "bigfive_udf.spark.worker"]] * 2
+    assert [had for had, *_ in ours] == [["torch", "pandas", "tokenizers", "bigfive_udf.spark.workers.worker"]] * 2
     assert [cuda for _, cuda, *_ in ours] == [False, False]
     assert [threads for *_, threads, _ in ours] == [1, 1], "a thread would not survive the fork"
     private, before = (max(row[-1] for row in rows) for rows in (ours, theirs))

@@ -6,8 +6,8 @@ import logging
 import os
 import platform
 
-from bigfive_udf.spark.notes import MOST, Heard, Note, listening
-from bigfive_udf.spark.tally import Tally, tally_accumulator
+from bigfive_udf.spark.workers.notes import MOST, Heard, Note, listening
+from bigfive_udf.spark.workers.tally import Tally, tally_accumulator
 
 
 def test_warnings_of_workers_reach_the_driver(spark):
@@ -16,7 +16,7 @@ def test_warnings_of_workers_reach_the_driver(spark):
     def task(numbers):
         import warnings
 
-        from bigfive_udf.spark.notes import listening
+        from bigfive_udf.spark.workers.notes import listening
 
         with listening() as listener:
             logging.getLogger("some.library").warning("said by every task\n  twice")
@@ -66,7 +66,7 @@ def test_they_are_bounded_in_number_and_length(spark):
     tally = tally_accumulator(spark.sparkContext)
 
     def task(numbers):
-        from bigfive_udf.spark.notes import listening
+        from bigfive_udf.spark.workers.notes import listening
 
         with listening() as listener:
             for number in numbers:

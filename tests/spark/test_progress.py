@@ -17,9 +17,9 @@ from typing import TextIO
 
 import pytest
 
-from bigfive_udf.spark import progress
-from bigfive_udf.spark.progress import Progress, Standing, duration, fitting, progress_line
-from bigfive_udf.spark.tally import Tally
+from bigfive_udf.spark.job import progress
+from bigfive_udf.spark.job.progress import Progress, Standing, duration, fitting, progress_line
+from bigfive_udf.spark.workers.tally import Tally
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigfive_udf.spark.scoring import same_together, task_count
+from bigfive_udf.spark.job.scoring import same_together, task_count
 
 SIZES = st.integers(0, 1 << 40)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigfive_udf.model.scores import Effort
-from bigfive_udf.spark.notes import MOST, Heard, Note
-from bigfive_udf.spark.tally import MOST_EXCERPTS, Tally
+from bigfive_udf.spark.workers.notes import MOST, Heard, Note
+from bigfive_udf.spark.workers.tally import MOST_EXCERPTS, Tally
 
 NOTES = st.builds(Note, st.just("WARNING"), st.just("x"), st.text("ab", max_size=1))
 HEARD = st.dictionaries(NOTES, st.integers(1, 3), max_size=3).map(lambda d: Heard(d, dict.fromkeys(d, "host:1")))

@@ -15,10 +15,11 @@ from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
-from bigfive_udf.spark import session, worker
+from bigfive_udf.spark import session
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.udf import model_at, spark_model, with_scores
-from bigfive_udf.spark.worker import check_machine
+from bigfive_udf.spark.workers import worker
+from bigfive_udf.spark.workers.worker import check_machine
 from bigfive_udf.traits import PREDICTION_FIELDS, TRAITS
 from cluster import clean_environment
 from models import TRAINING_TEXT

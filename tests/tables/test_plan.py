@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 
 from bigfive_udf.errors import RefusedError
 from bigfive_udf.tables.filesystem import FileInfo
-from bigfive_udf.tables.fingerprint import Recipe, fingerprint, input_digest
+from bigfive_udf.tables.fingerprint import ScoreRecipe, fingerprint, input_digest
 from bigfive_udf.tables.ledger import COMMITTED, Entry
 from bigfive_udf.tables.partitions import Partition
-from bigfive_udf.tables.plan import Found, Plan, Policies, make_plan
+from bigfive_udf.tables.plan import FoundCorpus, Plan, Policies, make_plan
 
-RECIPE = Recipe("model-a", {"model.precision": "fp32", "text.max_length": 128}, ("doc_id",), {"openness": 0.5})
+RECIPE = ScoreRecipe("model-a", {"model.precision": "fp32", "text.max_length": 128}, ("doc_id",), {"openness": 0.5})
 OPEN = Policies("only_new", "only_new", 1.0)
 
 
-def corpus(digests: Mapping[str, str], selected: set[str] | None = None, **more: Any) -> Found:
+def corpus(digests: Mapping[str, str], selected: set[str] | None = None, **more: Any) -> FoundCorpus:
     partitions = {name: (Partition((name,)), digest) for name, digest in digests.items()}
-    return Found(
+    return FoundCorpus(
         partitions, frozenset(digests if selected is None else selected), more.pop("gone", frozenset()), **more
     )
 
 
-def entry(name: str, digest: str = "1", recipe: Recipe = RECIPE, documents: int = 10) -> Entry:
+def entry(name: str, digest: str = "1", recipe: ScoreRecipe = RECIPE, documents: int = 10) -> Entry:
     return Entry(
         name,
         {"dt": name},
@@ -177,7 +177,7 @@ def test_groups_between_which_files_may_have_moved_are_known():
 
     entries = table(group("a", 2), group("b", 2), group("c", 2))
     digests = {"a": (of("a", 1), "2"), "b": (of("b", 2), "2"), "d": (of("d", 1), "1"), "e": (of("e", 1), "1")}
-    found = Found(digests, frozenset("abde"), frozenset("c"), in_groups=True)
+    found = FoundCorpus(digests, frozenset("abde"), frozenset("c"), in_groups=True)
     plan = make_plan(found, entries, RECIPE, OPEN)
     assert plan.together == frozenset("ade"), "b has all its files, so that none of them can have moved"
     assert [e.partition for e in plan.remove] == ["c"]
@@ -185,7 +185,7 @@ def test_groups_between_which_files_may_have_moved_are_known():
     limited = make_plan(found, entries, RECIPE, replace(OPEN, limit=2))
     assert ([t.name for t in limited.score], limited.together, limited.later) == (["a", "d"], frozenset("ade"), 2)
     more = {name: digests[name] for name in "de"} | {name: (of(name, 2), "1") for name in "abc"}
-    only_new = Found(more, frozenset(more), frozenset(), in_groups=True)
+    only_new = FoundCorpus(more, frozenset(more), frozenset(), in_groups=True)
     assert make_plan(only_new, entries, RECIPE, OPEN).together == frozenset()
 
 
@@ -314,7 +314,7 @@ def test_groups_whose_files_are_gone_are_taken_out_for_their_texts_may_be_in_new
 NAMES = st.sampled_from("abcdef")
 DIGESTS = st.dictionaries(NAMES, st.sampled_from("12"))
 RECIPES = st.builds(
-    Recipe,
+    ScoreRecipe,
     st.sampled_from(["model-a", "model-b"]),
     st.fixed_dictionaries({"p": st.sampled_from([1, 2])}),
     st.sampled_from([("doc_id",), ("doc_id", "likes")]),

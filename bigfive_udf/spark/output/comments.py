@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bigfive_udf.spark.evidence import Evidence
+from bigfive_udf.model.evidence import Evidence
 from bigfive_udf.traits import (
     LABEL_FIELDS,
     MODEL_FIELDS,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from bigfive_udf.spark.catalog_statements import create_view
+from bigfive_udf.spark.output.catalog_statements import create_view
 from bigfive_udf.spark.storage import as_uri, quoted
 from bigfive_udf.tables.score_table import ScoreTable
 from bigfive_udf.tables.views import View

@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import RefusedError, SettingsError
-from bigfive_udf.spark.catalog_definition import PATH
+from bigfive_udf.spark.output.catalog_definition import PATH
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.tables.filesystem import local_path
 from bigfive_udf.tables.partitions import Values, partition_values

@@ -17,10 +17,11 @@ from pyspark.sql import SparkSession
 from bigfive_udf.errors import BigFiveError, OutputError, RefusedError, SettingsError
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.author_files import OF, forget_older, keep_in_files
-from bigfive_udf.spark.catalog_definition import DIGEST, PATH, PREFIX, Definition, definition_of, shape_of
-from bigfive_udf.spark.catalog_lookup import Listed, Names
-from bigfive_udf.spark.catalog_statements import (
+from bigfive_udf.spark.job.planning import Planned, Scoring
+from bigfive_udf.spark.output.author_files import OF, forget_older, keep_in_files
+from bigfive_udf.spark.output.catalog_definition import DIGEST, PATH, PREFIX, Definition, definition_of, shape_of
+from bigfive_udf.spark.output.catalog_lookup import Listed, Names
+from bigfive_udf.spark.output.catalog_statements import (
     add_columns,
     add_partitions,
     comment_on,
@@ -30,7 +31,6 @@ from bigfive_udf.spark.catalog_statements import (
     set_properties,
     unset_properties,
 )
-from bigfive_udf.spark.planning import Planned, Scoring
 from bigfive_udf.spark.storage import as_uri, quoted
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.opening import OpenTable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pyspark import Accumulator, AccumulatorParam, SparkContext
 
 from bigfive_udf.model.scores import Effort
-from bigfive_udf.spark.notes import Heard
+from bigfive_udf.spark.workers.notes import Heard
 
 MOST_EXCERPTS = 20
 

@@ -18,8 +18,8 @@ from pyspark.sql.types import DataType, StringType, StructField, StructType
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.redaction import told
 from bigfive_udf.settings.score import InputSettings
-from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import MALFORMED_RECORD, spark_failures
+from bigfive_udf.spark.input.corpus import Corpus
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.storage import as_pattern, as_uri, quoted
 from bigfive_udf.spark.udf import check_text_column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bigfive_udf.spark.catalog_definition import COMMENT, PATH, Definition
+from bigfive_udf.spark.output.catalog_definition import COMMENT, PATH, Definition
 from bigfive_udf.spark.storage import literal, quoted
 from bigfive_udf.tables.partitions import Values
 from bigfive_udf.tables.views import View

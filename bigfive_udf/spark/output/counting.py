@@ -14,8 +14,8 @@ from bigfive_udf.errors import InputError
 from bigfive_udf.reporting.bins import BINS, EDGES, TAIL
 from bigfive_udf.reporting.counts import LENGTHS, Counts, groups_for
 from bigfive_udf.spark.local_rows import local_rows
+from bigfive_udf.spark.output.stored import stored_rows
 from bigfive_udf.spark.storage import quoted
-from bigfive_udf.spark.stored import stored_rows
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.partitions import GROUP
 from bigfive_udf.tables.score_table import ScoreTable

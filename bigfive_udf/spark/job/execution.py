@@ -9,12 +9,12 @@ from pyspark.sql import SparkSession
 
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.estimate import remembered
-from bigfive_udf.spark.fidelity import check_relabelling, faithful_model, fidelity_lines
-from bigfive_udf.spark.planning import Planned
-from bigfive_udf.spark.progress import Progress
-from bigfive_udf.spark.reading import Readable
-from bigfive_udf.spark.steps import Outcome, Steps
+from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.job.estimate import remembered
+from bigfive_udf.spark.job.fidelity import check_relabelling, faithful_model, fidelity_lines
+from bigfive_udf.spark.job.planning import Planned
+from bigfive_udf.spark.job.progress import Progress
+from bigfive_udf.spark.job.steps import Outcome, Steps
 from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.tables.opening import OpenTable
 from bigfive_udf.tables.plan import Task

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 
 from bigfive_udf import __version__
 from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.model.evidence import Evidence, evidence_of
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.comments import score_fields
-from bigfive_udf.spark.evidence import Evidence, evidence_of
+from bigfive_udf.spark.output.comments import score_fields
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.views import Shape, View, views_of

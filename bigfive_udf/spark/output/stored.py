@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from bigfive_udf.spark.reading import with_groups
+from bigfive_udf.spark.input.reading import with_groups
 from bigfive_udf.spark.storage import as_pattern, as_uri
 from bigfive_udf.tables.filesystem import FileInfo
 from bigfive_udf.tables.ledger import Entry

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bigfive_udf.model.artifact import Artifact
-from bigfive_udf.spark.corpus import WHOLE
-from bigfive_udf.spark.estimate import Rates
-from bigfive_udf.spark.planning import Planned
-from bigfive_udf.spark.progress import duration
-from bigfive_udf.spark.steps import Outcome
-from bigfive_udf.spark.tally import Tally
+from bigfive_udf.spark.input.corpus import WHOLE
+from bigfive_udf.spark.job.estimate import Rates
+from bigfive_udf.spark.job.planning import Planned
+from bigfive_udf.spark.job.progress import duration
+from bigfive_udf.spark.job.steps import Outcome
+from bigfive_udf.spark.workers.tally import Tally
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.partitions import Partition, Selection
 from bigfive_udf.tables.plan import Task
@@ -65,7 +65,7 @@ def plan_lines(planned: Planned, output: str) -> list[str]:
     return lines
 
 
-def plan_of(planned: Planned, selection: Selection) -> dict[str, Any]:
+def plan_record(planned: Planned, selection: Selection) -> dict[str, Any]:
     """The plan for the run record, and what the command line had asked for."""
     plan = planned.plan
     return {

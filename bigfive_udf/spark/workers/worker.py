@@ -17,8 +17,8 @@ from pyspark import Accumulator, Broadcast, TaskContext
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware, node_cache
 from bigfive_udf.model.scores import Scores, ScoringOptions
-from bigfive_udf.spark.notes import listening
-from bigfive_udf.spark.tally import MOST_EXCERPTS, Tally
+from bigfive_udf.spark.workers.notes import listening
+from bigfive_udf.spark.workers.tally import MOST_EXCERPTS, Tally
 from bigfive_udf.traits import FAILED
 
 if TYPE_CHECKING:

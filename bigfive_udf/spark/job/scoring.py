@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import OutputSettings, ScoreSettings
-from bigfive_udf.spark.pseudonymise import pseudonym_column
+from bigfive_udf.spark.job.pseudonymise import pseudonym_column
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.udf import SparkModel, label_columns, with_scores
 from bigfive_udf.tables.partitions import GROUP, Values

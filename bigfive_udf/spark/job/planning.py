@@ -13,10 +13,10 @@ from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.pseudonyms import key_fingerprint, key_of_environment
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.corpus import Corpus
-from bigfive_udf.spark.reading import Readable
-from bigfive_udf.spark.source import examine, find
-from bigfive_udf.tables.fingerprint import Recipe
+from bigfive_udf.spark.input.corpus import Corpus
+from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.input.source import examine, find
+from bigfive_udf.tables.fingerprint import ScoreRecipe
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.opening import OpenTable
 from bigfive_udf.tables.partitions import Selection, Values
@@ -30,7 +30,7 @@ class Scoring:
 
     artifact: Artifact
     options: ScoringOptions
-    recipe: Recipe
+    recipe: ScoreRecipe
     pseudonym_key: bytes | None = field(default=None, repr=False)
     """where columns are to be pseudonymised"""
 
@@ -77,7 +77,7 @@ def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
         max_batch_tokens=settings.batching.max_batch_tokens,
         weights=settings.model.weights,
     )
-    recipe = Recipe(
+    recipe = ScoreRecipe(
         artifact.model_id,
         settings.that_change_scores(options.max_length),
         tuple(settings.input.carried_columns),
@@ -139,7 +139,7 @@ def planned(
     return Planned(scoring, corpus, table, entries, plan, readable, rows)
 
 
-def _refuse_two_names(plan: Plan, readable: Readable, recipe: Recipe) -> None:
+def _refuse_two_names(plan: Plan, readable: Readable, recipe: ScoreRecipe) -> None:
     """Refuse to change pseudonyms where a partition can't be read, and so would keep those that it has."""
     for task in plan.score:
         reason = readable.unfit.get(task.partition.values)
@@ -150,7 +150,9 @@ def _refuse_two_names(plan: Plan, readable: Readable, recipe: Recipe) -> None:
             )
 
 
-def _refuse_other_types(output: str, columns: Mapping[str, str], recipe: Recipe, entries: Mapping[str, Entry]) -> None:
+def _refuse_other_types(
+    output: str, columns: Mapping[str, str], recipe: ScoreRecipe, entries: Mapping[str, Entry]
+) -> None:
     """Refuse what Iceberg could not commit: pseudonyms in a column of numbers, or numbers in one of pseudonyms."""
     for entry in entries.values():
         for name, kind in columns.items():

@@ -15,7 +15,7 @@ from typing import Protocol, TextIO
 from pyspark import Accumulator
 from tqdm import tqdm
 
-from bigfive_udf.spark.tally import Tally
+from bigfive_udf.spark.workers.tally import Tally
 
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 5.0

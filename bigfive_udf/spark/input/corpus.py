@@ -31,7 +31,7 @@ from bigfive_udf.tables.partitions import (
     relative_path,
     select,
 )
-from bigfive_udf.tables.plan import NOT_READY, OUTSIDE, PARTLY_SEEN, WRITTEN, Found
+from bigfive_udf.tables.plan import NOT_READY, OUTSIDE, PARTLY_SEEN, WRITTEN, FoundCorpus
 from bigfive_udf.traits import SCORE_FIELDS
 
 WHOLE = "the corpus"
@@ -67,7 +67,7 @@ class Corpus:
     waiting: frozenset[str] = frozenset()
     """names of the partitions that do not hold the ready file yet; `WHOLE` where there are no partition columns"""
 
-    def found(self, selection: Selection, entries: Mapping[str, Entry]) -> Found:
+    def found(self, selection: Selection, entries: Mapping[str, Entry]) -> FoundCorpus:
         """What a plan must know of the corpus; `entries` are the table's partitions.
 
         Raises:
@@ -112,7 +112,7 @@ class Corpus:
         chosen = frozenset(name_of(p.values) for p in select(Layout(self.layout.columns, candidates), selection))
         digests = {name: (p, input_digest(p, self.root)) for name, p in named.items()}
         left |= {name: why for name, why in unclear.items() if name not in chosen}
-        return Found(
+        return FoundCorpus(
             digests,
             chosen & named.keys(),
             chosen & gone.keys(),

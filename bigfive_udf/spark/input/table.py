@@ -20,10 +20,10 @@ from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
-from bigfive_udf.spark.catalog_statements import describe
-from bigfive_udf.spark.corpus import Corpus
+from bigfive_udf.spark.input.corpus import Corpus
+from bigfive_udf.spark.input.reading import Readable, carried_types, other_type, with_condition
 from bigfive_udf.spark.local_rows import local_rows
-from bigfive_udf.spark.reading import Readable, carried_types, other_type, with_condition
+from bigfive_udf.spark.output.catalog_statements import describe
 from bigfive_udf.spark.storage import locate, quoted
 from bigfive_udf.spark.udf import check_text_column
 from bigfive_udf.tables import footers

@@ -15,12 +15,11 @@ from bigfive_udf.errors import BigFiveError, InputError, OutputError
 from bigfive_udf.model.scores import Effort
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.corpus import Corpus
 from bigfive_udf.spark.failures import spark_failures
-from bigfive_udf.spark.notes import Heard, Note
-from bigfive_udf.spark.planning import Scoring
-from bigfive_udf.spark.reading import Readable
-from bigfive_udf.spark.scoring import (
+from bigfive_udf.spark.input.corpus import Corpus
+from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.job.planning import Scoring
+from bigfive_udf.spark.job.scoring import (
     relabelled,
     scores_of,
     staged_counts,
@@ -29,14 +28,15 @@ from bigfive_udf.spark.scoring import (
     why_not,
     write_staged,
 )
+from bigfive_udf.spark.output.stored import stored_rows
 from bigfive_udf.spark.session import cores, slots
 from bigfive_udf.spark.storage import as_pattern, as_uri
-from bigfive_udf.spark.stored import stored_rows
-from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel
+from bigfive_udf.spark.workers.notes import Heard, Note
+from bigfive_udf.spark.workers.tally import Tally
 from bigfive_udf.tables.commit import Commit, Committer
 from bigfive_udf.tables.filesystem import FileInfo
-from bigfive_udf.tables.fingerprint import Recipe, fingerprint
+from bigfive_udf.tables.fingerprint import ScoreRecipe, fingerprint
 from bigfive_udf.tables.ledger import COMMITTED, Entry, Ledger, removed
 from bigfive_udf.tables.partitions import Layout, Values, partition_name, relative_path
 from bigfive_udf.tables.plan import Plan, Task
@@ -102,7 +102,7 @@ class Steps:
         return self.corpus.layout
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ScoreRecipe:
         return self.scoring.recipe
 
     def score(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from bigfive_udf.settings.score import InputSettings
-from bigfive_udf.spark.catalog import examine_table, find_table
-from bigfive_udf.spark.corpus import Corpus, find_files
-from bigfive_udf.spark.reading import Readable, examine_files
+from bigfive_udf.spark.input.corpus import Corpus, find_files
+from bigfive_udf.spark.input.reading import Readable, examine_files
+from bigfive_udf.spark.input.table import examine_table, find_table
 from bigfive_udf.tables.partitions import Partition
 
 

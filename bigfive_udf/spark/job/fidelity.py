@@ -16,12 +16,12 @@ from bigfive_udf.model.hardware import Placement, more_exact
 from bigfive_udf.model.scores import SHARED
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark import session
+from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.input.source import examine
+from bigfive_udf.spark.job.planning import Planned
 from bigfive_udf.spark.local_rows import local_rows
-from bigfive_udf.spark.planning import Planned
-from bigfive_udf.spark.reading import Readable
-from bigfive_udf.spark.source import examine
-from bigfive_udf.spark.tally import Tally
 from bigfive_udf.spark.udf import SparkModel, model_at, spark_model
+from bigfive_udf.spark.workers.tally import Tally
 from bigfive_udf.tables.plan import Task
 from bigfive_udf.traits import PROBABILITY_FIELDS, TRAITS
 

@@ -1,0 +1,1 @@
+"""What happens in the Python workers, and how the driver hears of it."""
