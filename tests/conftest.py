@@ -40,6 +40,7 @@ LONGEST = (
     "jobs/test_train.py",
     "chaos",
     "jobs/test_nightly.py",
+    "jobs/test_missing.py",
     "tables/test_iceberg_table.py",
     "jobs/test_catalog_table.py",
     "jobs/test_score.py",

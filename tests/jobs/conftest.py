@@ -10,6 +10,7 @@ import pytest
 
 from bigfive_udf.runs import Run
 from corpora import write_corpus
+from days import DAYS
 from jobs_here import run_here
 
 
@@ -33,3 +34,10 @@ def basics(tmp_path: Path, corpus: Path, checkpoint: Callable[..., Path]) -> dic
         "model.path": str(checkpoint()),
         "model.precision": "fp32",
     }
+
+
+@pytest.fixture
+def nightly(tmp_path: Path, basics: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a job on a corpus of twelve days, any share of which may be scored again."""
+    corpus = write_corpus(tmp_path / "days", days=len(DAYS), rows=6)
+    return basics | {"input.path": str(corpus), "plan.max_rescored_share": 1.0}
