@@ -14,7 +14,7 @@ from bigfive_udf.spark.job.estimate import remembered
 from bigfive_udf.spark.job.fidelity import check_relabelling, faithful_model, fidelity_lines
 from bigfive_udf.spark.job.planning import Planned
 from bigfive_udf.spark.job.progress import Progress
-from bigfive_udf.spark.job.steps import Outcome, Steps
+from bigfive_udf.spark.job.steps import Outcome, Steps, Work
 from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.tables.opening import OpenTable
 from bigfive_udf.tables.plan import Task
@@ -90,7 +90,7 @@ def _score(steps: Steps, tasks: Sequence[Task], work: Planned, readable: Readabl
     try:
         with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
             rate = rates.documents_per_second if rates else None
-            steps.score(tasks, readable, work.rows, model, rate, work.plan)
+            steps.score(tasks, Work(readable, work.rows, model), rate, work.plan)
     finally:
         steps.outcome.tally = model.tally.value
         for excerpt in model.tally.value.excerpts:

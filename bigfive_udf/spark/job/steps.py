@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -68,18 +68,35 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What partitions are scored from, and by what."""
+
+    readable: Readable
+    rows: Mapping[Values, int]
+    """rows that go in, by partition"""
+    model: SparkModel
+
+    def documents(self, tasks: Iterable[Task]) -> int:
+        return sum(self.rows[task.partition.values] for task in tasks)
+
+
+@dataclass(frozen=True)
 class Staged:
-    """A step that is written and not yet committed: what was counted, and the files, by the values of a partition."""
+    """A step that is written but not yet committed."""
 
     commit: str
     directory: str
     counts: Mapping[Values, Mapping[str, int]]
+    """rows by status and so on, by partition, counted in the written files"""
     files: Mapping[Values, tuple[FileInfo, ...]]
 
 
 @dataclass
 class Steps:
-    """The steps of one run on one table."""
+    """The steps of one run on one table.
+
+    A step that fails for one file is tried again in halves until the file's partition is found; only that one fails.
+    """
 
     spark: SparkSession
     settings: ScoreSettings
@@ -105,152 +122,139 @@ class Steps:
     def recipe(self) -> ScoreRecipe:
         return self.scoring.recipe
 
-    def score(
-        self,
-        tasks: Sequence[Task],
-        readable: Readable,
-        rows: Mapping[Values, int],
-        model: SparkModel,
-        rate: float | None,
-        plan: Plan,
-    ) -> None:
-        """Score partitions and commit them. `rows` are those that go in, `rate` documents a second, where known."""
-        every = self.settings.commit_every
+    def score(self, tasks: Sequence[Task], work: Work, rate: float | None, plan: Plan) -> None:
+        """Score partitions and commit them; `rate` is documents a second, None where no run has measured it."""
         rate = rate or _ASSUMED_RATE * cores(self.spark)
-        self.outcome.documents_in = sum(rows[task.partition.values] for task in tasks)
+        self.outcome.documents_in = work.documents(tasks)
         if plan.together:
             moved = [task for task in tasks if task.name in plan.together]
-            most = rate * every.minutes * 60
-            fits = len(moved) <= every.partitions and sum(rows[t.partition.values] for t in moved) <= most
-            in_plan = {task.name for task in plan.score}
-            at_once = fits and plan.together <= in_plan
-            done = self._score_moved(moved, readable, rows, model, plan, None if at_once else rate)
+            at_once = len(self._next_step(moved, work, rate)) == len(moved)
+            if at_once and plan.together <= {task.name for task in plan.score}:
+                done = self._score_moved_at_once(moved, work, plan)
+            else:
+                done = self._score_losers_first(moved, work, plan, rate)
             tasks = [task for task in tasks if task.name not in done]
-        self._score_in_steps(tasks, readable, rows, model, rate)
+        self._score_in_steps(tasks, work, rate)
 
-    def _score_in_steps(
-        self, tasks: Sequence[Task], readable: Readable, rows: Mapping[Values, int], model: SparkModel, rate: float
-    ) -> None:
-        every, at = self.settings.commit_every, 0
-        while at < len(tasks):
-            step, documents = [tasks[at]], rows[tasks[at].partition.values]
-            for task in tasks[at + 1 : at + every.partitions]:
-                documents += rows[task.partition.values]
-                if documents > rate * every.minutes * 60:
-                    break
-                step.append(task)
-            at += len(step)
+    def _score_in_steps(self, tasks: Sequence[Task], work: Work, rate: float) -> None:
+        while tasks:
+            step = self._next_step(tasks, work, rate)
+            tasks = tasks[len(step) :]
             started, before = time.monotonic(), len(self.outcome.committed)
-            self._score_step(step, readable, rows, model)
+            self._score_step(step, work)
             done = list(self.outcome.committed.values())[before:]
             if scored := sum(e.documents for e in done):
                 rate = scored / (time.monotonic() - started)
 
-    def _score_moved(
-        self,
-        tasks: Sequence[Task],
-        readable: Readable,
-        rows: Mapping[Values, int],
-        model: SparkModel,
-        plan: Plan,
-        rate: float | None,
-    ) -> set[str]:
-        """Groups between which files may have moved, so that no text stands twice: the names of those that are done.
+    def _next_step(self, tasks: Sequence[Task], work: Work, rate: float) -> Sequence[Task]:
+        """The first of the tasks: as many as `commit_every` allows, and at least one."""
+        every, documents = self.settings.commit_every, 0
+        for i, task in enumerate(tasks[: every.partitions]):
+            documents += work.rows[task.partition.values]
+            if i and documents > rate * every.minutes * 60:
+                return tasks[:i]
+        return tasks[: every.partitions]
 
-        All in one step, in which what is gone is taken out, if they fit one, which a `rate` denies. Else those that
-        have lost files go first, and what is gone is taken out: a text that has moved is missing until its new group
-        is committed.
+    # Files may move between groups of files. If a group that a file has joined were committed before the one that it
+    # has left, its texts would stand in the table twice; if one of the two failed, twice or nowhere.
+
+    def _score_moved_at_once(self, moved: Sequence[Task], work: Work, plan: Plan) -> set[str]:
+        """Score groups between which files may have moved and drop the vanished ones, in one commit, or do nothing.
+
+        Returns the names of the groups that are done with, committed or failed.
         """
-        everyone = {task.name for task in tasks}
+        unfit = [reason for name, reason in self.outcome.failed.items() if name in plan.together]
+        if unfit:
+            self._fail_together(moved, work, unfit[0])
+        else:
+            self._score_step(moved, work, plan.remove)
+        return {task.name for task in moved}
+
+    def _score_losers_first(self, moved: Sequence[Task], work: Work, plan: Plan, rate: float) -> set[str]:
+        """The same where one step can't hold them: groups that may have lost files come first.
+
+        Then the vanished groups are dropped. A text that has moved is missing from the table until its new group is
+        committed, but never stands in it twice. If one of the first groups fails, all that are left fail with it.
+        """
+        losers = {task.name for task in plan.score if task.name in plan.together and task.entry is not None}
+        self._score_in_steps([task for task in moved if task.name in losers], work, rate)
         failed = self.outcome.failed
-        unfit = [reason for name, reason in failed.items() if name in plan.together]
-        if rate is None and not unfit:
-            self._score_step(tasks, readable, rows, model, plan.remove)
-            return everyone
-        known = {task.name for task in plan.score if task.name in plan.together and task.entry is not None}
-        fewer = [task for task in tasks if task.name in known]
-        if rate is not None:
-            self._score_in_steps(fewer, readable, rows, model, rate)
-        if rate is None or failed.keys() & known:
-            left = [task for task in tasks if task.name not in failed.keys() | self.outcome.committed.keys()]
-            self._fail_together(left, rows, next(r for name, r in failed.items() if name in plan.together))
-            return everyone
+        if losers & failed.keys():
+            left = [task for task in moved if task.name not in failed.keys() | self.outcome.committed.keys()]
+            self._fail_together(left, work, next(r for name, r in failed.items() if name in plan.together))
+            return {task.name for task in moved}
         self.remove(plan.remove)
-        return {task.name for task in fewer}
+        return {task.name for task in moved if task.name in losers}
 
-    def _score_step(
-        self,
-        step: Sequence[Task],
-        readable: Readable,
-        rows: Mapping[Values, int],
-        model: SparkModel,
-        gone: Sequence[Entry] | None = None,
-    ) -> None:
-        """Score and commit a step; with `gone`, what is taken out in the same commit, all of it or nothing."""
+    def _score_step(self, step: Sequence[Task], work: Work, gone: Sequence[Entry] | None = None) -> None:
+        """Score and commit a step; with `gone`, drop these partitions in the same commit, and commit all or nothing."""
         try:
-            self._score_and_commit(step, readable, rows, model, gone)
+            self._score_and_commit(step, work, gone)
         finally:
-            self._log_warnings(model.tally.value.heard)
+            self._log_warnings(work.model.tally.value.heard)
 
-    def _score_and_commit(
-        self,
-        step: Sequence[Task],
-        readable: Readable,
-        rows: Mapping[Values, int],
-        model: SparkModel,
-        gone: Sequence[Entry] | None,
-    ) -> None:
-        partitions = [task.partition for task in step]
-        documents = sum(rows[p.values] for p in partitions)
-        effort, tallied, started = _effort(model), model.tally.value.documents, time.monotonic()
-
-        def scores() -> DataFrame:
-            frame = readable.frame(partitions)
-            size = sum(readable.text_bytes(p, rows[p.values]) for p in partitions)
-            tasks = task_count(documents, size, slots(self.spark), model.placement.device)
-            labels = self.recipe.thresholds
-            key = self.scoring.pseudonym_key
-            return scores_of(frame, model, self.settings, labels, self.layout.keys, tasks, self.run, key)
-
+    def _score_and_commit(self, step: Sequence[Task], work: Work, gone: Sequence[Entry] | None) -> None:
+        documents, tally = work.documents(step), work.model.tally
+        before, started = tally.value, time.monotonic()
         try:
-            with self._staged(scores if documents else None) as staged:
+            with self._staged((lambda: self._scores(step, work)) if documents else None) as staged:
                 seconds = time.monotonic() - started
-                tokens = sum(c["n_tokens"] for c in staged.counts.values())
-                entries = []
-                for task in step:
-                    values = task.partition.values
-                    found = staged.counts.get(values, {})
-                    if reason := why_not(task.name, rows[values], found, self.settings.max_failed_share):
-                        if gone is not None:
-                            raise InputError(reason)
-                        self.fail(task.name, reason)
-                        self._drop(staged, values)
-                        continue
-                    share = found.get("n_tokens", 0) / tokens if tokens else 0.0
-                    entry = self._entry(task, staged, values)
-                    spent = round(seconds * share, 3)
-                    precision = model.placement.precision
-                    entries.append(replace(entry, seconds=spent, columns=dict(readable.columns), precision=precision))
+                entries = self._checked_entries(step, work, staged, seconds, all_or_nothing=gone is not None)
                 about = self._about(staged)
                 self._commit(staged, [*entries, *(removed(e, **about) for e in gone or ())])
         except InputError as error:
-            self.outcome.in_vain += model.tally.value.documents - tallied
+            self.outcome.in_vain += tally.value.documents - before.documents
             if gone is not None:
-                self._fail_together(step, rows, str(error))
-                return
-            if len(step) == 1:
+                self._fail_together(step, work, str(error))
+            elif len(step) == 1:
                 self.outcome.given_up += documents
                 self.fail(step[0].name, f"{step[0].name}: {error}")
-                return
-            # One file that can't be read fails the whole Spark job: halve until it is found.
-            self.run.log("step failed, its halves are tried", partitions=len(step), reason=str(error))
-            half = len(step) // 2
-            for part in (step[:half], step[half:]):
-                self._score_and_commit(part, readable, rows, model, None)
+            else:
+                self.run.log("step failed, its halves are tried", partitions=len(step), reason=str(error))
+                half = len(step) // 2
+                for part in (step[:half], step[half:]):
+                    self._score_and_commit(part, work, None)
             return
         self.outcome.committed |= {e.partition: e for e in entries}
         self.outcome.removed += [e.partition for e in gone or ()]
-        self._tell("scored", staged, entries, started, _since(effort, _effort(model)))
+        self._tell("scored", staged, entries, started, _since(before.effort, tally.value.effort))
+
+    def _scores(self, step: Sequence[Task], work: Work) -> DataFrame:
+        partitions, model = [task.partition for task in step], work.model
+        size = sum(work.readable.text_bytes(p, work.rows[p.values]) for p in partitions)
+        tasks = task_count(work.documents(step), size, slots(self.spark), model.placement.device)
+        frame, key = work.readable.frame(partitions), self.scoring.pseudonym_key
+        return scores_of(frame, model, self.settings, self.recipe.thresholds, self.layout.keys, tasks, self.run, key)
+
+    def _checked_entries(
+        self, step: Sequence[Task], work: Work, staged: Staged, seconds: float, all_or_nothing: bool
+    ) -> list[Entry]:
+        """The ledger's entries of a staged step. A partition whose rows don't add up fails, and its rows are dropped.
+
+        Raises:
+            InputError: the rows of one don't add up, and the step is to be committed as a whole.
+        """
+        tokens = sum(counts["n_tokens"] for counts in staged.counts.values())
+        entries = []
+        for task in step:
+            values = task.partition.values
+            counts = staged.counts.get(values, {})
+            if reason := why_not(task.name, work.rows[values], counts, self.settings.max_failed_share):
+                if all_or_nothing:
+                    raise InputError(reason)
+                self.fail(task.name, reason)
+                self._drop(staged, values)
+                continue
+            share = counts.get("n_tokens", 0) / tokens if tokens else 0.0
+            entries.append(
+                replace(
+                    self._entry(task, staged, values),
+                    seconds=round(seconds * share, 3),
+                    columns=dict(work.readable.columns),
+                    precision=work.model.placement.precision,
+                )
+            )
+        return entries
 
     def relabel(self, tasks: Sequence[Task]) -> None:
         """Compute labels again from the stored probabilities and commit them; the model is not needed."""
@@ -374,10 +378,10 @@ class Steps:
         self.outcome.failed[name] = reason
         self.run.log("partition failed", partition=name, reason=reason)
 
-    def _fail_together(self, tasks: Sequence[Task], rows: Mapping[Values, int], reason: str) -> None:
-        """Let all of them fail for what befell one, or a text whose file has moved could stand twice, or nowhere."""
+    def _fail_together(self, tasks: Sequence[Task], work: Work, reason: str) -> None:
+        """Let all of them fail for what befell one."""
+        self.outcome.given_up += work.documents(tasks)
         for task in tasks:
-            self.outcome.given_up += rows[task.partition.values]
             self.fail(
                 task.name,
                 f"{task.name}: files are gone from the input whose texts may be in it by now, so it is not committed "
@@ -414,10 +418,6 @@ class Steps:
             }
         self.outcome.steps.append(about)
         self.run.log("committed", **about, names=[e.partition for e in entries])
-
-
-def _effort(model: SparkModel) -> Effort:
-    return Effort(**asdict(model.tally.value.effort))
 
 
 def _since(before: Effort, now: Effort) -> Effort:
