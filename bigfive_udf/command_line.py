@@ -36,7 +36,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """A flag's value that must be a whole number from 1 on."""
+    """Parse a flag's value that must be a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -50,20 +50,20 @@ _SPARK_IS_GONE = (
 
 
 class _Terminated(BaseException):
-    """Raised by SIGTERM wherever the job stands."""
+    """Raised by the handler of SIGTERM, at whatever point the job is."""
 
 
 def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:
-    """Run `work`, which returns the closing message, and exit with the code of design: 0, or that of the error."""
+    """Run `work`, which returns the closing message, and exit with 0 or with the error's exit code."""
     run = Run(job)
-    # How schedulers stop a job: it ends with its record, as after Ctrl-C.
+    # Schedulers stop a job with SIGTERM: it still writes its record, as after Ctrl-C.
     stopped = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second SIGTERM ends the job at once
         stopped.set()
-        # What Spark computes is cancelled, and its failure arrives where it is awaited. To leave that call without its
-        # answer would let what cleans up wait for it.
+        # Cancelled Spark jobs fail in the call that waits for them. Leaving that call here, before its answer has come,
+        # would make the cleanup wait for the answer.
         if not _spark("cancel_jobs"):
             raise _Terminated
 
@@ -92,7 +92,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     if stopped.is_set():
         code, message = 143, "terminated; nothing is half-written, run it again"
     else:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment, and what is done is done
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest takes only a moment, and the work is done
     code, message = _kept(run, result_file, code, message, trace)
     if code:
         print(f"error: {_one_line(message)}", file=sys.stderr)
@@ -105,7 +105,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
 
 
 def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str | None) -> tuple[int, str]:
-    """Write the record where it belongs; a record that can't be written is a failure too, but hides no other."""
+    """Write the run's log and record; a record that can't be written is a failure too, but never hides another one."""
     try:
         run.flush_log()
     except Exception as error:
@@ -115,7 +115,7 @@ def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str
             run.keep_record(run.record(code, message, trace))
         if result_file is not None:
             _write(result_file, run.record(code, message, trace))
-    except Exception as error:  # of Py4J too, where the record lies on a file system of Spark's
+    except Exception as error:  # Py4J's errors too, where the record lies on a file system that Spark accesses
         if code == 0:
             return 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
         print(f"error: the record can't be written: {_one_line(told(error))}", file=sys.stderr)
@@ -123,7 +123,7 @@ def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str
 
 
 def _result_flag(arguments: list[str]) -> str | None:
-    """--result, found even where the other flags are wrong, so that a scheduler always gets its file."""
+    """The value of --result, read even where other flags are wrong, so that a scheduler always gets its file."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--result")
     try:
