@@ -42,8 +42,9 @@ from bigfive_udf.tables.partitions import Layout, Values, partition_name, relati
 from bigfive_udf.tables.plan import Plan, Task
 from bigfive_udf.tables.score_table import ScoreTable, staged_files
 
-# Documents a second and core, before anything was measured: the first step of a new table is cut by it.
-_ASSUMED_RATE = 50.0
+# What a core scores in a second, before anything was measured: the first step of a new table is cut by it. Bytes are
+# those of the texts as the files hold them, compressed: without them a step of long texts would take hours.
+_ASSUMED_DOCUMENTS, _ASSUMED_BYTES = 50.0, 3_000.0
 _COUNTS = ("documents", "scored", "empty", "failed", "truncated", "n_tokens", "n_windows")
 
 
@@ -78,6 +79,10 @@ class Work:
 
     def documents(self, tasks: Iterable[Task]) -> int:
         return sum(self.rows[task.partition.values] for task in tasks)
+
+    def text_bytes(self, task: Task) -> int:
+        """Bytes of its texts as stored, about."""
+        return self.readable.text_bytes(task.partition, self.rows[task.partition.values])
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Steps:
 
     def score(self, tasks: Sequence[Task], work: Work, rate: float | None, plan: Plan) -> None:
         """Score partitions and commit them; `rate` is documents a second, None where no run has measured it."""
-        rate = rate or _ASSUMED_RATE * cores(self.spark)
+        rate = rate or self._assumed_rate(tasks, work)
         self.outcome.documents_in = work.documents(tasks)
         if plan.together:
             moved = [task for task in tasks if task.name in plan.together]
@@ -145,6 +150,11 @@ class Steps:
             done = list(self.outcome.committed.values())[before:]
             if scored := sum(e.documents for e in done):
                 rate = scored / (time.monotonic() - started)
+
+    def _assumed_rate(self, tasks: Sequence[Task], work: Work) -> float:
+        """Documents a second of all cores."""
+        size = max(1, sum(work.text_bytes(task) for task in tasks))
+        return cores(self.spark) * min(_ASSUMED_DOCUMENTS, _ASSUMED_BYTES * work.documents(tasks) / size)
 
     def _next_step(self, tasks: Sequence[Task], work: Work, rate: float) -> Sequence[Task]:
         """The first of the tasks: as many as `commit_every` allows, and at least one."""
@@ -221,7 +231,7 @@ class Steps:
 
     def _scores(self, step: Sequence[Task], work: Work) -> DataFrame:
         partitions, model = [task.partition for task in step], work.model
-        size = sum(work.readable.text_bytes(p, work.rows[p.values]) for p in partitions)
+        size = sum(work.text_bytes(task) for task in step)
         tasks = task_count(work.documents(step), size, slots(self.spark), model.placement.device)
         frame, key = work.readable.frame(partitions), self.scoring.pseudonym_key
         return scores_of(frame, model, self.settings, self.recipe.thresholds, self.layout.keys, tasks, self.run, key)
