@@ -1,9 +1,10 @@
-"""Ways to turn texts into probabilities in one process: this project's, and others set up as their own guides say.
+"""Engines that turn texts into probabilities in one process: this project's, and others set up as their guides say.
 
-Each takes the directory of a checkpoint and gives a function: texts -> probabilities, (n, 5) in trait order. All get
-the threads that torch is set to. The others read batches of 32 in the order of arrival, padded to their longest text
-and cut at 512 tokens; `sorted` is the library with the oldest remedy against padding, by which one can tell what the
-rest of this project is for. What engines need beside a checkpoint is made once by `prepare`.
+Each takes the directory of a checkpoint and returns a function: texts -> probabilities, (n, 5) in trait order. All use
+as many threads as torch is set to. The other engines read batches of 32 texts in the order of arrival, padded to the
+longest text and truncated at 512 tokens. "transformers sorted" also sorts texts by length, the oldest remedy against
+padding; a comparison with it shows what the rest of this project is for. `prepare` makes the files that engines need
+beside a checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def ours_int8(path: Path) -> Score:
 
 
 def transformers_loop(path: Path, dtype: torch.dtype = torch.float32, by_length: bool = False) -> Score:
-    """The library by itself, as its text classification guide runs a model; `by_length`: batches of like lengths."""
+    """transformers as its text classification guide runs a model; `by_length`: batches of texts of similar length."""
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype).eval()
@@ -74,10 +75,10 @@ def onnx_runtime(path: Path, file: str) -> Score:
 
 
 def openvino(path: Path, file: str, precision: str | None = None) -> Score:
-    """Left alone, OpenVINO computes in bf16 where the processor has it, and so what a model in int8 keeps."""
+    """By default OpenVINO uses bf16 where available, also for the layers that an int8 model leaves unquantized."""
     import openvino as ov
 
-    # By default each process pins its threads to the first cores, so that two processes would share one.
+    # By default each process pins its threads to the first cores, so two processes would share cores.
     threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     options = threads | ({} if precision is None else {"INFERENCE_PRECISION_HINT": precision})
     model = ov.Core().compile_model(_prepared(path) / file, "CPU", options)
@@ -100,7 +101,7 @@ ENGINES: dict[str, Callable[[Path], Score]] = {
 
 
 def available() -> list[str]:
-    """The engines that can run here: the others need `make bench-peers`, bf16 a processor that has it."""
+    """Engines that can run here: ONNX Runtime and OpenVINO need `make bench-peers`, bf16 a processor that has it."""
     with_bf16 = hardware.look(use_gpu=False).cpu_bf16
     found = ["ours fp32", *(["ours bf16"] if with_bf16 else []), "ours int8"]
     found += ["transformers", *(["transformers bf16"] if with_bf16 else []), "transformers sorted"]
@@ -135,7 +136,7 @@ def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
 
 
 def _quantize(path: Path, target: Path, texts: Sequence[str]) -> None:
-    """All that can be in int8, whatever it does to the labels: here speed is measured, the job looks at labels."""
+    """Put every possible product in int8, whatever that does to the labels: only speed is measured here."""
     artifact = load_artifact(path)
     search = Search(artifact, artifact.options())
     save_file(tensors_of(search.quantized(texts[:_CALIBRATION], exact_columns=16), search.names), target)

@@ -3,10 +3,10 @@
     python -m benchmarks.loops [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--engine "ours fp32" ...] [--repeats 3] [--output x.json]
 
-Engines take turns on the same texts, so that what else the machine does meets all of them. The two processes get as
-much to read, and texts that are the same go to one of them, as they do on Spark. A turn begins with loading the engine
-and a tenth of the texts, uncounted; its processes end with it, for some keep gigabytes after long texts.
-Beside each speed stands how far its probabilities are from those of transformers in fp32 on whole texts of at most 512
+Engines take turns on the same texts, so that other load on the machine affects all of them. Both processes get about as
+much text, and equal texts go to the same process, as they do on Spark. A turn begins with loading the engine and
+scoring a tenth of the texts, not counted. Its processes end with the turn, for some keep gigabytes after long texts.
+Beside each speed stands how far the probabilities are from those of transformers in fp32, on whole texts of at most 512
 tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
 """
 
@@ -68,12 +68,12 @@ def main() -> None:
                 rows = _measured(chosen, path, texts.of(workload, number), args.repeats)
                 results += [{"size": size, "workload": workload, **row} for row in rows]
                 print(_table(size, workload, rows), flush=True)
-                if args.output:  # after each, for the next one may take an hour
+                if args.output:  # after each workload: the next one may take an hour
                     save(args.output, results)
 
 
 class Process:
-    """A process with a loaded engine, that scores files of texts when it is told to."""
+    """A process with a loaded engine, which scores a file of texts on request."""
 
     def __init__(self, engine: str, path: Path) -> None:
         self._engine = engine
@@ -85,7 +85,7 @@ class Process:
 
     def ask(self, texts: Path, scores: Path) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # answer says that it has ended
+        with contextlib.suppress(BrokenPipeError):  # `answer` reports that the process has ended
             self._process.stdin.write(json.dumps([str(texts), str(scores)]) + "\n")
             self._process.stdin.flush()
 
@@ -106,7 +106,7 @@ class Process:
 
 
 def serve(engine: str, path: Path) -> None:
-    """Be such a process: a line for every file, with the memory that it took so far."""
+    """Run as a `Process`: score each file that a line names, and print a line with this process's memory."""
     hardware.use_threads(1)
     with quiet_transformers():
         score = engines.ENGINES[engine](path)
@@ -119,7 +119,7 @@ def serve(engine: str, path: Path) -> None:
 
 
 def _memory() -> dict[str, int]:
-    """MB of this process: all that is resident, and what it shares with no other."""
+    """Memory of this process in MB: resident, and private, which it shares with no other process."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     sizes = {name.rstrip(":"): int(value) for name, value, *_ in map(str.split, lines)}
     private = sizes["Private_Clean"] + sizes["Private_Dirty"]
@@ -141,7 +141,7 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
             for process in processes:
                 process.close()
             print(f"{repeat + 1}/{repeats} {name:>19} {len(texts) / seconds[name][-1]:8.1f} texts/s", file=sys.stderr)
-    # Others cut a long text at 512 tokens, and then its probabilities are of something else.
+    # Other engines truncate a long text at 512 tokens, so their probabilities are of another text.
     whole = np.array([len(text) < 4 * engines.MAX_LENGTH for part in parts for text in part])
     exact = scores.get("transformers", scores.get(EXACT))
     rows = []
@@ -158,9 +158,9 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
 
 
 def dealt(texts: Sequence[str], hands: int) -> list[list[str]]:
-    """The texts in so many parts with about as many characters each, those that are the same in one of them.
+    """Divide the texts into `hands` parts of about equal size in characters; equal texts are in the same part.
 
-    Within a part they are in any order, as texts arrive.
+    Within a part the texts are in random order, as texts arrive.
     """
     copies = Counter(texts)
     parts: list[list[str]] = [[] for _ in range(hands)]

@@ -1,8 +1,8 @@
 """How guides score texts on Spark: the documented recipe, and Spark's own predict_batch_udf.
 
 The recipe follows the pandas-UDF guides for Hugging Face pipelines: an iterator pandas UDF, one pipeline per iterator,
-texts in batches of 32. Both get what we get: one thread for each one-core task, dynamic padding, truncation at the
-model's length, sigmoids. In bf16 the recipe has one word more, which guides for GPUs have and those for CPUs do not.
+texts in batches of 32. Both have one thread for each one-core task, as our engine has, dynamic padding, truncation at
+the model's length and sigmoids. bf16 takes one more argument, which guides for GPUs have and those for CPUs do not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def recipe_udf(path: str, dtype: str = "float32") -> Callable[[Column], Column]:
 
 
 def predict_batch(path: str) -> Callable[[Column], Column]:
-    """A column function: text -> array of the five probabilities, by padded forward passes of as many texts."""
+    """A column function: text -> array of the five probabilities, by padded forward passes of `BATCH_SIZE` texts."""
 
     def make() -> Callable[[np.ndarray], np.ndarray]:
         import torch

@@ -3,13 +3,13 @@
     python -m benchmarks.score [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--repeats 3] [--output x.json]
 
-The usual ways cut a long text off where the model's positions end. So where texts are long stands, beside each
-precision, what it does when it is told to do the same (text.long_documents: truncate).
+The usual ways truncate a long text at the model's last position. So on long texts each precision is also measured with
+truncation (text.long_documents: truncate).
 
-The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the one - seconds of the other), so
-that starting workers and loading models, which a real corpus pays once, are in neither. Everything runs on local[2]
-with one-thread tasks, on the same checkpoint (random weights) and the same texts, others in every turn; slow systems
-get fewer of them, long ones among them in the same share. What comes out is compared with a plain forward pass of
+The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the large job - seconds of the small
+one). It leaves out starting workers and loading models, which a real corpus pays once. Everything runs on local[2] with
+one-thread tasks, on the same checkpoint (random weights) and the same texts, which change from turn to turn. Slow
+systems get fewer texts, with the same share of long ones. The scores are compared with a plain forward pass of
 transformers.
 """
 
@@ -46,7 +46,7 @@ NUMBERS = {"short": (512, 4608), "long": (32, 288), "mixed": (400, 2000), "repea
 """Texts of the two jobs whose difference is measured, at DistilBERT size; narrower models get four times as many, the
 usual ways a quarter, or a run would take hours."""
 _COMPARED = 1024
-"""Texts whose probabilities are compared with those of transformers, and of other precisions with fp32's."""
+"""Texts on which fp32 is compared with transformers, and other precisions with fp32."""
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def _measured(
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
     compared = turns[0][1][:_COMPARED]
-    whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would cut it off at so many tokens
+    whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would truncate longer ones
     usual_scores = transformers_loop(path)([text for text, is_whole in zip(compared, whole, strict=True) if is_whole])
     exact = _scores(path, compared, "fp32")
     for name, model in models.items():
@@ -121,16 +121,16 @@ def _measured(
 
 
 def _jobs(source: Texts, workload: str, low: int, high: int, seed: int) -> tuple[list[str], list[str]]:
-    """The texts of a small job and of a large one, long ones and repeats in both in the same share."""
+    """The texts of a small and of a large job, with the same share of long texts and of repeats in both."""
     large = source.of(workload, high, seed)
-    # Those of the large one, so that both have the same mean length; but what repeats in it need not in a part of it.
+    # Part of the large job, so that both have the same mean length. But a part need not have the same share of repeats.
     return (source.of(workload, low, 1000 + seed) if workload == REPEATED else large[:low]), large
 
 
 def _marginal_rate(
     spark: SparkSession, small: Sequence[str], large: Sequence[str], column: Callable[[Column], Column]
 ) -> float:
-    # The small job before and after the large one.
+    # Run the small job before and after the large one.
     some, everything = _frame(spark, small), _frame(spark, large)
     before, whole, after = (_seconds(frame, column) for frame in (some, everything, some))
     for frame in (some, everything):
@@ -151,7 +151,7 @@ def _seconds(frame: DataFrame, column: Callable[[Column], Column]) -> float:
 
 
 def _stages(model: SparkModel) -> dict[str, float]:
-    """What a core does a second in each stage, and the share of padding in what the model was given."""
+    """Tokens per second and core in each stage, and the share of padding in the model's input."""
     tally = model.tally.value
     effort = tally.effort
     if effort.windows + effort.repeats < tally.documents:
@@ -169,7 +169,7 @@ def _scores(path: Path, texts: Sequence[str], precision: str) -> np.ndarray:
 
 
 def _difference(found: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """How far probabilities are from those that are right: transformers' for fp32, and fp32's for the others."""
+    """How far probabilities are from the right ones: from transformers for fp32, from fp32 for other precisions."""
     difference = np.abs(found - right)
     return {
         "max_difference": float(difference.max()),

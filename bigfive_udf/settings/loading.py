@@ -1,4 +1,4 @@
-"""Settings out of a YAML file and `--set`, with one clear line for whatever is wrong with them."""
+"""Load settings from a YAML file and `--set`; whatever is wrong with them is reported in one clear line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = TypeVar("S", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also takes 1e-4 for the number that everybody means, as YAML 1.2 does."""
+    """The safe loader, which also reads 1e-4 as a number, as YAML 1.2 does."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
@@ -99,7 +99,7 @@ def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Pa
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", value):
         return value  # a URI
     if not value:
-        return value  # refused by name later, not taken for the folder itself
+        return value  # empty: refused later with its key; joined with `base` it would become that folder
     path = base / os.path.expanduser(value)
     owner = {PATH_OR_HUB["path"]: r"\w[\w.-]*/", PATH_OR_NAME["path"]: r"(?:\w[\w.-]*/)?"}.get(str(marks["path"]))
     if owner is not None and re.fullmatch(owner + r"\w[\w.-]*", value) and not path.exists():

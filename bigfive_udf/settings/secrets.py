@@ -1,4 +1,4 @@
-"""Passwords and tokens among the properties of a catalog, which no message and no record may tell."""
+"""Mask passwords and tokens in the properties of a catalog: no message and no record may show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECRET = re.compile(r"(secret|token|password|credential|key)", re.IGNORECASE)
 
 
 def without_secrets(text: str, properties: Mapping[str, str]) -> str:
-    """A text in which stars stand for every secret that the properties hold, that of a URI among them."""
+    """The text with stars in place of every secret in the properties, also a password inside a URI."""
     for key, value in properties.items():
         password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
         for secret in filter(None, (password, unquote(password), value if _SECRET.search(key) else "")):
