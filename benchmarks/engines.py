@@ -2,9 +2,9 @@
 
 Each takes the directory of a checkpoint and returns a function: texts -> probabilities, (n, 5) in trait order. All use
 as many threads as torch is set to. The other engines read batches of 32 texts in the order of arrival, padded to the
-longest text and truncated at 512 tokens. "transformers sorted" also sorts texts by length, the oldest remedy against
-padding; a comparison with it shows what the rest of this project is for. `prepare` makes the files that engines need
-beside a checkpoint.
+longest text and truncated at 512 tokens. Those called "sorted" sort the texts by length first, the oldest remedy
+against padding, which no guide has: a comparison with them shows what the rest of this project is for. `prepare` makes
+the files that engines need beside a checkpoint.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def ours_int8(path: Path) -> Score:
     return lambda texts: scorer.score(texts).probabilities
 
 
-def transformers_loop(path: Path, dtype: torch.dtype = torch.float32, by_length: bool = False) -> Score:
-    """transformers as its text classification guide runs a model; `by_length`: batches of texts of similar length."""
+def transformers_loop(path: Path, dtype: torch.dtype = torch.float32) -> Score:
+    """transformers as its text classification guide runs a model."""
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype).eval()
@@ -54,15 +54,7 @@ def transformers_loop(path: Path, dtype: torch.dtype = torch.float32, by_length:
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.float().numpy()
 
-    score = _in_batches(path, run)
-
-    def sorted_score(texts: Sequence[str]) -> np.ndarray:
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        found = np.empty((len(texts), len(TRAITS)), np.float32)
-        found[order] = score([texts[i] for i in order])
-        return found
-
-    return sorted_score if by_length else score
+    return _in_batches(path, run)
 
 
 def onnx_runtime(path: Path, file: str) -> Score:
@@ -85,31 +77,50 @@ def openvino(path: Path, file: str, precision: str | None = None) -> Score:
     return _in_batches(path, lambda batch: model(batch)[0])
 
 
-ENGINES: dict[str, Callable[[Path], Score]] = {
+def sorted_by_length(make: Callable[[Path], Score]) -> Callable[[Path], Score]:
+    """The same engine, given texts of similar length together."""
+
+    def sorted_engine(path: Path) -> Score:
+        score = make(path)
+
+        def sorted_score(texts: Sequence[str]) -> np.ndarray:
+            order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+            found = np.empty((len(texts), len(TRAITS)), np.float32)
+            found[order] = score([texts[i] for i in order])
+            return found
+
+        return sorted_score
+
+    return sorted_engine
+
+
+_OURS: dict[str, Callable[[Path], Score]] = {
     "ours fp32": lambda path: ours(path, "fp32"),
     "ours bf16": lambda path: ours(path, "bf16"),
     "ours int8": ours_int8,
+}
+_OTHERS: dict[str, Callable[[Path], Score]] = {
     "transformers": transformers_loop,
     "transformers bf16": lambda path: transformers_loop(path, torch.bfloat16),
-    "transformers sorted": lambda path: transformers_loop(path, by_length=True),
     "onnxruntime": lambda path: onnx_runtime(path, _ONNX),
     "onnxruntime int8": lambda path: onnx_runtime(path, _ONNX_INT8),
     "openvino": lambda path: openvino(path, _ONNX, "f32"),
     "openvino bf16": lambda path: openvino(path, _ONNX, "bf16"),
     "openvino int8": lambda path: openvino(path, _OPENVINO_INT8),
 }
+ENGINES = _OURS | _OTHERS | {f"{name} sorted": sorted_by_length(make) for name, make in _OTHERS.items()}
 
 
 def available() -> list[str]:
     """Engines that can run here: ONNX Runtime and OpenVINO need `make bench-peers`, bf16 a processor that has it."""
-    with_bf16 = hardware.look(use_gpu=False).cpu_bf16
-    found = ["ours fp32", *(["ours bf16"] if with_bf16 else []), "ours int8"]
-    found += ["transformers", *(["transformers bf16"] if with_bf16 else []), "transformers sorted"]
-    if _has("onnxruntime", "onnx"):
-        found += ["onnxruntime", "onnxruntime int8"]
-    if _has("openvino", "onnx"):
-        found += ["openvino", *(["openvino bf16"] if with_bf16 else []), *(["openvino int8"] if _has("nncf") else [])]
-    return found
+    missing = set() if hardware.look(use_gpu=False).cpu_bf16 else {name for name in ENGINES if "bf16" in name}
+    if not _has("onnxruntime", "onnx"):
+        missing |= {name for name in ENGINES if name.startswith("onnxruntime")}
+    if not _has("openvino", "onnx"):
+        missing |= {name for name in ENGINES if name.startswith("openvino")}
+    if not _has("nncf"):
+        missing |= {name for name in ENGINES if name.startswith("openvino int8")}
+    return [name for name in ENGINES if name not in missing]
 
 
 def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
@@ -121,11 +132,11 @@ def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
     if not any(name.startswith(("onnx", "openvino")) for name in engines):
         return
     _export(path, directory / _ONNX)
-    if "onnxruntime int8" in engines:
+    if any(name.startswith("onnxruntime int8") for name in engines):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(directory / _ONNX, directory / _ONNX_INT8, weight_type=QuantType.QInt8, per_channel=True)
-    if "openvino int8" in engines:
+    if any(name.startswith("openvino int8") for name in engines):
         import nncf
         import openvino as ov
 

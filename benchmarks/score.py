@@ -84,7 +84,10 @@ def _measured(
 ) -> dict[str, dict[str, Any]]:
     with_bf16 = hardware.look(use_gpu=False).cpu_bf16
     usual = {"recipe": recipe_udf(str(path)), "predict_batch_udf": predict_batch(str(path))}
-    usual |= {"recipe bf16": recipe_udf(str(path), "bfloat16")} if with_bf16 else {}
+    usual["recipe unbatched"] = recipe_udf(str(path), batch_size=1)
+    if with_bf16:
+        usual["recipe bf16"] = recipe_udf(str(path), "bfloat16")
+        usual["recipe bf16 unbatched"] = recipe_udf(str(path), "bfloat16", batch_size=1)
     precisions = ["fp32", *(["bf16"] if with_bf16 else [])]
     artifact = load_artifact(path)
     models = {p: spark_model(spark, artifact, device="cpu", precision=p) for p in precisions}
@@ -102,7 +105,7 @@ def _measured(
             share = 1 if name in models else 4
             jobs = small[: len(small) // share], large[: len(large) // share]
             rates[name].append(_marginal_rate(spark, *jobs, column))
-            print(f"{turn}/{len(turns)} {name:>17} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
+            print(f"{turn}/{len(turns)} {name:>21} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
     systems: dict[str, dict[str, Any]] = {
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
@@ -181,12 +184,12 @@ def _difference(found: np.ndarray, right: np.ndarray) -> dict[str, float]:
 def _table(size: str, workload: str, systems: dict[str, dict[str, Any]]) -> str:
     lines = [
         f"\n{size}, {workload}: {WORKLOADS[workload]}",
-        f"{'system':>17} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9} {'padding':>8} {'tokenizer':>10} "
+        f"{'system':>21} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9} {'padding':>8} {'tokenizer':>10} "
         f"{'model tok/s':>12} {'p99 |dp|':>9} {'flips':>8}",
     ]
     for name, s in systems.items():
         values = s["texts_per_second"]
-        line = f"{name:>17} {s['median']:9.1f} {min(values):8.1f} {max(values):8.1f} "
+        line = f"{name:>21} {s['median']:9.1f} {min(values):8.1f} {max(values):8.1f} "
         line += f"{s['median'] / systems['recipe']['median']:9.2f}"
         if "padding_share" in s:
             line += f" {100 * s['padding_share']:6.1f} % {s['tokenizer_tokens_per_core_second']:10,.0f} "
