@@ -117,10 +117,11 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
     Without partition directories, the layout has no columns, and one partition without a value holds all files.
 
     Raises:
-        InputError: some files have other partition columns than the rest, or a partition directory has no value.
+        InputError: some files have other partition columns than the rest, or their partition directories lie in
+            another directory than those of the rest, or a partition directory has no value.
     """
     columns: tuple[str, ...] | None = None
-    first = ""
+    first, first_above = "", ""
     found: dict[Values, list[FileInfo]] = {}
     known: dict[str, Values | None] = {}
     for file in files:
@@ -131,12 +132,19 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
             known[directory] = None
             if not directory or not is_hidden(directory):
                 here, known[directory] = _partition_of(directory, file.path)
+                above = _above_partitions(directory)
                 if columns is None:
-                    columns, first = here, file.path
+                    columns, first, first_above = here, file.path, above
                 if here != columns:
                     raise InputError(
                         f"{file.path} is partitioned by {', '.join(here) or 'nothing'}, {first} by "
                         f"{', '.join(columns) or 'nothing'}: give input.path a corpus of one layout"
+                    )
+                if above != first_above and columns:
+                    raise InputError(
+                        f"{file.path} and {first} are partitioned in two directories, {above or root} and "
+                        f"{first_above or root}, which Spark can't read together: name these directories column=value, "
+                        "or score each in a run of its own, to an output.path of its own"
                     )
         values = known[directory]
         if values is not None:
@@ -148,6 +156,16 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
 def relative_path(path: str, root: str) -> str:
     """The path below `root`, or the file's name where `root` is the file."""
     return path.removeprefix(root.rstrip("/") + "/") if path != root else os.path.basename(path)
+
+
+def _above_partitions(directory: str) -> str:
+    """The directory that holds a file's partition directories, as Spark finds it: from the file upwards."""
+    levels = directory.split("/")
+    while levels and "=" not in levels[-1]:
+        levels.pop()
+    while levels and "=" in levels[-1]:
+        levels.pop()
+    return "/".join(levels)
 
 
 def _partition_of(directory: str, file: str) -> tuple[tuple[str, ...], Values]:

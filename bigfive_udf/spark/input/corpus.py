@@ -203,7 +203,8 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     layout, waiting = _ready(settings, _checked_layout(settings, in_directories), files, root)
     if not layout.columns:
         layout = grouped((f for p in layout.partitions for f in p.files), root, groups)
-    base = _base_of(in_directories, root)
+    # Files of groups are named from the root on.
+    base = _base_of(in_directories, root) if layout.columns else root
     sight = _sight(path, roots, base)
     return Corpus(
         layout, path, fs, root, in_directories.columns, frozenset(), base, sight, settings.ready_file, waiting
