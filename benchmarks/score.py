@@ -162,7 +162,7 @@ def _stages(model: SparkModel) -> dict[str, float]:
     return {
         "tokenizer_tokens_per_core_second": effort.tokens / effort.tokenize_seconds,
         "model_tokens_per_core_second": effort.tokens / effort.model_seconds,
-        "padding_share": 1 - effort.tokens / effort.padded_tokens,
+        "padding_share": effort.padding_share,
     }
 
 

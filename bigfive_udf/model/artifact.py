@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bigfive_udf.model.bundle import Bundle
+    from bigfive_udf.model.hardware import Placement
     from bigfive_udf.model.scorer import Scorer
     from bigfive_udf.model.scores import ScoringOptions
 
@@ -243,7 +244,7 @@ class Artifact:
             frame.insert(position, label_column(trait), label.mask(probability.isna()))
         return frame.assign(model_id=self.model_id, precision=placement.precision)
 
-    def scorer(self, placement: Any, options: ScoringOptions) -> Scorer:
+    def scorer(self, placement: Placement, options: ScoringOptions) -> Scorer:
         """The model ready to score in this process; loaded once for each placement and options."""
         from bigfive_udf.model import node_cache
         from bigfive_udf.model.scorer import Scorer

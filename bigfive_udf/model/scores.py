@@ -49,6 +49,19 @@ class Effort:
             setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
         return self
 
+    def __sub__(self, earlier: Effort) -> Effort:
+        return Effort(**{f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)})
+
+    @property
+    def padding_share(self) -> float:
+        """The share of the computed tokens that are padding."""
+        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
+
+    @property
+    def worker_seconds(self) -> dict[str, float]:
+        """Seconds by stage, added up over all workers."""
+        return {"tokenize": round(self.tokenize_seconds, 3), "model": round(self.model_seconds, 3)}
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,9 @@ class TrainingRecipe:
         cls, settings: TrainSettings, base: str, state: TrainingState, run: Callable[..., Finetuned] = finetune
     ) -> TrainingRecipe:
         train, model = settings.train, settings.model
-        shared = set(FinetuneOptions.__dataclass_fields__) & set(type(train).model_fields)
-        given = {name: getattr(train, name) for name in shared}
-        options = FinetuneOptions(head=model.head, pooling=model.pooling, max_length=model.max_length, **given)
+        of_model = {"head", "pooling", "max_length"}
+        given = {f.name: getattr(model if f.name in of_model else train, f.name) for f in fields(FinetuneOptions)}
+        options = FinetuneOptions(**given)
         return cls(settings, options, base, state, run)
 
     @property

@@ -74,9 +74,8 @@ def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str]) -> tup
     frame = local_rows(spark, [[text] for text in texts], {"text": "string"}).repartition(1)
     scores = frame.select(model.column("text").alias("s")).select("s.n_tokens")
     tokens = scores.agg(F.sum(F.greatest("n_tokens", F.lit(0)))).collect()[0][0]
-    effort = model.tally.value.effort
-    tokenizing = effort.tokenize_seconds - before.tokenize_seconds
-    computing = effort.model_seconds - before.model_seconds
+    effort = model.tally.value.effort - before
+    tokenizing, computing = effort.tokenize_seconds, effort.model_seconds
     # In a run, a GPU's task has several times as many texts, and tokenizes the next ones while the GPU computes.
     spent = max(tokenizing, computing) if model.placement.device == "cuda" else tokenizing + computing
     return spent, int(tokens)

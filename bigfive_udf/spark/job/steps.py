@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -229,7 +229,7 @@ class Steps:
             return
         self.outcome.committed |= {e.partition: e for e in entries}
         self.outcome.removed += [e.partition for e in gone or ()]
-        self._tell("scored", staged, entries, started, _since(before.effort, tally.value.effort))
+        self._tell("scored", staged, entries, started, tally.value.effort - before.effort)
 
     def _scores(self, step: Sequence[Task], work: Work) -> DataFrame:
         partitions, model = [task.partition for task in step], work.model
@@ -420,17 +420,6 @@ class Steps:
             "seconds": seconds,
         }
         if effort is not None:
-            padding = 1 - effort.tokens / effort.padded_tokens if effort.padded_tokens else 0.0
-            about |= {
-                "padding_share": round(padding, 4),
-                "worker_seconds": {
-                    "tokenize": round(effort.tokenize_seconds, 3),
-                    "model": round(effort.model_seconds, 3),
-                },
-            }
+            about |= {"padding_share": round(effort.padding_share, 4), "worker_seconds": effort.worker_seconds}
         self.outcome.steps.append(about)
         self.run.log("committed", **about, names=[e.partition for e in entries])
-
-
-def _since(before: Effort, now: Effort) -> Effort:
-    return Effort(**{name: value - getattr(before, name) for name, value in asdict(now).items()})

@@ -150,12 +150,8 @@ def _partition(entry: Entry) -> dict[str, Any]:
 def _effort(tally: Tally) -> dict[str, Any]:
     effort = tally.effort
     return {
-        "padding_share": round(1 - effort.tokens / effort.padded_tokens, 4) if effort.padded_tokens else 0.0,
-        "worker_seconds": {
-            "tokenize": round(effort.tokenize_seconds, 3),
-            "model": round(effort.model_seconds, 3),
-            "load": round(tally.load_seconds, 3),
-        },
+        "padding_share": round(effort.padding_share, 4),
+        "worker_seconds": effort.worker_seconds | {"load": round(tally.load_seconds, 3)},
         "batches": effort.batches,
         "repeats": effort.repeats,
         "workers": len(tally.loads),
