@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from bigfive_udf.errors import BigFiveError, SettingsError
@@ -105,20 +106,21 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
 
 
 def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str | None) -> tuple[int, str]:
-    """Write the record where it belongs; a record that can't be written is a failure too, but hides no other."""
+    """Write the record beside the table, then --result; what can't be written is a failure too, but hides no other."""
     try:
         run.flush_log()
     except Exception as error:
         print(f"error: the run's log can't be written: {_one_line(told(error))}", file=sys.stderr)
-    try:
-        if run.keep_record is not None:
-            run.keep_record(run.record(code, message, trace))
-        if result_file is not None:
-            _write(result_file, run.record(code, message, trace))
-    except Exception as error:  # of Py4J too, where the record lies on a file system of Spark's
-        if code == 0:
-            return 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
-        print(f"error: the record can't be written: {_one_line(told(error))}", file=sys.stderr)
+    # Each in its own way: a table's disk that is full must not leave a scheduler with the result of the last run.
+    for keep in (run.keep_record, partial(_write, result_file) if result_file is not None else None):
+        try:
+            if keep is not None:
+                keep(run.record(code, message, trace))
+        except Exception as error:  # of Py4J too, where the record lies on a file system of Spark's
+            if code == 0:
+                code, message = 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
+            else:
+                print(f"error: the record can't be written: {_one_line(told(error))}", file=sys.stderr)
     return code, message
 
 
