@@ -70,9 +70,12 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
 
     signal.signal(signal.SIGTERM, stop)
     args, result_file = None, _result_flag(sys.argv[1:])
+    run.keep_result = partial(_write, result_file) if result_file is not None else None
     code, message, trace = 0, "", None
     try:
         args = flags.parse_args()
+        if result_file is not None and not _is_remote(result_file):
+            run.announce()  # elsewhere by the job itself, as soon as it has a session of Spark
         code, message = 0, work(args, run)
     except BigFiveError as error:
         code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))
@@ -94,7 +97,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         code, message = 143, "terminated; nothing is half-written, run it again"
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment, and what is done is done
-    code, message = _kept(run, result_file, code, message, trace)
+    code, message = _kept(run, code, message, trace)
     if code:
         print(f"error: {_one_line(message)}", file=sys.stderr)
     elif message:
@@ -105,14 +108,14 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     sys.exit(code)
 
 
-def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str | None) -> tuple[int, str]:
+def _kept(run: Run, code: int, message: str, trace: str | None) -> tuple[int, str]:
     """Write the record beside the table, then --result; what can't be written is a failure too, but hides no other."""
     try:
         run.flush_log()
     except Exception as error:
         print(f"error: the run's log can't be written: {_one_line(told(error))}", file=sys.stderr)
     # Each in its own way: a table's disk that is full must not leave a scheduler with the result of the last run.
-    for keep in (run.keep_record, partial(_write, result_file) if result_file is not None else None):
+    for keep in (run.keep_record, run.keep_result):
         try:
             if keep is not None:
                 keep(run.record(code, message, trace))
@@ -134,12 +137,16 @@ def _result_flag(arguments: list[str]) -> str | None:
         return None
 
 
+def _is_remote(path: str) -> bool:
+    return "://" in path and not path.startswith("file:")
+
+
 def _write(path: str, content: str) -> None:
-    if "://" in path:
-        from bigfive_udf.spark.session import job_session
+    if _is_remote(path):
+        from bigfive_udf.spark.session import any_session
         from bigfive_udf.spark.storage import locate
 
-        fs, located = locate(job_session("result"), path)
+        fs, located = locate(any_session(), path)
         fs.put(located, content)
         return
     from bigfive_udf.tables.filesystem import LocalFileSystem

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bigfive_udf import __version__
+from bigfive_udf.redaction import told
 
+RUNNING = "running"
+"""The message of a record without an exit code: its run is on, or has died without a word."""
 _FEW_LINES, _LOG_SECONDS = 100, 30.0
 
 
@@ -30,11 +34,14 @@ class Run:
     """where the record goes beside --result, once the job knows its table"""
     keep_log: Callable[[str], None] | None = None
     """where the log goes, which is kept whole whenever it is flushed"""
+    keep_result: Callable[[str], None] | None = None
+    """where --result goes, if it was asked for"""
     log_texts: bool = False
     """whether the log may hold excerpts of texts"""
     lines: list[str] = field(default_factory=list)
     """the log: a JSON object a line, with time, run_id, event and what belongs to it"""
     _kept_at: float = 0.0
+    _announced: bool = False
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -52,6 +59,19 @@ class Run:
         if self.keep_log is not None and self.lines:
             self.keep_log("".join(self.lines))
             self._kept_at = time.monotonic()
+
+    def announce(self) -> None:
+        """Say in --result that the run is on, so that after a kill nobody takes what the last run said for its result.
+
+        What can't be written now is warned of: the end tries again, and that counts.
+        """
+        if self.keep_result is None or self._announced:
+            return
+        try:
+            self.keep_result(self.record(None, RUNNING, None))
+            self._announced = True
+        except Exception as error:  # of Py4J too
+            print(f"warning: --result can't be written yet: {' '.join(told(error).split())}", file=sys.stderr)
 
     def record(self, exit_code: int | None, message: str, trace: str | None) -> str:
         """The JSON of --result."""

@@ -59,6 +59,7 @@ def score(args: Namespace, run: Run) -> str:
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
         spark = job_session("bigfive score", args.verbose, settings.log_texts, settings.needs_catalog)
+    run.announce()
     scoring = looking.result()
     run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)

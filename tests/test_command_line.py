@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,29 @@ def work(args, run):
     run.keep_record = lambda record: LocalFileSystem().put("/dev/null/runs/record.json", record)
     if args.verbose:
         raise InputError("there is no corpus")
+    return ""
+
+main("light", parser(""), work)
+"""
+KILLED = """
+import os, signal, sys
+from bigfive_udf.command_line import main, parser
+
+def work(args, run):
+    if args.verbose:
+        from bigfive_udf.spark.session import job_session
+        job_session("killed")
+        run.announce()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+main("killed", parser(""), work)
+"""
+MADE_LATER = """
+import os
+from bigfive_udf.command_line import main, parser
+
+def work(args, run):
+    os.remove("later")
     return ""
 
 main("light", parser(""), work)
@@ -45,3 +69,44 @@ def test_a_record_that_cannot_be_written_beside_the_table_leaves_no_result_of_th
         assert (code, record["exit_code"]) == (expected, expected), printed
         assert "record can't be written: [Errno 20] Not a directory" in printed
     assert record["message"] == "there is no corpus"
+
+
+def assert_unknown(result: Path) -> None:
+    record = json.loads(result.read_text())
+    assert (record["job"], record["exit_code"], record["message"]) == ("killed", None, "running")
+
+
+def test_a_run_that_is_killed_leaves_no_result_of_the_last_run(tmp_path):
+    result = tmp_path / "last.json"
+    for name in (str(result), result.as_uri(), f"file:{result}", result.name):
+        result.write_text(YESTERDAY)
+        code, printed = job(tmp_path, KILLED, "--result", name)
+        assert code == -signal.SIGKILL, printed
+        assert_unknown(result)
+
+
+def test_on_another_file_system_it_leaves_none_either(tmp_path):
+    """As soon as Spark, which reaches that, is there."""
+    result = tmp_path / "store" / "last.json"
+    result.parent.mkdir()
+    result.write_text(YESTERDAY)
+    mounted = f"spark.hadoop.fs.viewfs.mounttable.nights.link./data=file://{result.parent}"
+    before = ("spark-submit", "--master", "local[1]", "--conf", "spark.ui.enabled=false", "--conf", mounted)
+    code, printed = job(tmp_path, KILLED, "--verbose", "--result", "viewfs://nights/data/last.json", before=before)
+    assert code != 0, printed
+    assert_unknown(result)
+
+
+def test_a_result_that_cannot_be_written_yet_is_warned_of_and_does_not_end_the_run(tmp_path):
+    (tmp_path / "later").write_text("a file in the place of the directory")
+    code, printed = job(tmp_path, MADE_LATER, "--result", "later/last.json")
+    assert code == 0, printed
+    assert "warning: --result can't be written yet: [Errno 17] File exists" in printed
+    assert json.loads((tmp_path / "later" / "last.json").read_text())["exit_code"] == 0
+
+
+def test_help_leaves_the_result_of_the_last_run_alone(tmp_path):
+    result = tmp_path / "last.json"
+    result.write_text(YESTERDAY)
+    assert job(tmp_path, KILLED, "--result", str(result), "--help")[0] == 0
+    assert result.read_text() == YESTERDAY

@@ -119,6 +119,15 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     return session
 
 
+def any_session() -> SparkSession:
+    """The session that there is, as it is; where there is none, one with what a job sets by itself.
+
+    Raises:
+        SettingsError: see `job_session`.
+    """
+    return SparkSession.getActiveSession() or job_session("result")
+
+
 def _own_daemon(given: Any) -> dict[str, str]:
     """Workers forked with their imports (daemon.py), where they run this interpreter, which can import this package."""
     if given.contains(_DAEMON) or given.contains("spark.pyspark.python"):
