@@ -15,6 +15,7 @@ from typing import NoReturn
 from bigfive_udf.errors import BigFiveError, SettingsError
 from bigfive_udf.redaction import told, trace_of
 from bigfive_udf.runs import Run
+from bigfive_udf.tables.filesystem import LocalFileSystem, is_uri
 
 
 class _Parser(argparse.ArgumentParser):
@@ -138,7 +139,7 @@ def _result_flag(arguments: list[str]) -> str | None:
 
 
 def _is_remote(path: str) -> bool:
-    return "://" in path and not path.startswith("file:")
+    return is_uri(path) and not path.startswith("file:")
 
 
 def _write(path: str, content: str) -> None:
@@ -149,8 +150,6 @@ def _write(path: str, content: str) -> None:
         fs, located = locate(any_session(), path)
         fs.put(located, content)
         return
-    from bigfive_udf.tables.filesystem import LocalFileSystem
-
     LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cluster import clean_environment
 
 UNWRITABLE_RECORD = """
@@ -85,16 +87,20 @@ def test_a_run_that_is_killed_leaves_no_result_of_the_last_run(tmp_path):
         assert_unknown(result)
 
 
-def test_on_another_file_system_it_leaves_none_either(tmp_path):
+@pytest.mark.parametrize(
+    ("mount", "name"), [("nights", "viewfs://nights/data/last.json"), ("default", "viewfs:/data/last.json")]
+)
+def test_on_another_file_system_it_leaves_none_either(tmp_path, mount, name):
     """As soon as Spark, which reaches that, is there."""
     result = tmp_path / "store" / "last.json"
     result.parent.mkdir()
     result.write_text(YESTERDAY)
-    mounted = f"spark.hadoop.fs.viewfs.mounttable.nights.link./data=file://{result.parent}"
+    mounted = f"spark.hadoop.fs.viewfs.mounttable.{mount}.link./data=file://{result.parent}"
     before = ("spark-submit", "--master", "local[1]", "--conf", "spark.ui.enabled=false", "--conf", mounted)
-    code, printed = job(tmp_path, KILLED, "--verbose", "--result", "viewfs://nights/data/last.json", before=before)
+    code, printed = job(tmp_path, KILLED, "--verbose", "--result", name, before=before)
     assert code != 0, printed
     assert_unknown(result)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.py", "store"], "nothing is called like a scheme"
 
 
 def test_a_result_that_cannot_be_written_yet_is_warned_of_and_does_not_end_the_run(tmp_path):

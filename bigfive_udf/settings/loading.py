@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.settings.section import PATH_OR_HUB, PATH_OR_NAME, Section
+from bigfive_udf.tables.filesystem import is_uri
 
 S = TypeVar("S", bound=Section)
 
@@ -96,8 +97,8 @@ def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Pa
     marks = field.json_schema_extra if field else None
     if not isinstance(value, str) or not isinstance(marks, dict) or "path" not in marks:
         return value
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", value):
-        return value  # a URI
+    if is_uri(value):
+        return value
     if not value:
         return value  # refused by name later, not taken for the folder itself
     path = base / os.path.expanduser(value)
