@@ -81,7 +81,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     except BigFiveError as error:
         code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))
         if args is not None and args.verbose:
-            print(trace_of(error), file=sys.stderr)
+            print(run.discreet(trace_of(error)), file=sys.stderr)
     except _Terminated:
         pass
     except KeyboardInterrupt:
@@ -91,8 +91,9 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         if _spark("is_gone", error):
             code, message = 143, _SPARK_IS_GONE
         elif not stopped.is_set():
-            said = next(iter(told(error).splitlines()), "")
-            code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {said}", trace_of(error)
+            said = run.discreet(next(iter(told(error).splitlines()), ""))
+            code, message = 1, f"a defect of this program: {type(error).__name__}: {said}"
+            trace = run.discreet(trace_of(error))
             print(trace, file=sys.stderr)
     if stopped.is_set():
         code, message = 143, "terminated; nothing is half-written, run it again"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from secrets import token_hex
 from typing import Any
 
 from bigfive_udf import __version__
 from bigfive_udf.redaction import told
+from bigfive_udf.settings.secrets import without_secrets
 
 RUNNING = "running"
 """The message of a record without an exit code: its run is on, or has died without a word."""
@@ -36,6 +37,8 @@ class Run:
     """where the log goes, which is kept whole whenever it is flushed"""
     keep_result: Callable[[str], None] | None = None
     """where --result goes, if it was asked for"""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """properties of a catalog, whose secrets no message and no stack trace may tell"""
     log_texts: bool = False
     """whether the log may hold excerpts of texts"""
     lines: list[str] = field(default_factory=list)
@@ -44,7 +47,7 @@ class Run:
     _announced: bool = False
 
     def __post_init__(self) -> None:
-        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{token_hex(3)}"
 
     def log(self, event: str, **about: Any) -> None:
         """Add an event to the log, and keep what there is so far, or soon."""
@@ -59,6 +62,10 @@ class Run:
         if self.keep_log is not None and self.lines:
             self.keep_log("".join(self.lines))
             self._kept_at = time.monotonic()
+
+    def discreet(self, text: str) -> str:
+        """A text without the secrets of the run's settings."""
+        return without_secrets(text, self.secrets)
 
     def announce(self) -> None:
         """Say in --result that the run is on, so that after a kill nobody takes what the last run said for its result.

@@ -54,7 +54,7 @@ def score(args: Namespace, run: Run) -> str:
     wanted = Selection(tuple(args.partition), args.since, args.until, args.limit, args.rescore, args.prune)
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
     run.result["settings"] = settings.for_record()
-    run.log_texts = settings.log_texts
+    run.log_texts, run.secrets = settings.log_texts, settings.output.catalog
     with ThreadPoolExecutor(1) as aside:  # what the model needs takes as long to import as Spark takes to start
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")

@@ -48,6 +48,21 @@ def work(args, run):
 
 main("light", parser(""), work)
 """
+INDISCREET = """
+from bigfive_udf.command_line import main, parser
+from bigfive_udf.errors import OutputError
+
+def work(args, run):
+    run.secrets = {"s3.secret-access-key": "hunter2"}
+    try:
+        raise ValueError("no such key: hunter2")
+    except ValueError as error:
+        if args.verbose:
+            raise OutputError("the catalog can't be reached") from error
+        raise
+
+main("indiscreet", parser(""), work)
+"""
 YESTERDAY = json.dumps({"run_id": "yesterday", "exit_code": 0, "message": ""})
 
 
@@ -116,3 +131,11 @@ def test_help_leaves_the_result_of_the_last_run_alone(tmp_path):
     result.write_text(YESTERDAY)
     assert job(tmp_path, KILLED, "--result", str(result), "--help")[0] == 0
     assert result.read_text() == YESTERDAY
+
+
+def test_no_stack_trace_tells_a_secret_of_the_settings(tmp_path):
+    for flags, expected in ((["--verbose"], 7), ([], 1)):
+        code, printed = job(tmp_path, INDISCREET, "--result", "last.json", *flags)
+        assert code == expected
+        assert "no such key: ***" in printed
+        assert "hunter2" not in printed + (tmp_path / "last.json").read_text()

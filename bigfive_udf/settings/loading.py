@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from bigfive_udf.errors import SettingsError
+from bigfive_udf.settings.secrets import STARS
 from bigfive_udf.settings.section import PATH_OR_HUB, PATH_OR_NAME, Section
 from bigfive_udf.tables.filesystem import is_uri
 
@@ -40,11 +41,11 @@ def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise SettingsError(f"--set {override}: write it as key.path=value")
+            raise SettingsError(f"--set {_told(override)}: write it as key.path=value")
         try:
             value = yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
-            raise SettingsError(f"--set {override}: the value is not YAML; put quotes around it") from None
+            raise SettingsError(f"--set {_told(override)}: the value is not YAML; put quotes around it") from None
         _assign(values, key, _resolved_key(kind, key.split("."), value, Path.cwd()), override)
     try:
         return kind.model_validate(values)
@@ -60,7 +61,9 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
-        raise SettingsError(f"--config {file} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+        # A password that begins with * or ! is taken for an alias or a tag, and would be quoted as such.
+        problem = re.sub(r"(alias|tag) '.*'", rf"\1 {STARS}", str(getattr(error, "problem", None) or error))
+        raise SettingsError(f"--config {file} is not YAML{where}: {problem}") from None
     if not isinstance(content or {}, dict):
         raise SettingsError(
             f"--config {file} holds {type(content).__name__}, expected sections such as input: and output:"
@@ -114,9 +117,30 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
         inner = values.get(name)
         values[name] = dict(inner) if isinstance(inner, Mapping) else {}
         if inner is not None and not isinstance(inner, Mapping):
-            raise SettingsError(f"--set {override}: {name} is a value, not a section")
+            raise SettingsError(f"--set {_told(override)}: {name} is a value, not a section")
         values = values[name]
     values[last] = value
+
+
+def _about_catalog(keys: Sequence[str]) -> str:
+    """What is wrong with output.catalog; its values are never told, nor a key that may be one."""
+    if len(keys) == 1:
+        return "output: must be a section of settings, written as output: and indented keys below it"
+    name = keys[2] if len(keys) > 2 else ""
+    if not re.fullmatch(r"[\w.-]+", name):
+        return "output.catalog: must be a map of properties, such as {type: sql, uri: ...}, a space after each :"
+    return (
+        f"output.catalog.{name}: must be a string: put quotes around a number, and write a name with dots as one key, "
+        "such as output.catalog={s3.region: ...}"
+    )
+
+
+def _told(override: str) -> str:
+    """An override for a message, without what may be a secret of the catalog."""
+    key, equals, _ = override.partition("=")
+    if key != "output" and not key.startswith("output.catalog"):
+        return override
+    return f"{key}={STARS}" if equals else f"output.catalog{STARS}"
 
 
 def _one_line(kind: type[Section], error: ValidationError, file: Path | None) -> str:
@@ -125,7 +149,9 @@ def _one_line(kind: type[Section], error: ValidationError, file: Path | None) ->
     keys = [str(part) for part in first["loc"]]
     key = ".".join(keys)
     value = first.get("input")
-    if first["type"] == "extra_forbidden":
+    if keys[:2] == ["output", "catalog"] or (keys == ["output"] and isinstance(value, (list, str))):
+        message = _about_catalog(keys)
+    elif first["type"] == "extra_forbidden":
         section = _section(kind, keys[:-1])
         known = list(section.model_fields) if section else []
         close = difflib.get_close_matches(keys[-1], known, n=1)

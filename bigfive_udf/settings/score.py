@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bigfive_udf.pseudonyms import KEY_VARIABLE
-from bigfive_udf.settings.secrets import without_secrets
+from bigfive_udf.settings.secrets import shown
 from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share, by_trait
 from bigfive_udf.traits import SCORE_FIELDS
 
@@ -259,8 +259,8 @@ class ScoreSettings(Section):
         return self.output.catalog_name is not None or is_sparks
 
     def for_record(self) -> dict[str, Any]:
-        """All settings, the secrets of a catalog blotted out."""
-        catalog = {key: without_secrets(value, self.output.catalog) for key, value in self.output.catalog.items()}
+        """All settings, stars in the place of what a catalog's properties may hold of secrets."""
+        catalog = {key: shown(key, value) for key, value in self.output.catalog.items()}
         settings = self.model_dump()
         settings["output"]["catalog"] = catalog
         return settings
