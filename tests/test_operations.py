@@ -116,6 +116,15 @@ def test_tasks_fit_the_executors_of_the_cluster_files():
         assert "spark.authenticate.secret" not in found, "a secret has no place in a file that everybody reads"
 
 
+def test_a_cluster_runs_the_job_once_on_the_executors_that_the_file_names():
+    """Whatever the cluster's own defaults say, which --load-spark-defaults adds: a key of the file goes before them."""
+    for file in PROPERTY_FILES:
+        if file.name != "laptop.conf":
+            found = properties(file)
+            assert found["spark.yarn.maxAppAttempts"] == "1", "another attempt would write over --result"
+            assert found["spark.dynamicAllocation.enabled"] == "false"
+
+
 def test_spark_understands_what_the_discovery_script_says(spark, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 0\necho 1\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
