@@ -112,6 +112,8 @@ def test_tasks_fit_the_executors_of_the_cluster_files():
             assert tasks == int(found["spark.executor.resource.gpu.amount"]) // int(
                 found["spark.task.resource.gpu.amount"]
             )
+            # What docs/scaling.md reckons: 3 million tokens a second, of which a core tokenizes 300,000 at most.
+            assert int(found["spark.task.cpus"]) >= 10
         assert found["spark.authenticate"] == found["spark.io.encryption.enabled"] == "true"
         assert "spark.authenticate.secret" not in found, "a secret has no place in a file that everybody reads"
 
