@@ -73,6 +73,8 @@ class InputSettings(Section):
 # What a Hive metastore takes for a name, with room for the longest ending of a view's.
 _CATALOG_NAME = re.compile(r"(?:([A-Za-z0-9_]{1,100})\.)?([A-Za-z0-9_]{1,100})")
 
+_ROOT = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:(//[^/]*)?)?/*")
+
 
 class OutputSettings(Section):
     path: str = Field(
@@ -100,6 +102,17 @@ class OutputSettings(Section):
     )
     target_file_mb: int = Field(128, ge=1, description="MB that a file should have, about; a group of files has one")
     compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
+
+    @field_validator("path")
+    @classmethod
+    def _has_room_beside_it(cls, value: str) -> str:
+        # s3a://bucket.job is another bucket, abfss://c@account.dfs.core.windows.net.job another host.
+        if _ROOT.fullmatch(value):
+            raise ValueError(
+                f"output.path {value}: it is the root of a bucket, container or disk, and the job's own files need a "
+                f"place beside it, PATH.job; choose a directory below it, such as {value.rstrip('/')}/scores"
+            )
+        return value
 
     @model_validator(mode="after")
     def _names_of_the_format(self) -> OutputSettings:
