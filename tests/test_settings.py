@@ -413,7 +413,9 @@ def test_a_relative_path_on_the_command_line_counts_from_the_working_directory(p
     assert done.stdout.split() == [f"{tmp_path}/a/b", f"{tmp_path}/out", f"{tmp_path}/m"]
 
 
-@pytest.mark.parametrize("uri", ["hdfs://nn:8020/a", "s3a://bucket/a/*", "file:/a/b", "file:///a/b", "gs://b/c", "/a/b"])
+@pytest.mark.parametrize(
+    "uri", ["hdfs://nn:8020/a", "s3a://bucket/a/*", "file:/a/b", "file:///a/b", "gs://b/c", "/a/b"]
+)
 @pytest.mark.parametrize("key", ["input.path", "output.path", "model.path"])
 def test_uris_and_absolute_paths_stay_as_they_are(config, key, uri):
     section, name = key.split(".")
