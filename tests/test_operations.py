@@ -39,7 +39,7 @@ REGISTRIES = (
 # Names that Spark puts together when it reads them, and the one that it asks for before it knows any.
 COMPOSED = re.compile(
     r"spark\.(executor|driver|task|worker)\.resource\.gpu\.(amount|discoveryScript|vendor)|spark\.executorEnv\.\w+"
-    r"|spark\.kubernetes\.(driver|executor)\.volumes\.\S+|spark\.master|spark\.local\.dir"
+    r"|spark\.kubernetes\.(driver|executor)\.(volumes|secretKeyRef)\.\S+|spark\.master|spark\.local\.dir"
 )
 
 
