@@ -38,7 +38,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """A flag's value that must be a whole number from 1 on."""
+    """Parse a flag's value that must be a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -52,20 +52,20 @@ _SPARK_IS_GONE = (
 
 
 class _Terminated(BaseException):
-    """Raised by SIGTERM wherever the job stands."""
+    """Raised by the handler of SIGTERM, at whatever point the job is."""
 
 
 def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:
-    """Run `work`, which returns the closing message, and exit with the code of design: 0, or that of the error."""
+    """Run `work`, which returns the closing message, and exit with 0 or with the error's exit code."""
     run = Run(job)
-    # How schedulers stop a job: it ends with its record, as after Ctrl-C.
+    # Schedulers stop a job with SIGTERM: it still writes its record, as after Ctrl-C.
     stopped = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second SIGTERM ends the job at once
         stopped.set()
-        # What Spark computes is cancelled, and its failure arrives where it is awaited. To leave that call without its
-        # answer would let what cleans up wait for it.
+        # Cancelled Spark jobs fail in the call that waits for them. Leaving that call here, before its answer has come,
+        # would make the cleanup wait for the answer.
         if not _spark("cancel_jobs"):
             raise _Terminated
 
@@ -76,7 +76,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     try:
         args = flags.parse_args()
         if result_file is not None and not _is_remote(result_file):
-            run.announce()  # elsewhere by the job itself, as soon as it has a session of Spark
+            run.announce()  # for a remote file the job does this itself, once it has a Spark session
         code, message = 0, work(args, run)
     except BigFiveError as error:
         code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))
@@ -98,7 +98,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     if stopped.is_set():
         code, message = 143, "terminated; nothing is half-written, run it again"
     else:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment, and what is done is done
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest takes only a moment, and the work is done
     code, message = _kept(run, code, message, trace)
     if code:
         print(f"error: {_one_line(message)}", file=sys.stderr)
@@ -111,17 +111,17 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
 
 
 def _kept(run: Run, code: int, message: str, trace: str | None) -> tuple[int, str]:
-    """Write the record beside the table, then --result; what can't be written is a failure too, but hides no other."""
+    """Write the run's log, its record and --result; a failed write is a failure too, but never hides another one."""
     try:
         run.flush_log()
     except Exception as error:
         print(f"error: the run's log can't be written: {_one_line(told(error))}", file=sys.stderr)
-    # Each in its own way: a table's disk that is full must not leave a scheduler with the result of the last run.
+    # Each on its own: if the table's disk is full, a scheduler must still not read the result of the previous run.
     for keep in (run.keep_record, run.keep_result):
         try:
             if keep is not None:
                 keep(run.record(code, message, trace))
-        except Exception as error:  # of Py4J too, where the record lies on a file system of Spark's
+        except Exception as error:  # Py4J's errors too, where the record lies on a file system that Spark accesses
             if code == 0:
                 code, message = 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
             else:
@@ -130,7 +130,7 @@ def _kept(run: Run, code: int, message: str, trace: str | None) -> tuple[int, st
 
 
 def _result_flag(arguments: list[str]) -> str | None:
-    """--result, found even where the other flags are wrong, so that a scheduler always gets its file."""
+    """The value of --result, read even where other flags are wrong, so that a scheduler always gets its file."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--result")
     try:

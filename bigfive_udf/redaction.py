@@ -1,6 +1,6 @@
-"""What may be told of an error that may quote a row: where it was raised and what kind it is, never what it says.
+"""Safe descriptions of errors that may quote a row: where an error was raised and its kind, never its words.
 
-Spark puts the record that it could not parse and the value that it could not cast into its messages.
+Spark's messages quote records that it could not parse and values that it could not cast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LEFT_OUT = "(its words are left out, for they may quote a row)"
 
 
 def told(error: BaseException) -> str:
-    """The message of an error; of one of Spark's its kinds, conditions and frames alone."""
+    """The message of an error; for an error of Spark or Py4J only its kinds, conditions and stack frames."""
     if type(error).__module__.partition(".")[0] not in ("pyspark", "py4j"):
         return str(error)
     lines = [kept for line in str(error).splitlines() if (kept := _kept(line))]
@@ -24,7 +24,7 @@ def told(error: BaseException) -> str:
 
 
 def trace_of(error: BaseException) -> str:
-    """The stack trace of an error and its causes, with what may be told of each."""
+    """The stack trace of an error and its causes, each with the message that `told` gives."""
     parts = [
         f"Traceback (most recent call last):\n{''.join(traceback.format_tb(e.__traceback__))}"
         f"{type(e).__module__}.{type(e).__qualname__}: {told(e)}\n"

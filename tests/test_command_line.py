@@ -1,4 +1,4 @@
-"""--result, which a scheduler reads and nobody else: it never tells of another run than the last."""
+"""--result, the file that schedulers read: it never holds the result of an earlier run."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def job(directory: Path, program: str, *flags: str, before: tuple[str, ...] = (s
 
 
 def test_a_record_that_cannot_be_written_beside_the_table_leaves_no_result_of_the_last_run(tmp_path):
-    """As where the table's disk is full, or has become read-only."""
+    """For example because the table's disk is full or has become read-only."""
     result = tmp_path / "last.json"
     for flags, expected in (([], 7), (["--verbose"], 3)):
         result.write_text(YESTERDAY)
@@ -106,7 +106,7 @@ def test_a_run_that_is_killed_leaves_no_result_of_the_last_run(tmp_path):
     ("mount", "name"), [("nights", "viewfs://nights/data/last.json"), ("default", "viewfs:/data/last.json")]
 )
 def test_on_another_file_system_it_leaves_none_either(tmp_path, mount, name):
-    """As soon as Spark, which reaches that, is there."""
+    """The job writes it as soon as it has a Spark session, which reaches that file system."""
     result = tmp_path / "store" / "last.json"
     result.parent.mkdir()
     result.write_text(YESTERDAY)

@@ -112,14 +112,14 @@ def test_tasks_fit_the_executors_of_the_cluster_files():
             assert tasks == int(found["spark.executor.resource.gpu.amount"]) // int(
                 found["spark.task.resource.gpu.amount"]
             )
-            # What docs/scaling.md reckons: 3 million tokens a second, of which a core tokenizes 300,000 at most.
+            # From docs/scaling.md: a GPU may compute 3 million tokens a second, and a core tokenizes at most 300,000.
             assert int(found["spark.task.cpus"]) >= 10
         assert found["spark.authenticate"] == found["spark.io.encryption.enabled"] == "true"
         assert "spark.authenticate.secret" not in found, "a secret has no place in a file that everybody reads"
 
 
 def test_a_cluster_runs_the_job_once_on_the_executors_that_the_file_names():
-    """Whatever the cluster's own defaults say, which --load-spark-defaults adds: a key of the file goes before them."""
+    """The file's keys override the cluster's own defaults, which --load-spark-defaults adds."""
     for file in PROPERTY_FILES:
         if file.name != "laptop.conf":
             found = properties(file)

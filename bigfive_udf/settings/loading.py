@@ -1,4 +1,4 @@
-"""Settings out of a YAML file and `--set`, with one clear line for whatever is wrong with them."""
+"""Load settings from a YAML file and `--set`; whatever is wrong with them is reported in one clear line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ S = TypeVar("S", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also takes 1e-4 for the number that everybody means, as YAML 1.2 does."""
+    """The safe loader, which also reads 1e-4 as a number, as YAML 1.2 does."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
@@ -61,7 +61,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
-        # A password that begins with * or ! is taken for an alias or a tag, and would be quoted as such.
+        # YAML takes a password that begins with * or ! for an alias or a tag, and its message would quote it.
         problem = re.sub(r"(alias|tag) '.*'", rf"\1 {STARS}", str(getattr(error, "problem", None) or error))
         raise SettingsError(f"--config {file} is not YAML{where}: {problem}") from None
     if not isinstance(content or {}, dict):
@@ -103,7 +103,7 @@ def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Pa
     if is_uri(value):
         return value
     if not value:
-        return value  # refused by name later, not taken for the folder itself
+        return value  # empty: refused later with its key; joined with `base` it would become that folder
     path = base / os.path.expanduser(value)
     owner = {PATH_OR_HUB["path"]: r"\w[\w.-]*/", PATH_OR_NAME["path"]: r"(?:\w[\w.-]*/)?"}.get(str(marks["path"]))
     if owner is not None and re.fullmatch(owner + r"\w[\w.-]*", value) and not path.exists():
@@ -123,7 +123,7 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
 
 
 def _about_catalog(keys: Sequence[str]) -> str:
-    """What is wrong with output.catalog; its values are never told, nor a key that may be one."""
+    """The message for a mistake in output.catalog, without its values and without a key that may be a value."""
     if len(keys) == 1:
         return "output: must be a section of settings, written as output: and indented keys below it"
     name = keys[2] if len(keys) > 2 else ""
@@ -136,7 +136,7 @@ def _about_catalog(keys: Sequence[str]) -> str:
 
 
 def _told(override: str) -> str:
-    """An override for a message, without what may be a secret of the catalog."""
+    """The override as messages may show it: without values that may be secrets of the catalog."""
     key, equals, _ = override.partition("=")
     if key != "output" and not key.startswith("output.catalog"):
         return override

@@ -1,4 +1,4 @@
-"""Passwords and tokens among the properties of a catalog, which no message and no record may tell."""
+"""Mask passwords and tokens in the properties of a catalog: no message and no record may show them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 
 STARS = "***"
 _ADDRESSES = frozenset({"uri", "warehouse", "s3.endpoint", "glue.endpoint", "gcs.service.host", "oauth2-server-uri"})
-"""Told without what stands before the host, which may be a password, and without what is asked of it."""
+"""Addresses, shown without the part before the host, which may be a password, and without the query."""
 _HARMLESS = frozenset(
     {
         "type", "py-catalog-impl", "py-io-impl", "init_catalog_tables", "pool_pre_ping", "echo", "prefix", "scope",
@@ -20,36 +20,37 @@ _HARMLESS = frozenset(
         "adls.account-host", "rest.sigv4-enabled", "rest.signing-region", "rest.signing-name",
     }
 )  # fmt: skip
-"""Told as they are. Whatever else pyiceberg knows, or will know, is not."""
+"""Properties shown as they are. Other properties of pyiceberg, also future ones, are not shown."""
 _SECRET = re.compile("secret|token|passw|pwd|credential|key|auth|sig|sas", re.IGNORECASE)
-# A container stands before the host of an address of Azure's.
+# In an address of Azure, the part before the host is a container.
 _OF_AZURE = re.compile("(abfss?|wasbs?)://[^:@/?#]+@[^@?#;]+")
-# Of what does not look like a secret: so that a message keeps words such as https and true.
+# Minimum length of a secret whose name does not suggest one, and of a word within a value that counts as a secret. So
+# messages keep words such as https and true.
 _LEAST_LETTERS, _LEAST_OF_PART = 8, 4
 
 
 def shown(key: str, value: str) -> str:
-    """What may be told of a property: of an address its place, of harmless ones all, of others nothing."""
+    """What may be shown of a property: the whole value if it is harmless, the place in an address, else only stars."""
     if key in _HARMLESS:
         return value
     if key not in _ADDRESSES:
         return STARS
     scheme, colon, rest = value.partition("://")
     if not colon:
-        return value if key == "warehouse" else STARS  # which may be no more than a name
+        return value if key == "warehouse" else STARS  # a warehouse may be just a name
     if _OF_AZURE.fullmatch(value):
         return value
     before, at, place = rest.rpartition("@")
     if set("?#;") & set(before):
-        return f"{scheme}://{STARS}"  # a password with such a sign, or what is asked has an @
+        return f"{scheme}://{STARS}"  # a password contains ?, # or ;, or the query contains @
     address, *asked = re.split("[?#;]", place, maxsplit=1)
     return f"{scheme}://{STARS * bool(at)}{at}{address}{f'?{STARS}' if asked else ''}"
 
 
 def without_secrets(text: str, properties: Mapping[str, str]) -> str:
-    """A text in which stars stand for every secret that the properties hold, also for one that is part of a value."""
+    """The text with stars in place of every secret in the properties, also a secret that is only part of a value."""
     found = {form for key, value in properties.items() for part in _secrets(key, value) for form in _forms(part)}
-    for secret in sorted(found, key=len, reverse=True):  # the whole before a part of it
+    for secret in sorted(found, key=len, reverse=True):  # a whole secret before a part of it
         text = text.replace(secret, STARS)
     return text
 
@@ -72,7 +73,7 @@ def _secrets(key: str, value: str) -> Iterator[str]:
 
 
 def _named(text: str) -> Iterator[str]:
-    """The secrets among name=value, of which addresses and connection strings consist."""
+    """The secrets among the name=value pairs of an address or a connection string."""
     for form in _forms(text):
         yield from (value for name, value in re.findall(r"([\w.-]+)=([^;&?#\s]+)", form) if _SECRET.search(name))
 

@@ -1,4 +1,4 @@
-"""What Spark's exceptions mean to a user: most of a night's failures are the input's, the output's or the settings'."""
+"""Spark's exceptions as errors for the user: most failures of a night come from the input, the output or settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bigfive_udf import errors
 from bigfive_udf.errors import BigFiveError, InputError, MachinesLostError, OutputError, SettingsError
 
 MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
-"""What reading.py raises instead of Spark's own error, which quotes the record."""
+"""The error that input/reading.py raises instead of Spark's own error, which quotes the record."""
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
 _FILE = re.compile(r"\b(?:file|hdfs|s3a?|gs|abfss?|wasbs?|viewfs):/[^\s,;'\"()\]]+")
 _WORKERS_MEMORY = (
@@ -31,7 +31,7 @@ _LOST = {
     "Unable to allocate": _WORKERS_MEMORY,
     "FetchFailed": "results were lost with their executors: see their logs for why they ended",
 }
-"""What ends a run where Spark has tried again in vain, and the cure. No defect, and nobody's input."""
+"""Words of errors that end a run after Spark's retries, and the cure: no defect of ours, and not the input's fault."""
 _UNREADABLE = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE_FOOTER",
@@ -67,9 +67,10 @@ _OF_THE_INPUT = "a file of the input can't be read ({reason}): restore it or mov
 
 @contextmanager
 def spark_failures(unreadable: str = _OF_THE_INPUT) -> Iterator[None]:
-    """Turn what Spark raises in this block into the errors that they are to a user.
+    """Turn Spark's exceptions in this block into the errors that the user should see.
 
-    `unreadable` says what a file is that can't be read, with {reason} and the cure; by default it is the input's.
+    `unreadable` is the message for a file that can't be read, with {reason} in it and a cure. By default it says that
+    the file belongs to the input.
     """
     try:
         yield
@@ -83,9 +84,9 @@ def spark_failures(unreadable: str = _OF_THE_INPUT) -> Iterator[None]:
 
 
 def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError | None:
-    """The error that the user should see instead of Spark's, or None where it is a defect of ours.
+    """The error that the user should see instead of Spark's, or None where the cause is a defect of ours.
 
-    `unreadable` is that of `spark_failures`.
+    `unreadable` is the message for a file that can't be read, as in `spark_failures`.
     """
     text = str(error)
     if match := _RAISED_IN_WORKER.search(text):
@@ -93,7 +94,7 @@ def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError
         if isinstance(kind, type) and issubclass(kind, BigFiveError):
             return kind(match[2].strip())
     if condition := next((word for word in _CONDITION if word in text), None):
-        # First, and in words of ours: Spark's quote the row's value, which may say anything.
+        # Before the checks below, and in our own words: Spark's message quotes the row's value, which may be any text.
         return SettingsError(
             f"input.where fails on a row ({condition}): partition columns are strings, compare them with quoted "
             "values; of other values, try_cast makes null of what can't be cast"
@@ -105,7 +106,7 @@ def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError
         )
     if word := next((word for word in _NO_SPACE if word in text), None):
         return OutputError(f"the disk is full ({word}): free space for the table and for spark.local.dir")
-    # Before what follows: a lost machine's message may name files that went with it.
+    # Before the checks below: the message about a lost machine may name files that were lost with it.
     lost = next((word for word in _LOST if word in text), None)
     if lost == _JVM_MEMORY and any(word in text for word in _UNREADABLE):
         lost = None  # a damaged file makes its reader ask for more memory than there is

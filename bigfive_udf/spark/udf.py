@@ -38,7 +38,7 @@ _STRUCT = "__bigfive"
 
 @dataclass(frozen=True)
 class SparkModel:
-    """An artifact on its way to the executors: broadcast once, the same for every DataFrame that it scores."""
+    """An artifact that is broadcast to the executors once, for all DataFrames that it scores."""
 
     artifact: Artifact
     placement: hardware.Placement
@@ -147,7 +147,7 @@ def with_scores(
 
 
 def label_columns(artifact: Artifact, thresholds: Mapping[str, float | None], prefix: str = "") -> list[Column]:
-    """The label of every trait, computed from the probability columns, whose names `prefix` stands before."""
+    """The label of every trait, computed from the probability columns; `prefix` precedes their names."""
     return [
         _described(label(F.col(f"{prefix}{probability_column(trait)}"), thresholds[trait]), f)
         for trait, f in zip(TRAITS, label_fields([evidence_of(artifact)], [thresholds]), strict=True)
@@ -175,9 +175,9 @@ def _column_function(remote: RemoteModel) -> Callable[[Column | str], Column]:
     def bigfive_scores(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         return score_batches(remote, batches)
 
-    # With postponed annotations pyspark can't see through the strings of a nested function's types.
+    # Postponed annotations are strings, which pyspark can't resolve for a nested function.
     bigfive_scores.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
-    # Nondeterministic, so that Spark evaluates it once, whatever stands around it.
+    # Nondeterministic, so that Spark evaluates it once, whatever the query around it.
     udf = pandas_udf(bigfive_scores, returnType=returns).asNondeterministic()  # type: ignore[call-overload]
 
     def column(text: Column | str) -> Column:

@@ -33,7 +33,7 @@ class ParquetTable:
 
     @property
     def grouped(self) -> bool:
-        """Whether it has no partition columns, and groups of files instead."""
+        """Whether the table has groups of files instead of partition columns."""
         return not self.columns
 
     @property
@@ -85,7 +85,7 @@ class ParquetTable:
         if self._files(staged) != new:
             raise self._lost(commit, staged, entry)
         if there and there < new:
-            self.fs.delete(target)  # where a rename is a copy, one that was cut short
+            self.fs.delete(target)  # an incomplete copy, on storage where a rename copies
         self.fs.delete(f"{staged}.old")
         self.fs.put(f"{staged}/{SUCCESS}", "")
         self.fs.swap_in(staged, target)

@@ -1,4 +1,4 @@
-"""What runs leave behind beside the table: a record and a log each, until they are old enough to go."""
+"""The record and the log that each run leaves beside the table, until they expire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigfive_udf.tables.score_table import time_of
 
 
 def keep_records(run: Run, table: OpenTable) -> None:
-    """Write the run's record and log beside the table from now on, and say of a run that died that it did.
+    """Write the run's record and log beside the table from now on; if the previous run died, note that in its record.
 
     Raises:
         OutputError: they can't be written.
@@ -45,16 +45,17 @@ def keep_records(run: Run, table: OpenTable) -> None:
 
 @contextmanager
 def cleaned(table: OpenTable, retention: RetentionSettings) -> Iterator[None]:
-    """In the end remove for good what was replaced, and records, once they are old enough; also after a failure, for
-    somebody may have asked for a removal by law; and shorten the ledger's list of files.
+    """On exit, also after a failure, delete replaced rows and run records that have expired, and compact the ledger.
+
+    A failed run must not delay an erasure required by law.
 
     Raises:
-        OutputError: they can't be removed.
+        OutputError: something can't be deleted.
     """
     try:
         yield
     except Exception:
-        with contextlib.suppress(Exception):  # what the run ends with is what is told
+        with contextlib.suppress(Exception):  # the error that ended the run is the one to report
             if table.ours is not None and table.ours():
                 _clean(table, retention)
         raise

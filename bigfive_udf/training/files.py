@@ -1,4 +1,4 @@
-"""Tables out of CSV, JSON lines and Parquet files, to the letter: nothing is dropped, replaced or guessed."""
+"""Read tables from CSV, JSON lines and Parquet files exactly: nothing is dropped, replaced or guessed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _UTF8_MARK, _WIDE_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_table(source: str, settings: TextTableSettings) -> pd.DataFrame:
-    """The file or directory at `source`, on any file system of fsspec, in the format and encoding of the settings.
+    """Read the file or directory at `source`, on any fsspec file system, in the format and encoding of the settings.
 
     Raises:
-        InputError: it can't be read, is of another format or encoding, or has rows of another length than its header.
+        InputError: it can't be read, has another format or encoding, or has rows longer or shorter than its header.
     """
     name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", source.lower().rstrip("/"))
     endings = [kind for ending, kind in _FORMATS.items() if name.endswith(ending)]
@@ -51,7 +51,7 @@ def _content(source: str) -> bytes:
 
 
 def _decoded(source: str, content: bytes, encoding: str) -> str:
-    """Text of a file, or an error where the encoding is not the file's: nothing is replaced, nothing is guessed."""
+    """The text of a file; an error if it has another encoding: nothing is replaced, nothing is guessed."""
     if content.startswith(_WIDE_MARKS):
         raise InputError(f"{source} is UTF-16: save it as UTF-8")
     if encoding == "utf-8":
@@ -81,7 +81,7 @@ def _decoded(source: str, content: bytes, encoding: str) -> str:
 
 
 def _windows_bytes(content: bytes) -> int:
-    """Bytes that are control characters in Latin-1 and quotation marks and dashes in the encoding of Windows."""
+    """Number of bytes that are control characters in Latin-1, but quotation marks and dashes in Windows' cp1252."""
     return sum(content.count(bytes([b])) for b in range(0x80, 0xA0))
 
 
@@ -94,9 +94,9 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
-    """Everything as strings: "NA" may be a text, 007 an author; what a label means is decided by us.
+    """All fields as strings: "NA" may be a text, 007 an author; this package, not pandas, decides what a label means.
 
-    Read by the strict reader of Python, since pandas drops the fields that a row has too many.
+    Python's strict reader is used, since pandas drops the surplus fields of a row.
     """
     limit = csv.field_size_limit(len(text) + 1)
     try:
@@ -110,7 +110,7 @@ def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
         for row in reader:
             if len(row) == len(header):
                 rows.append(row)
-            elif row:  # an empty line is none
+            elif row:  # an empty line is not a row
                 raise InputError(
                     f"{source}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}: put quotes "
                     f"around texts that hold {separator!r} or line breaks, or set data.separator"

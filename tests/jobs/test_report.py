@@ -360,7 +360,7 @@ def test_what_is_missing_is_said_in_one_line(night: dict[str, Any], tmp_path: Pa
 def test_a_file_of_the_table_that_a_run_replaces_meanwhile_is_not_taken_for_the_inputs(
     night: dict[str, Any], tmp_path: Path, becomes: str
 ) -> None:
-    """As a commit looks to a report that has read the ledger before it."""
+    """A report sees this when a run commits after the report has read the ledger."""
     for name in ("scores", "scores.job"):
         shutil.copytree(Path(night["output.path"]).parent / name, tmp_path / name)
     file = next((tmp_path / "scores" / "dt=2026-01-09").glob("*.parquet"))

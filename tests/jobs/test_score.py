@@ -453,7 +453,7 @@ def test_a_failure_is_one_line_and_its_exit_code(basics, tmp_path, changes, code
 
 
 def test_two_umasks_keep_a_table_and_what_lies_beside_it_to_the_group(basics, tmp_path):
-    """That of the account, and Hadoop's: Spark's JVM sets the modes of its files by the latter alone."""
+    """The account's umask and Hadoop's: Spark's JVM sets the modes of its files by Hadoop's alone."""
     before = os.umask(0o027)
     try:
         done = submit(basics, directory=tmp_path, conf=["spark.hadoop.fs.permissions.umask-mode=027"])

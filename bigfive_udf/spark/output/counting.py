@@ -1,4 +1,4 @@
-"""Counting the rows of a table for its report: whatever its size, what comes back to the driver is small."""
+"""Counting the rows of a table for its report; whatever its size, the driver receives only small results."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def count_rows(
 ) -> Counts:
     """Count the rows of these partitions.
 
-    `sides` are those of the reference and those that are judged against it, `shown` those whose texts without a score
-    are to be explained.
+    `sides` are the partitions of the reference and those that are judged against it. `shown` are the partitions whose
+    texts without a score are to be explained.
 
     Raises:
         InputError: the table has no such author column, does not hold what the ledger says, or can't be read.
@@ -64,7 +64,7 @@ def count_rows(
     numbered = _numbered(spark, rows, table.columns or (GROUP,), entries, sides)
     about = numbered.withColumn(_AUTHOR, _author_group(author_column, next(iter(entries[-1].columns), None), groups))
     by_part = about.groupBy(_PART, _AUTHOR).agg(*_sums()).toPandas()
-    # One pass for both: a row is counted in its partition, and in its author's group where it is of a side.
+    # One pass for both: a row counts in its partition and, if that is on a side, in its author's group.
     binned = about.select(
         _PART, _SIDE, _AUTHOR, F.array(*[_bin(F.col(probability_column(t))) for t in TRAITS]).alias("bins")
     )
@@ -75,7 +75,7 @@ def count_rows(
 
 
 def _checked(entries: Sequence[Entry], counts: Counts) -> Counts:
-    """The counts, where as many rows were found as the ledger says."""
+    """The counts, after a check that every partition has as many rows as the ledger says."""
     for entry, n in zip(entries, counts.documents.tolist(), strict=True):
         if n != entry.documents:
             raise InputError(
@@ -92,7 +92,7 @@ def _numbered(
     entries: Sequence[Entry],
     sides: tuple[Sequence[Entry], Sequence[Entry]],
 ) -> DataFrame:
-    """The rows with the number of their partition among the entries, and that of its side."""
+    """The rows with the index of their partition in `entries`, and the index of its side."""
     names = [{e.partition for e in side} for side in sides]
     known: list[tuple[Any, ...]] = [
         (i, next((s for s, side in enumerate(names) if e.partition in side), None), *e.values.values())
@@ -107,7 +107,7 @@ def _numbered(
 
 
 def _author_group(author_column: str | None, id_column: str | None, groups: int) -> Column:
-    """Which group of authors a row is of; of a text by nobody known, its own."""
+    """The group of authors that a row belongs to; a text without an author counts as an author of its own."""
     if author_column is None:
         return F.lit(0)
     whose = F.col(quoted(author_column)).cast("string")
@@ -141,7 +141,7 @@ def _sums() -> list[Column]:
 
 
 def _bin(probability: Column) -> Column:
-    """The number of its bin, null where there is none: `numpy.searchsorted(EDGES, p, side="right")`."""
+    """The number of a probability's bin, null for null: `numpy.searchsorted(EDGES, p, side="right")`."""
     p = probability.cast("double")
 
     def passed(edges: np.ndarray) -> Column:
@@ -153,16 +153,16 @@ def _bin(probability: Column) -> Column:
     n = len(TAIL)
     return (
         F.when(p < 0.01, passed(EDGES[:n]))
-        # Exact: a FLOAT is either a hundredth itself (0.25, 0.5, 0.75) or too far from it for the product to reach it.
+        # Exact: a FLOAT is a hundredth itself (0.25, 0.5, 0.75) or too far from one for the product to round to it.
         .when(p < 0.99, F.floor(p * 100).cast("int") + n)
         .otherwise(passed(EDGES[-n:]) + n + 99)
     )
 
 
 def _reasons(rows: DataFrame, by_part: pd.DataFrame, numbers: list[int]) -> tuple[tuple[str, str, int], ...]:
-    """Why texts of some partitions have no score, without what an error may have quoted.
+    """Why texts of some partitions have no score, without any text that an error may have quoted.
 
-    There is no pass over the rows where all have one.
+    If all texts have a score, the rows are not read.
     """
     own = by_part[by_part[_PART].isin(numbers)]
     if own["documents"].sum() == own[SCORED].sum():
