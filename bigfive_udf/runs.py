@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import secrets
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from secrets import token_hex
 from typing import Any
 
 from bigfive_udf import __version__
+from bigfive_udf.redaction import told
+from bigfive_udf.settings.secrets import without_secrets
 
+RUNNING = "running"
+"""message of a record without an exit code: its run is still going on, or ended without writing another record"""
 _FEW_LINES, _LOG_SECONDS = 100, 30.0
 
 
@@ -30,14 +35,19 @@ class Run:
     """stores the record, in addition to --result; set once the job knows where its records lie"""
     keep_log: Callable[[str], None] | None = None
     """stores the log; every flush passes the whole log"""
+    keep_result: Callable[[str], None] | None = None
+    """writes --result, if the user asked for it"""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """properties of a catalog; no message and no stack trace may contain their secrets"""
     log_texts: bool = False
     """whether the log may hold excerpts of texts"""
     lines: list[str] = field(default_factory=list)
     """the log: one JSON object per line, with time, run_id, job, event and the event's own fields"""
     _kept_at: float = 0.0
+    _announced: bool = False
 
     def __post_init__(self) -> None:
-        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self.run_id = self.run_id or f"{self.started:%Y%m%dT%H%M%SZ}-{token_hex(3)}"
 
     def log(self, event: str, **about: Any) -> None:
         """Add an event to the log, and flush the log now or with a later event."""
@@ -52,6 +62,23 @@ class Run:
         if self.keep_log is not None and self.lines:
             self.keep_log("".join(self.lines))
             self._kept_at = time.monotonic()
+
+    def discreet(self, text: str) -> str:
+        """The text with stars in place of the secrets in the run's settings."""
+        return without_secrets(text, self.secrets)
+
+    def announce(self) -> None:
+        """Write to --result that the run is still going on, so that a killed run leaves no result of an earlier run.
+
+        A failed write is only a warning here: the job writes --result again at its end, where a failure counts.
+        """
+        if self.keep_result is None or self._announced:
+            return
+        try:
+            self.keep_result(self.record(None, RUNNING, None))
+            self._announced = True
+        except Exception as error:  # Py4J's errors too
+            print(f"warning: --result can't be written yet: {' '.join(told(error).split())}", file=sys.stderr)
 
     def record(self, exit_code: int | None, message: str, trace: str | None) -> str:
         """The JSON of --result."""

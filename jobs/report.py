@@ -33,6 +33,7 @@ def report(args: Namespace, run: Run) -> str:
     run.result |= {"settings": settings.model_dump()}
     page_of = page_maker()
     spark = job_session("bigfive report", verbose=args.verbose)
+    run.announce()
     fs, path = locate(spark, settings.table.path)
     table, ledger = open_to_read(fs, path)
     stretch = choose(ledger.committed, table.columns, settings.partitions, settings.reference)

@@ -54,11 +54,12 @@ def score(args: Namespace, run: Run) -> str:
     wanted = Selection(tuple(args.partition), args.since, args.until, args.limit, args.rescore, args.prune)
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
     run.result["settings"] = settings.for_record()
-    run.log_texts = settings.log_texts
+    run.log_texts, run.secrets = settings.log_texts, settings.output.catalog
     with ThreadPoolExecutor(1) as aside:  # importing the model's libraries takes as long as starting Spark
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
         spark = job_session("bigfive score", args.verbose, settings.log_texts, settings.needs_catalog)
+    run.announce()
     scoring = looking.result()
     run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bigfive_udf.reporting.stretch import Stretch
+from bigfive_udf.runs import RUNNING
 from bigfive_udf.tables.filesystem import FileSystem
 from bigfive_udf.tables.ledger import Entry
-
-_UNDER_WAY = "running"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Fa
 
 def _record(run_id: str, content: Mapping[str, Any], marked: bool) -> Record:
     # This is the message of a run that has not ended. A killed run keeps it too, until the next run notices.
-    under_way = marked and content.get("exit_code") is None and content.get("message") == _UNDER_WAY
+    under_way = marked and content.get("exit_code") is None and content.get("message") == RUNNING
     workers, threads = content.get("workers"), content.get("threads_per_worker")
     cores = (content.get("spark") or {}).get("cores") or (workers * max(1, threads or 1) if workers else None)
     return Record(

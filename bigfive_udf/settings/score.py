@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bigfive_udf.pseudonyms import KEY_VARIABLE
-from bigfive_udf.settings.secrets import without_secrets
+from bigfive_udf.settings.secrets import shown
 from bigfive_udf.settings.section import PATH, PATH_OR_HUB, Section, Share, by_trait
 from bigfive_udf.traits import SCORE_FIELDS
 
@@ -77,6 +77,8 @@ class InputSettings(Section):
 # Names that a Hive metastore accepts, with room left for the longest suffix of a view's name.
 _CATALOG_NAME = re.compile(r"(?:([A-Za-z0-9_]{1,100})\.)?([A-Za-z0-9_]{1,100})")
 
+_ROOT = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*:(//[^/]*)?)?/*")
+
 
 class OutputSettings(Section):
     path: str = Field(
@@ -110,6 +112,17 @@ class OutputSettings(Section):
         128, ge=1, description="approximate size of a file in MB; a group of input files becomes one file"
     )
     compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
+
+    @field_validator("path")
+    @classmethod
+    def _has_room_beside_it(cls, value: str) -> str:
+        # s3a://bucket.job is another bucket, abfss://c@account.dfs.core.windows.net.job another host.
+        if _ROOT.fullmatch(value):
+            raise ValueError(
+                f"output.path {value}: it is the root of a bucket, container or disk, and the job's own files need a "
+                f"place beside it, PATH.job; choose a directory below it, such as {value.rstrip('/')}/scores"
+            )
+        return value
 
     @model_validator(mode="after")
     def _names_of_the_format(self) -> OutputSettings:
@@ -274,8 +287,8 @@ class ScoreSettings(Section):
         return self.output.catalog_name is not None or is_sparks
 
     def for_record(self) -> dict[str, Any]:
-        """All settings, with the secrets of a catalog masked."""
-        catalog = {key: without_secrets(value, self.output.catalog) for key, value in self.output.catalog.items()}
+        """All settings, with stars in place of catalog properties, or parts of them, that may be secret."""
+        catalog = {key: shown(key, value) for key, value in self.output.catalog.items()}
         settings = self.model_dump()
         settings["output"]["catalog"] = catalog
         return settings

@@ -62,22 +62,32 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
 
 
+_OF_THE_INPUT = "a file of the input can't be read ({reason}): restore it or move it away"
+
+
 @contextmanager
-def spark_failures() -> Iterator[None]:
-    """Turn Spark's exceptions in this block into the errors that the user should see."""
+def spark_failures(unreadable: str = _OF_THE_INPUT) -> Iterator[None]:
+    """Turn Spark's exceptions in this block into the errors that the user should see.
+
+    `unreadable` is the message for a file that can't be read, with {reason} in it and a cure. By default it says that
+    the file belongs to the input.
+    """
     try:
         yield
     except BigFiveError:
         raise
     except Exception as error:
-        meant = explained(error)
+        meant = explained(error, unreadable)
         if meant is None:
             raise
         raise meant from error
 
 
-def explained(error: Exception) -> BigFiveError | None:
-    """The error that the user should see instead of Spark's, or None where the cause is a defect of ours."""
+def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError | None:
+    """The error that the user should see instead of Spark's, or None where the cause is a defect of ours.
+
+    `unreadable` is the message for a file that can't be read, as in `spark_failures`.
+    """
     text = str(error)
     if match := _RAISED_IN_WORKER.search(text):
         kind = getattr(errors, match[1], None)
@@ -120,7 +130,7 @@ def explained(error: Exception) -> BigFiveError | None:
     if any(word in text for word in _UNREADABLE):
         file = _FILE.search(text)
         reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)
-        return InputError(f"a file of the input can't be read ({reason}): restore it or move it away")
+        return InputError(unreadable.format(reason=reason))
     return None
 
 

@@ -119,6 +119,15 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     return session
 
 
+def any_session() -> SparkSession:
+    """The active session, unchanged, or else a new one with the settings that every job makes itself.
+
+    Raises:
+        SettingsError: see `job_session`.
+    """
+    return SparkSession.getActiveSession() or job_session("result")
+
+
 def _own_daemon(given: Any) -> dict[str, str]:
     """The settings for workers from daemon.py, where workers run this interpreter, which can import this package."""
     if given.contains(_DAEMON) or given.contains("spark.pyspark.python"):

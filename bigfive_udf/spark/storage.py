@@ -7,7 +7,7 @@ import os
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, local_path
+from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, is_uri, local_path
 from bigfive_udf.tables.hadoop import HadoopFileSystem
 
 
@@ -22,7 +22,7 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
     configuration = spark._jsc.hadoopConfiguration()
     jvm = spark._jvm
     assert jvm is not None
-    if "://" not in path and not path.startswith("file:") and configuration.get("fs.defaultFS").startswith("file:"):
+    if not is_uri(path) and configuration.get("fs.defaultFS").startswith("file:"):
         return LocalFileSystem(), os.path.realpath(path)
     plain = local_path(path) if path.startswith("file:") else None
     if plain is not None:

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _GLOB_CHARACTERS = frozenset("*?[{")
 _Item = TypeVar("_Item")
 
@@ -228,6 +229,11 @@ def _exchange(a: str, b: str) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), b)
+
+
+def is_uri(path: str) -> bool:
+    """Whether the path begins with a scheme, also file: of the local disk; hdfs:/a has one, as hdfs://host/a does."""
+    return _SCHEME.match(path) is not None
 
 
 def local_path(uri: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
-from bigfive_udf.runs import Run
+from bigfive_udf.runs import RUNNING, Run
 from bigfive_udf.settings.score import RetentionSettings
 from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.opening import OpenTable, make_table
@@ -29,7 +29,7 @@ def keep_records(run: Run, table: OpenTable) -> None:
                 message = f"ended without a word: killed, or its machine was lost (noticed by run {run.run_id})"
                 fs.put(path, json.dumps(record | {"message": message}, indent=2) + "\n")
         fs.put(marker, run.run_id + "\n")
-    table.put(f"runs/{run.run_id}.json", run.record(None, "running", None))
+    table.put(f"runs/{run.run_id}.json", run.record(None, RUNNING, None))
 
     def keep(record: str) -> None:
         table.put(f"runs/{run.run_id}.json", record)

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.errors import InputError
 from bigfive_udf.reporting.bins import BINS, EDGES, TAIL
 from bigfive_udf.reporting.counts import LENGTHS, Counts, groups_for
+from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.output.stored import stored_rows
 from bigfive_udf.spark.storage import quoted
@@ -30,6 +31,10 @@ WHERE bin IS NOT NULL GROUP BY GROUPING SETS (({_PART}, trait, bin), ({_SIDE}, {
 """
 
 
+@spark_failures(
+    "a file of the table can't be read ({reason}): a run has replaced it meanwhile, so make the report again; where "
+    "that says the same, the file is damaged: score its partition again (--partition ... --rescore)"
+)
 def count_rows(
     spark: SparkSession,
     table: ScoreTable,
@@ -44,7 +49,7 @@ def count_rows(
     texts without a score are to be explained.
 
     Raises:
-        InputError: the table has no such author column, or does not hold what the ledger says.
+        InputError: the table has no such author column, does not hold what the ledger says, or can't be read.
     """
     groups = groups_for(len(entries)) if author_column is not None else 1
     rows = stored_rows(spark, table, entries)
