@@ -13,7 +13,7 @@ from functools import partial
 from typing import NoReturn
 
 from bigfive_udf.errors import BigFiveError, SettingsError
-from bigfive_udf.redaction import told, trace_of
+from bigfive_udf.redaction import first_line, told, trace_of
 from bigfive_udf.runs import Run
 from bigfive_udf.tables.filesystem import LocalFileSystem, is_uri
 
@@ -91,7 +91,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         if _spark("is_gone", error):
             code, message = 143, _SPARK_IS_GONE
         elif not stopped.is_set():
-            said = run.discreet(next(iter(told(error).splitlines()), ""))
+            said = run.discreet(first_line(told(error), 1000))
             code, message = 1, f"a defect of this program: {type(error).__name__}: {said}"
             trace = run.discreet(trace_of(error))
             print(trace, file=sys.stderr)

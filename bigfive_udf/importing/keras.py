@@ -22,9 +22,10 @@ import numpy as np
 
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.importing.keras_file import KerasFile, Layers, read_keras_file
-from bigfive_udf.importing.sources import directory_of, first_line, label_entries
+from bigfive_udf.importing.sources import directory_of, label_entries
 from bigfive_udf.importing.writing import Imported
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.redaction import in_short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -246,7 +247,7 @@ def _encoder_config(directory: Path, base: str) -> Any:
     # transformers may raise any error here; to the user, each means that the file is wrong.
     except Exception as error:
         raise ArtifactError(
-            f"source.base {base} has a config.json that can't be read ({first_line(error)}): copy it again"
+            f"source.base {base} has a config.json that can't be read ({in_short(error)}): copy it again"
         ) from error
 
 
@@ -304,7 +305,7 @@ def _base_encoder(directory: Path, base: str) -> dict[str, Tensor]:
     # transformers may raise any error here; to the user, each means that the base is damaged.
     except Exception as error:
         raise ArtifactError(
-            f"source.base {base} has weights that can't be loaded ({first_line(error)}): copy them again"
+            f"source.base {base} has weights that can't be loaded ({in_short(error)}): copy them again"
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise ArtifactError(f"source.base {base} has no weight {missing[0]}: copy its weights again")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bigfive_udf.errors import ArtifactError, SettingsError
-from bigfive_udf.importing.sources import first_line
+from bigfive_udf.redaction import in_short
 
 # What Keras saves beside the weights: the state of the training.
 _TRAINING_STATE = frozenset(
@@ -88,7 +88,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield root.get("model_weights", root), description
     # h5py raises OSError, and KeyError or RuntimeError inside a damaged file; zipfile and json have their own.
     except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{damaged} ({first_line(error)}): copy it again, or save the weights again") from error
+        raise ArtifactError(f"{damaged} ({in_short(error)}): copy it again, or save the weights again") from error
 
 
 def _layers(path: str, root: Any) -> dict[str, dict[str, np.ndarray]]:

@@ -43,8 +43,3 @@ def label_entries(names: Sequence[str]) -> dict[str, Any]:
         "label2id": {name: i for i, name in enumerate(names)},
         "problem_type": "multi_label_classification",
     }
-
-
-def first_line(error: BaseException) -> str:
-    """An exception in a few words, for a message of one line."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:160]}"

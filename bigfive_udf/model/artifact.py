@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import TRAITS, label_column, probability_column
 
 if TYPE_CHECKING:
@@ -436,8 +437,7 @@ def _or_artifact_error(path: Path, load: Any) -> Any:
         return load()
     # transformers raises whatever its parsers raise; to the user all of it means that the directory is wrong.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:200]
         raise ArtifactError(
-            f"{path} can't be loaded by transformers ({type(error).__name__}: {first_line}): "
+            f"{path} can't be loaded by transformers ({in_short(error)}): "
             "save the model and its tokenizer there again with save_pretrained"
         ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigfive_udf.errors import ArtifactError
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import LETTERS, TRAITS
 
 OWN_MODEL_TYPE = "bigfive_udf"
@@ -216,8 +217,6 @@ def tokenizer_of(directory: Path, path: str, setting: str) -> Any:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     # transformers raises whatever its parsers raise; to the user all of it means that the files are wrong.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:160]
         raise ArtifactError(
-            f"{setting} {path} has a tokenizer that can't be loaded ({type(error).__name__}: {first_line}): "
-            "copy its files again"
+            f"{setting} {path} has a tokenizer that can't be loaded ({in_short(error)}): copy its files again"
         ) from error

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from bigfive_udf.errors import ArtifactError
+from bigfive_udf.redaction import in_short
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _SECONDS = 10
@@ -52,9 +53,8 @@ def snapshot(name: str, setting: str) -> Path:
         ) from None
     # Whatever else the client raises (no network, offline mode, a full disk), the user's cure is the same.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:120]
         raise ArtifactError(
             f"{name} is no directory here, and the Hugging Face hub can't be reached "
-            f"({type(error).__name__}: {first_line}): correct {setting}, or, of a model of the hub, on a machine "
+            f"({in_short(error, 120)}): correct {setting}, or, of a model of the hub, on a machine "
             f"with a network run `hf download {name} --local-dir DIR`, copy DIR here and set {setting}=DIR"
         ) from None

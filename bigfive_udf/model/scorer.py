@@ -32,6 +32,7 @@ from bigfive_udf.model.encoder import Encoder
 from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.model.windows import Windows
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
 _log = logging.getLogger(__name__)
@@ -308,8 +309,7 @@ def _without(text: str, error: Exception) -> str:
 def _short(error: Exception) -> str:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
         return _NO_MEMORY
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first_line[:200]}"
+    return in_short(error)
 
 
 def _shares(message: str, text: str) -> bool:

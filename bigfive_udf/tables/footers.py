@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.redaction import column_names, first_line
 from bigfive_udf.tables.filesystem import FileSystem
 
 Columns = dict[str, str]
@@ -26,8 +27,6 @@ _FOOTER_BYTES = 64 << 10
 _MOST_BYTES = 64 << 20
 """No footer is longer: a file that says so is damaged."""
 _COMPRESSED = re.compile(r"\.(gz|bz2|zst|zstd|lz4|snappy|deflate)$")
-# Column names that a message may show: three words at most, none of them long.
-_NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def footer_of(fs: FileSystem, path: str, text_column: str | None = None) -> Foot
         about = pq.read_metadata(pa.BufferReader(_end_of(fs, path)))
         schema = about.schema
     except (pa.ArrowException, OSError) as error:
-        raise not_parquet(path, _first_line(error)) from None
+        raise not_parquet(path, (first_line(str(error)) or type(error).__name__)) from None
     names = schema.to_arrow_schema().names
     columns: Columns = {}
     text_bytes = None
@@ -123,7 +122,7 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
             raise footer
         missing = [c for c in needed if c not in footer.columns]
         if missing:
-            others = named(footer.columns)
+            others = column_names(footer.columns)
             raise InputError(
                 f"{path} has no column {missing[0]}, its columns are {others}: correct the settings or the file"
             )
@@ -136,12 +135,3 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
                     "write both in one type"
                 )
     return {name: first[1][name] for name in needed} if first else {}
-
-
-def named(columns: Iterable[str]) -> str:
-    """Column names for a message, long ones as lengths: they may be the first row of a CSV file without a header."""
-    return ", ".join(c if _NAME.fullmatch(c) else f"({len(c)} characters)" for c in columns) or "none that is readable"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160]

@@ -8,6 +8,7 @@ from typing import Any
 
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import TRAITS
 
 MINILM = "minilm"
@@ -107,9 +108,8 @@ def _encoder(directory: str) -> tuple[dict[str, Any], Any]:
             model, found = AutoModel.from_pretrained(directory, **how)
     # Whatever transformers raises (a damaged file, an unknown architecture), the user needs another base.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:160]
         raise ArtifactError(
-            f"{directory} can't be loaded as a model to start from ({type(error).__name__}: {first_line}): "
+            f"{directory} can't be loaded as a model to start from ({in_short(error)}): "
             f"set model.base to a directory as save_pretrained writes it, to a name on the hub, or to {MINILM}"
         ) from error
     wrong = [name for name in found["missing_keys"] if "pooler" not in name]

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.redaction import column_names
 from bigfive_udf.settings.labelled import Cut, LabelledDataSettings, TextTableSettings
 from bigfive_udf.training.files import read_table
 from bigfive_udf.traits import LETTERS, TRAITS
@@ -156,7 +157,7 @@ def read_texts(settings: TextTableSettings) -> list[str]:
 
 def _column(source: str, table: pd.DataFrame, name: str, key: str) -> pd.Series:
     if name not in table.columns:
-        raise InputError(f"{source} has no column {name!r} ({key}); it has {', '.join(map(str, table.columns))}")
+        raise InputError(f"{source} has no column {name!r} ({key}); it has {column_names(map(str, table.columns))}")
     return table[name]
 
 
@@ -170,7 +171,7 @@ def _label_columns(source: str, table: pd.DataFrame, settings: LabelledDataSetti
     columns = {trait: column for trait, column in found.items() if column is not None}
     if not columns:
         raise InputError(
-            f"{source} has no column named as a trait or its letter (it has {', '.join(map(str, table.columns))}): "
+            f"{source} has no column named as a trait or its letter (it has {column_names(map(str, table.columns))}): "
             "set data.label_columns, such as {openness: cOPN}"
         )
     return columns

@@ -10,6 +10,7 @@ import re
 import pandas as pd
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.settings.labelled import TextTableSettings
 
 _FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
@@ -33,14 +34,14 @@ def read_table(source: str, settings: TextTableSettings) -> pd.DataFrame:
         text = _decoded(source, _content(source), settings.encoding)
         return _json_lines(source, text) if kind == "json" else _csv(source, text, settings.separator)
     except ImportError as error:  # a file system, or a compression, that needs a package of its own
-        why = next(iter(str(error).splitlines()), type(error).__name__)
+        why = first_line(str(error)) or type(error).__name__
         raise InputError(f"{source} can't be read: {why}; install what is named there") from error
     except OSError as error:
-        why = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
+        why = error.strerror or (first_line(str(error)) or type(error).__name__)
         raise InputError(f"{source} can't be read: {why}; set data.path to a file that is there") from error
     except (ValueError, csv.Error) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} is not the {kind} that its name or data.format says: {why[:200]}") from error
+        why = first_line(str(error)) or type(error).__name__
+        raise InputError(f"{source} is not the {kind} that its name or data.format says: {why}") from error
 
 
 def _content(source: str) -> bytes:

@@ -26,6 +26,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import position_limit
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.quiet import quiet_transformers
+from bigfive_udf.redaction import first_line, in_short
 from bigfive_udf.training import base_models
 from bigfive_udf.training.checkpoints import MarkComplete, latest_complete
 from bigfive_udf.training.metrics import macro_roc_auc
@@ -183,9 +184,8 @@ def _trainer_errors(options: FinetuneOptions) -> Iterator[None]:
     except (TypeError, ValueError, ImportError, AttributeError, AssertionError) as error:
         if not options.trainer:
             raise
-        first_line = next(iter(str(error).splitlines()), "")[:200]
         raise SettingsError(
-            f"train.trainer {dict(options.trainer)}: transformers' Trainer says {type(error).__name__}: {first_line}"
+            f"train.trainer {dict(options.trainer)}: transformers' Trainer says {in_short(error)}"
         ) from error
 
 
@@ -265,8 +265,7 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
             known: dict[str, Any] = {"use_cpu": True, "report_to": "none", **arguments}
             TrainingArguments(output_dir="unused", **known)
     except (TypeError, ValueError, ImportError) as error:
-        first_line = next(iter(str(error).splitlines()), "")
-        raise SettingsError(f"train.trainer: transformers' TrainingArguments says: {first_line}") from None
+        raise SettingsError(f"train.trainer: transformers' TrainingArguments says: {first_line(str(error))}") from None
 
 
 def _arguments(

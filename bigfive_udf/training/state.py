@@ -23,6 +23,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from bigfive_udf.errors import OutputError, TableLockedError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.tables.filesystem import LocalFileSystem
 
 
@@ -121,7 +122,7 @@ def training_state(output: Path, identity: dict[str, str], run_id: str) -> Itera
             # torch raises this RuntimeError when the disk is full while it writes the optimizer's state.
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise
-            why = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+            why = first_line(str(error)) or type(error).__name__
             raise OutputError(
                 f"{output}: the training can't write ({why}): free space, or mend what is wrong, and run it again; it "
                 "goes on where it was"

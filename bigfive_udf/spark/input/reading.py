@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StringType, StructField, StructType
 
 from bigfive_udf.errors import InputError, SettingsError
-from bigfive_udf.redaction import told
+from bigfive_udf.redaction import column_names, first_line, told
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.failures import MALFORMED_RECORD, spark_failures
 from bigfive_udf.spark.input.corpus import Corpus
@@ -302,9 +302,8 @@ def _schema(
     try:
         found = reader.load([as_pattern(corpus.fs, path) for path in some]).schema
     except Exception as error:
-        first_line = next(iter(told(error).splitlines()), "")
         raise InputError(
-            f"{sample} can't be read as {settings.format} ({first_line[:160]}): restore it or move it away"
+            f"{sample} can't be read as {settings.format} ({first_line(told(error))}): restore it or move it away"
         ) from None
     in_files = [f for f in found.fields if f.name not in (_MALFORMED, *corpus.directory_columns)]
     malformed = [StructField(_MALFORMED, StringType())] if settings.format in _WITH_RECORDS else []
@@ -361,7 +360,7 @@ def carried_types(settings: InputSettings, schema: StructType) -> dict[str, str]
     """
     for column in (*settings.carried_columns, settings.text_column):
         if column not in schema.names:
-            raise InputError(f"{settings.source} has no column {column}; its columns are {footers.named(schema.names)}")
+            raise InputError(f"{settings.source} has no column {column}; its columns are {column_names(schema.names)}")
     types = {c: schema[c].dataType.simpleString() for c in settings.carried_columns}
     for column in settings.pseudonymised_columns:
         if not re.match(_WITH_PSEUDONYMS, types[column]):
@@ -443,9 +442,8 @@ def _footer_reader(fs: FileSystem, settings: InputSettings, reader: DataFrameRea
         try:
             found = dict.fromkeys(reader.load(as_pattern(fs, path)).columns, "")
         except Exception as error:
-            first_line = next(iter(told(error).splitlines()), "")
             raise InputError(
-                f"{path} can't be read as {kind} ({first_line[:160]}): restore it or move it away"
+                f"{path} can't be read as {kind} ({first_line(told(error))}): restore it or move it away"
             ) from None
         return Footer({name: kind for name, kind in found.items() if name != _MALFORMED})
 
@@ -457,7 +455,6 @@ def with_condition(frame: DataFrame, condition: str) -> DataFrame:
     try:
         return frame.where(condition)
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")
         raise SettingsError(
-            f"input.where {condition!r} is no condition on the corpus's columns ({first_line[:160]})"
+            f"input.where {condition!r} is no condition on the corpus's columns ({first_line(str(error))})"
         ) from None

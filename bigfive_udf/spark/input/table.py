@@ -20,6 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.redaction import column_names, first_line
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.input.corpus import Corpus
 from bigfive_udf.spark.input.reading import Readable, carried_types, other_type, with_condition
@@ -142,7 +143,7 @@ def _lacking(
             known = {c.lower() for c in about.columns}
             if missing := [c for c in needed if c.lower() not in known]:
                 unfit[partition.values] = (
-                    f"{file.path} has no column {missing[0]}, its columns are {footers.named(about.columns)}: Spark "
+                    f"{file.path} has no column {missing[0]}, its columns are {column_names(about.columns)}: Spark "
                     "would read it as null; write the file anew"
                 )
     return unfit
@@ -154,9 +155,8 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
         frame = spark.table(settings.table)
         described = {c.name: c.isPartition for c in spark.catalog.listColumns(settings.table)}
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")
         raise InputError(
-            f"input.table {settings.table} can't be read ({first_line[:160]}): check its name and the catalog"
+            f"input.table {settings.table} can't be read ({first_line(str(error))}): check its name and the catalog"
         ) from None
     columns = settings.partition_columns
     if columns is None:
@@ -165,7 +165,7 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
         raise SettingsError(f"input.partition_columns {unknown[0]}: {settings.table} has no such column")
     for column in (*settings.carried_columns, settings.text_column):
         if column not in frame.columns:
-            raise InputError(f"{settings.table} has no column {column}; its columns are {footers.named(frame.columns)}")
+            raise InputError(f"{settings.table} has no column {column}; its columns are {column_names(frame.columns)}")
     return frame, tuple(columns)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import BigFiveError, OutputError, RefusedError, SettingsError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.job.planning import Planned, Scoring
@@ -306,7 +307,7 @@ def _reason(error: Exception) -> str:
             "another process holds the embedded metastore, Derby, which takes one at a time: close it, or configure a "
             "metastore that is shared"
         )
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]
+    return f"{type(error).__name__}: {first_line(str(error), 300)}"
 
 
 def _comment(column: Any) -> str:
