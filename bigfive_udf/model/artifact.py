@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.model.verdict import better_than_chance
 from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import TRAITS, label_column, probability_column
 
@@ -211,15 +212,8 @@ class Artifact:
         }
 
     def better_than_chance(self, trait: str) -> bool | None:
-        """Whether evaluation.json calls a trait better than chance; None if it gives no verdict.
-
-        A verdict corrected for the number of traits takes precedence.
-        """
-        found = (self.evaluation.get("traits") or {}).get(trait) or {}
-        # One of the two labels is missing or too rare: that is no verdict, though the flags are false.
-        if any(key in found and found[key] is None for key in ("roc_auc", "roc_auc_ci_corrected")):
-            return None
-        return found.get("better_than_chance_corrected", found.get("better_than_chance"))
+        """Whether evaluation.json calls a trait better than chance; None if it gives no verdict."""
+        return better_than_chance((self.evaluation.get("traits") or {}).get(trait) or {})
 
     def predict(
         self,

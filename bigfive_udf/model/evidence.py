@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bigfive_udf.model.artifact import Artifact
+from bigfive_udf.model.verdict import in_words
 from bigfive_udf.traits import TRAITS
-
-_VERDICTS = {True: "better than chance", False: "NO better than chance", None: "not known"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Evidence:
 
     def line(self, trait: str) -> str:
         """One line on what is known of a trait."""
-        said = _VERDICTS[self.better.get(trait)]
+        said = in_words(self.better.get(trait)).replace("no better", "NO better")
         if trait not in self.area:
             return said
         area, low, high = self.area[trait]

@@ -8,10 +8,10 @@ from typing import Any
 
 from bigfive_udf.model import checkpoint
 from bigfive_udf.model.artifact import EVALUATION
+from bigfive_udf.model.verdict import UNKNOWN, better_than_chance, in_words
 from bigfive_udf.tables.filesystem import local_path
 from bigfive_udf.traits import TRAITS
 
-BETTER, NOT_BETTER, UNKNOWN = "better than chance", "no better than chance", "not known"
 _FIGURES = ("roc_auc", "roc_auc_ci", "ece", "accuracy", "majority_accuracy", "positives")
 
 
@@ -46,7 +46,7 @@ def standing(directory: Path | None, why: str, model_id: str) -> dict[str, Any]:
     traits = {}
     for trait in TRAITS:
         own = measured.get(trait) or {}
-        verdict = (said.get(trait) or {}).get("verdict") or _verdict(own)
+        verdict = (said.get(trait) or {}).get("verdict") or in_words(better_than_chance(own))
         traits[trait] = {"verdict": verdict} | {key: own.get(key) for key in _FIGURES}
     rows, authors = evaluation.get("rows") or {}, evaluation.get("authors") or {}
     part = "test" if "test" in rows else "out_of_fold"
@@ -59,11 +59,3 @@ def standing(directory: Path | None, why: str, model_id: str) -> dict[str, Any]:
         "seen_rows": evaluation.get("seen_rows"),
         "traits": traits,
     }
-
-
-def _verdict(measured: Mapping[str, Any]) -> str:
-    better = measured.get("better_than_chance_corrected", measured.get("better_than_chance"))
-    too_few = "roc_auc_ci_corrected" in measured and measured["roc_auc_ci_corrected"] is None
-    if measured.get("roc_auc") is None or too_few or better is None:
-        return UNKNOWN
-    return BETTER if better else NOT_BETTER

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bigfive_udf.model.verdict import BETTER, NOT_BETTER
 from bigfive_udf.reporting.drift import LARGE, NONE, SMALL, UNKNOWN
-from bigfive_udf.reporting.standing import BETTER, NOT_BETTER
 from bigfive_udf.reporting.stretch import ARTIFACT, NOTHING, OWN_HALF
 
 GOOD, LOOK, BAD, OPEN = "good", "look", "bad", "open"

@@ -130,81 +130,99 @@ def make_plan(
     Raises:
         RefusedError: it would mix models or schemas, or score more of the table again than allowed.
     """
-    score: list[Task] = []
-    relabel: list[Task] = []
-    current: list[str] = []
-    kept = {name: found.left[name] for name in entries if name in found.left}
-    for name, (partition, digest) in found.partitions.items():
-        entry = entries.get(name)
-        if name not in found.selected:
-            continue
-        why, relabelled = _why(entry, digest, recipe, name in damaged)
-        task = Task(name, partition, digest, why or FORCED, entry)
-        if policies.rescore:
-            score.append(task)
-        elif why in (MODEL, COLUMNS):
-            policy = policies.on_model_change if why == MODEL else policies.on_schema_change
-            if policy == "rescore":
-                score.append(task)
-            else:
-                kept[name] = why
-        elif why:
-            score.append(task)
-        elif relabelled:
-            relabel.append(Task(name, partition, digest, THRESHOLDS, entry))
-        else:
-            current.append(name)
+    score, relabel, up_to_date, kept = _of_the_input(found, entries, recipe, policies, damaged)
+    kept = {name: found.left[name] for name in entries if name in found.left} | kept
     gone = [name for name in entries if not found.may_be_there(name)]
     # A file that is rewritten under another name is in another group: its texts must not be in the table twice.
     pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
+    staying = [name for name in gone if name not in pruned]
+    gone_selected = [name for name in staying if name in found.gone_selected]
     unclear = {name: f"{name}: {why}" for name, why in sorted(found.unclear.items())}
-    gone_selected = [name for name in gone if name in found.gone_selected and name not in pruned]
     unclear |= {name: f"{name}: {_LOST}" for name in gone_selected if name in damaged}
-    # Labels need the table alone. Partitions scored by an old model or other settings keep their old labels.
-    checked = {"fp32", *(task.entry.precision for task in relabel if task.entry)}
-    for name in gone_selected:
-        entry = entries[name]
-        why, relabelled = _why(entry, entry.input, recipe, damaged=False)
-        if name in damaged or why or not relabelled:
-            continue
-        if entry.precision in checked or not entry.scored or not policies.check_labels:
-            relabel.append(Task(name, Partition(tuple(entry.values.values())), entry.input, THRESHOLDS, entry))
-        else:
-            kept[name] = (
-                f"labels by other thresholds, for which nobody can tell any more whether {entry.precision} will do"
-            )
+    whole = [entries[name] for name in gone_selected if name not in damaged]
+    also_relabel, not_checkable = _gone_to_relabel(whole, relabel, recipe, policies)
     together = _together(score, pruned) if found.in_groups else frozenset()
     if together:  # groups that have lost files first: no other group may show their texts before they have dropped them
         score.sort(key=lambda task: (task.name not in together, task.entry is None))
-    later = 0
-    if policies.limit is not None:
-        later = max(0, len(score) + len(relabel) - policies.limit)
-        score = score[: policies.limit]
-        relabel = relabel[: policies.limit - len(score)]
+    scored, relabelled, later = _limited(score, relabel + also_relabel, policies.limit)
     plan = Plan(
-        tuple(score),
-        tuple(relabel),
-        tuple(entries[name] for name in gone if name in pruned),
-        together,
-        unclear,
-        tuple(name for name in gone if name not in pruned),
-        tuple(current),
-        kept,
-        later,
+        score=scored,
+        relabel=relabelled,
+        remove=tuple(entries[name] for name in gone if name in pruned),
+        together=together,
+        unclear=unclear,
+        gone=tuple(staying),
+        up_to_date=tuple(up_to_date),
+        kept=kept | not_checkable,
+        later=later,
     )
-    scored = {task.name for task in score}
-    there = [*found.partitions, *found.left, *found.unclear, *(found.waiting if score else ())]
-    left = [entries[name] for name in there if name in entries and name not in scored]
-    if policies.on_model_change == "refuse" and (others := [e for e in left if e.model_id != recipe.model_id]):
-        had, now = f"scores of model {others[-1].model_id}", f"model.path is {recipe.model_id}"
-        raise _mixture("on_model_change", others, entries, had, now)
-    if policies.on_schema_change == "refuse" and (others := [e for e in left if tuple(e.columns) != recipe.columns]):
-        had, now = f"columns {', '.join(others[-1].columns)}", f"the settings carry {', '.join(recipe.columns)}"
-        raise _mixture("on_schema_change", others, entries, had, now)
-    staying = [e for name, e in entries.items() if name not in scored and name not in pruned]
-    _refuse_two_pseudonymisations(staying, entries, recipe)
+    _refuse_mixture(plan, found, entries, recipe, policies)
+    _refuse_two_pseudonymisations(plan, entries, recipe)
     _refuse_surprise(plan, entries, recipe, policies)
     return plan
+
+
+def _of_the_input(
+    found: FoundCorpus,
+    entries: Mapping[str, Entry],
+    recipe: ScoreRecipe,
+    policies: Policies,
+    damaged: frozenset[str],
+) -> tuple[list[Task], list[Task], list[str], dict[str, str]]:
+    """The selected partitions of the input: to score, to relabel, up to date, and kept, each with the reason."""
+    score: list[Task] = []
+    relabel: list[Task] = []
+    up_to_date: list[str] = []
+    kept: dict[str, str] = {}
+    by_policy = {MODEL: policies.on_model_change, COLUMNS: policies.on_schema_change}
+    for name, (partition, digest) in found.partitions.items():
+        if name not in found.selected:
+            continue
+        entry = entries.get(name)
+        why, other_labels = _why(entry, digest, recipe, name in damaged)
+        if policies.rescore or (why and by_policy.get(why, "rescore") == "rescore"):
+            score.append(Task(name, partition, digest, why or FORCED, entry))
+        elif why:
+            kept[name] = why
+        elif other_labels:
+            relabel.append(Task(name, partition, digest, THRESHOLDS, entry))
+        else:
+            up_to_date.append(name)
+    return score, relabel, up_to_date, kept
+
+
+def _gone_to_relabel(
+    gone: Sequence[Entry], relabel: Sequence[Task], recipe: ScoreRecipe, policies: Policies
+) -> tuple[list[Task], dict[str, str]]:
+    """Partitions that only the table has: those to relabel, and those for which no text is left to check that.
+
+    Labels need the table alone. Partitions scored by an old model or with other settings keep their old labels. The
+    texts of `relabel` can be checked.
+    """
+    checked = {"fp32", *(task.entry.precision for task in relabel if task.entry)}
+    also: list[Task] = []
+    not_checkable: dict[str, str] = {}
+    for entry in gone:
+        why, other_labels = _why(entry, entry.input, recipe, damaged=False)
+        if why or not other_labels:
+            continue
+        if entry.precision in checked or not entry.scored or not policies.check_labels:
+            also.append(Task(entry.partition, Partition(tuple(entry.values.values())), entry.input, THRESHOLDS, entry))
+        else:
+            not_checkable[entry.partition] = (
+                f"labels by other thresholds, for which nobody can tell any more whether {entry.precision} will do"
+            )
+    return also, not_checkable
+
+
+def _limited(
+    score: Sequence[Task], relabel: Sequence[Task], limit: int | None
+) -> tuple[tuple[Task, ...], tuple[Task, ...], int]:
+    """The first tasks, those to score before those to relabel, and the number of the others."""
+    if limit is None:
+        return tuple(score), tuple(relabel), 0
+    later = max(0, len(score) + len(relabel) - limit)
+    return tuple(score[:limit]), tuple(relabel[: max(0, limit - len(score))]), later
 
 
 def _together(score: Sequence[Task], pruned: set[str]) -> frozenset[str]:
@@ -232,8 +250,28 @@ def _why(entry: Entry | None, digest: str, recipe: ScoreRecipe, damaged: bool) -
     return "", dict(entry.thresholds) != dict(recipe.thresholds)
 
 
-def _refuse_two_pseudonymisations(staying: Sequence[Entry], entries: Mapping[str, Entry], recipe: ScoreRecipe) -> None:
+def _refuse_mixture(
+    plan: Plan, found: FoundCorpus, entries: Mapping[str, Entry], recipe: ScoreRecipe, policies: Policies
+) -> None:
+    """Refuse a table of two models, or of two sets of columns, unless the policies allow it.
+
+    Partitions that are gone from the input don't count: they can't be scored again.
+    """
+    scored = {task.name for task in plan.score}
+    there = [*found.partitions, *found.left, *found.unclear, *(found.waiting if scored else ())]
+    left = [entries[name] for name in there if name in entries and name not in scored]
+    if policies.on_model_change == "refuse" and (others := [e for e in left if e.model_id != recipe.model_id]):
+        had, now = f"scores of model {others[-1].model_id}", f"model.path is {recipe.model_id}"
+        raise _mixture("on_model_change", others, entries, had, now)
+    if policies.on_schema_change == "refuse" and (others := [e for e in left if tuple(e.columns) != recipe.columns]):
+        had, now = f"columns {', '.join(others[-1].columns)}", f"the settings carry {', '.join(recipe.columns)}"
+        raise _mixture("on_schema_change", others, entries, had, now)
+
+
+def _refuse_two_pseudonymisations(plan: Plan, entries: Mapping[str, Entry], recipe: ScoreRecipe) -> None:
     """Refuse a table in which one person would have two pseudonyms, whatever the policies say."""
+    replaced = {task.name for task in plan.score} | {entry.partition for entry in plan.remove}
+    staying = [e for name, e in entries.items() if name not in replaced]
     others = [e for e in staying if dict(e.pseudonyms) != dict(recipe.pseudonyms)]
     if not others:
         return

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from bigfive_udf.model.verdict import BETTER, UNKNOWN, better_than_chance, in_words
 from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.training.metrics import LEAST_GROUPS, Predictions, evaluate
 from bigfive_udf.traits import TRAITS
 
 _MOST_R = 1 - 1e-12
-BETTER, NOT_BETTER, UNKNOWN = "better than chance", "no better than chance", "not known"
 
 
 def evaluation_of(
@@ -137,11 +137,11 @@ def verdict(traits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _said_of(trait: str, measured: Mapping[str, Any]) -> tuple[str, str]:
-    if measured["roc_auc"] is None or measured["roc_auc_ci_corrected"] is None:
+    kind = in_words(better_than_chance(measured))
+    if kind == UNKNOWN:
         why = "no labels of both kinds" if measured["roc_auc"] is None else "too few authors or rows of one kind"
-        return UNKNOWN, f"{trait}: not known ({why})"
+        return kind, f"{trait}: {kind} ({why})"
     low, high = measured["roc_auc_ci_corrected"]
-    kind = BETTER if measured["better_than_chance_corrected"] else NOT_BETTER
     return kind, (
         f"{trait}: {kind}. It ranks {100 * measured['roc_auc']:.0f} of 100 pairs of a high and a low text rightly "
         f"({100 * low:.0f} to {100 * high:.0f}); guessing ranks 50. Accuracy {measured['accuracy']:.3f}; always "
