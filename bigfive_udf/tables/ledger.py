@@ -8,9 +8,11 @@ a commit costs one, whatever the size of the table.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from bigfive_udf.errors import OutputError
@@ -77,6 +79,7 @@ class Ledger:
         self._fs = fs
         self._directory = directory
         self._entries: dict[str, Entry] = {}
+        self._commits: dict[str, datetime] = {}
         self._files = [n for n in fs.names(directory) if n.endswith(".jsonl")]
         self.sequence = max((int(name.split("-")[0]) for name in self._files), default=0)
         for name in self._files:
@@ -86,6 +89,11 @@ class Ledger:
     def committed(self) -> dict[str, Entry]:
         """The partitions that the table has, by name, in order."""
         return {name: e for name, e in sorted(self._entries.items()) if e.state == COMMITTED}
+
+    @property
+    def commits(self) -> Mapping[str, datetime]:
+        """When each commit was made of which there are entries, or were before the list of files was shortened."""
+        return self._commits
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -118,6 +126,8 @@ class Ledger:
 
     def _take(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
+            with contextlib.suppress(ValueError):  # a ledger that somebody has mended by hand
+                self._commits[entry.commit] = datetime.fromisoformat(entry.committed_at)
             known = self._entries.get(entry.partition)
             if known is None or entry.sequence >= known.sequence:
                 self._entries[entry.partition] = entry
