@@ -1,6 +1,6 @@
 """The view by author, computed once and kept in files, for tables where every query would take minutes over it.
 
-<output>.job/by_author/<run_id>/    its rows as Parquet; those before are kept too, where trash is, for their readers
+<output>.job/by_author/<run_id>/    its rows as Parquet; the one before is kept for its readers, as long as trash is
 
 The view then reads those files, so that a query finds the old rows or the new ones, whichever run has made them.
 """

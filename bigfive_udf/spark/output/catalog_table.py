@@ -150,8 +150,7 @@ class CatalogTable:
             if self.names.properties(view.name).get(OF) != state:
                 about = {PATH: self._uri, OF: state}
                 keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, self.run.run_id, about)
-            # Whoever wants nothing kept of what was replaced, wants that here too.
-            forget_older(self.table, keep=2 if self.settings.retention.trash_days else 1)
+            forget_older(self.table, keep=2)  # and that one only as long as trash is kept, see tables/by_author.py
         except Exception as error:
             self._fall_behind(error)
 
