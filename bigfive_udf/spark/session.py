@@ -24,7 +24,8 @@ from pyspark.sql import SparkSession
 
 import bigfive_udf
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.model import hardware, node_cache
+from bigfive_udf.model import hardware
+from bigfive_udf.spark.scratch import own_scratch
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
 
     Raises:
         SettingsError: the configuration is one that would hang, or one of Spark Connect.
+        OutputError: in local mode there is no directory for what Spark shuffles and spills.
     """
     if "SPARK_REMOTE" in os.environ:
         raise SettingsError(
@@ -136,7 +138,7 @@ def _own_scratch(given: Any) -> dict[str, str]:
     """Where shuffled and spilled texts lie: Spark alone makes a directory that all users of the machine can read."""
     if given.contains("spark.local.dir") or "SPARK_LOCAL_DIRS" in os.environ:
         return {}
-    return {"spark.local.dir": str(node_cache.own_directory("-spark"))}
+    return {"spark.local.dir": str(own_scratch())}
 
 
 def about_session(spark: SparkSession) -> dict[str, Any]:
