@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark import InheritableThread, TaskContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 import bigfive_udf
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware
+from bigfive_udf.spark.failures import not_started
 from bigfive_udf.spark.scratch import own_scratch
 
 _log = logging.getLogger(__name__)
@@ -76,7 +78,8 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     keeps tables in a Hive metastore, the embedded one where the configuration names no other.
 
     Raises:
-        SettingsError: the configuration is one that would hang, or one of Spark Connect.
+        SettingsError: the configuration is one that would hang or that Spark refuses, or one of Spark Connect.
+        MachinesLostError: the cluster can't be reached.
         OutputError: in local mode there is no directory for what Spark shuffles and spills.
     """
     if "SPARK_REMOTE" in os.environ:
@@ -112,7 +115,10 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
         builder = builder.config(key, value)
     _refuse_gpu_in_local_mode(given)
     _make_event_log_directory(given)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except (Py4JJavaError, PySparkException) as error:
+        raise not_started(error) from error
     require_classic(session)
     if not log_texts:
         logging: Any = session._jvm.org.apache.logging.log4j

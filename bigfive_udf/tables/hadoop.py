@@ -32,6 +32,24 @@ _OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 _AT_ONCE = 8
 _LISTINGS = 5
 _Item = TypeVar("_Item")
+_CODES = {
+    "FileNotFoundException": errno.ENOENT,
+    "AccessControlException": errno.EACCES,
+    "AccessDeniedException": errno.EPERM,  # of S3, where a token has expired too
+    "InvalidToken": errno.EPERM,
+}
+# After which the same may succeed.
+_OUTAGES = (
+    "ConnectException",
+    "ConnectTimeoutException",
+    "SocketTimeoutException",
+    "NoRouteToHostException",
+    "StandbyException",
+    "RetriableException",
+    "SafeModeException",
+    "AWSServiceThrottledException",
+    "AWSClientIOException",
+)
 _TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
 
 
@@ -345,5 +363,7 @@ def _as_os_error(path: str) -> Iterator[None]:
         if java is None:
             raise
         kind, message = java.getClass().getSimpleName(), java.getMessage() or ""
-        code = {"FileNotFoundException": errno.ENOENT, "AccessControlException": errno.EACCES}.get(kind, errno.EIO)
+        if kind == "RemoteException":  # a server's own exception, by its full name
+            kind = java.getClassName().rpartition(".")[2]
+        code = errno.EAGAIN if kind in _OUTAGES else _CODES.get(kind, errno.EIO)
         raise OSError(code, f"{kind}: {message.splitlines()[0] if message else ''}", path) from None
