@@ -50,7 +50,9 @@ _OUTAGES = (
     "AWSServiceThrottledException",
     "AWSClientIOException",
 )
-_TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
+_TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException", "RemoteFileChangedException")
+_PRECONDITION_FAILED = "Status Code: 412"
+_ONLY_NEW = "fs.option.create.conditional.overwrite"
 
 
 class HadoopFileSystem:
@@ -269,16 +271,15 @@ class HadoopFileSystem:
             fs, location = self._at(path)
             fs.mkdirs(location.getParent())
             try:
-                stream = fs.create(location, False)
+                stream = _new_file(fs, location)
+                try:
+                    stream.write(bytearray(content.encode()))
+                finally:
+                    stream.close()  # S3 says no sooner that somebody was faster
             except Exception as error:
-                java = getattr(error, "java_exception", None)
-                if java is not None and java.getClass().getSimpleName() in _TAKEN:
+                if _is_taken(getattr(error, "java_exception", None)):
                     return False
                 raise
-            try:
-                stream.write(bytearray(content.encode()))
-            finally:
-                stream.close()
             return True
 
     def _age(self, path: str) -> float | None:
@@ -344,6 +345,23 @@ class HadoopFileSystem:
 
 def _is_object_store(fs: Any) -> bool:
     return fs.getUri().getScheme() in _OBJECT_STORES
+
+
+def _new_file(fs: Any, location: Any) -> Any:
+    """A stream to a file that must not be there yet."""
+    if fs.getUri().getScheme() != "s3a":
+        return fs.create(location, False)
+    # S3A looks and then writes over whatever has come since, unless its Hadoop knows this option; others ignore it.
+    return fs.createFile(location).overwrite(False).recursive().opt(_ONLY_NEW, True).build()
+
+
+def _is_taken(java: Any) -> bool:
+    """Whether a file could not be created because it is there."""
+    while java is not None:
+        if java.getClass().getSimpleName() in _TAKEN or _PRECONDITION_FAILED in (java.getMessage() or ""):
+            return True
+        java = java.getCause()
+    return False
 
 
 def _rename(fs: Any, source: Any, destination: Any) -> None:
