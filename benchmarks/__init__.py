@@ -1,1 +1,1 @@
-"""Speed and fidelity against other ways to do the same, measured in one run."""
+"""Benchmarks: speed and fidelity against other ways to score and to train, measured in one run."""

@@ -1,9 +1,9 @@
-"""How long it takes from spark-submit to the first committed documents: a partition of 1,000 short texts.
+"""Seconds from spark-submit to the first commit: a partition of 1,000 short texts.
 
     python -m benchmarks.cold_start [--model DIR] [--short FILE] [--repeats 3] [--archive spark.jsa] [--output x.json]
 
-Without --model the checkpoint has random weights, as wide as the default model's. With --archive the JVM starts from an
-archive of its classes, see docs/scaling.md.
+Without --model the checkpoint has random weights and the width of the default model. With --archive the JVM starts from
+an archive of its classes, see docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 TEXTS = 1000
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-"""What conf/spark/laptop.conf gives the JVM."""
+"""The JVM options of conf/spark/laptop.conf."""
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""Ways to turn texts into probabilities in one process: this project's, and others set up as their own guides say.
+"""Engines that turn texts into probabilities in one process: this project's, and others set up as their guides say.
 
-Each takes the directory of a checkpoint and gives a function: texts -> probabilities, (n, 5) in trait order. All get
-the threads that torch is set to. The others read batches of 32 in the order of arrival, padded to their longest text
-and cut at 512 tokens; `sorted` is the library with the oldest remedy against padding, by which one can tell what the
-rest of this project is for. What engines need beside a checkpoint is made once by `prepare`.
+Each takes the directory of a checkpoint and returns a function: texts -> probabilities, (n, 5) in trait order. All use
+as many threads as torch is set to. The other engines read batches of 32 texts in the order of arrival, padded to the
+longest text and truncated at 512 tokens. Those called "sorted" sort the texts by length first, the oldest remedy
+against padding, which no guide has: a comparison with them shows what the rest of this project is for. `prepare` makes
+the files that engines need beside a checkpoint.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def ours_int8(path: Path) -> Score:
     return lambda texts: scorer.score(texts).probabilities
 
 
-def transformers_loop(path: Path, dtype: torch.dtype = torch.float32, by_length: bool = False) -> Score:
-    """The library by itself, as its text classification guide runs a model; `by_length`: batches of like lengths."""
+def transformers_loop(path: Path, dtype: torch.dtype = torch.float32) -> Score:
+    """transformers as its text classification guide runs a model."""
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype).eval()
@@ -53,15 +54,7 @@ def transformers_loop(path: Path, dtype: torch.dtype = torch.float32, by_length:
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         return model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits.float().numpy()
 
-    score = _in_batches(path, run)
-
-    def sorted_score(texts: Sequence[str]) -> np.ndarray:
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        found = np.empty((len(texts), len(TRAITS)), np.float32)
-        found[order] = score([texts[i] for i in order])
-        return found
-
-    return sorted_score if by_length else score
+    return _in_batches(path, run)
 
 
 def onnx_runtime(path: Path, file: str) -> Score:
@@ -74,41 +67,60 @@ def onnx_runtime(path: Path, file: str) -> Score:
 
 
 def openvino(path: Path, file: str, precision: str | None = None) -> Score:
-    """Left alone, OpenVINO computes in bf16 where the processor has it, and so what a model in int8 keeps."""
+    """By default OpenVINO uses bf16 where available, also for the layers that an int8 model leaves unquantized."""
     import openvino as ov
 
-    # By default each process pins its threads to the first cores, so that two processes would share one.
+    # By default each process pins its threads to the first cores, so two processes would share cores.
     threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     options = threads | ({} if precision is None else {"INFERENCE_PRECISION_HINT": precision})
     model = ov.Core().compile_model(_prepared(path) / file, "CPU", options)
     return _in_batches(path, lambda batch: model(batch)[0])
 
 
-ENGINES: dict[str, Callable[[Path], Score]] = {
+def sorted_by_length(make: Callable[[Path], Score]) -> Callable[[Path], Score]:
+    """The same engine, given texts of similar length together."""
+
+    def sorted_engine(path: Path) -> Score:
+        score = make(path)
+
+        def sorted_score(texts: Sequence[str]) -> np.ndarray:
+            order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+            found = np.empty((len(texts), len(TRAITS)), np.float32)
+            found[order] = score([texts[i] for i in order])
+            return found
+
+        return sorted_score
+
+    return sorted_engine
+
+
+_OURS: dict[str, Callable[[Path], Score]] = {
     "ours fp32": lambda path: ours(path, "fp32"),
     "ours bf16": lambda path: ours(path, "bf16"),
     "ours int8": ours_int8,
+}
+_OTHERS: dict[str, Callable[[Path], Score]] = {
     "transformers": transformers_loop,
     "transformers bf16": lambda path: transformers_loop(path, torch.bfloat16),
-    "transformers sorted": lambda path: transformers_loop(path, by_length=True),
     "onnxruntime": lambda path: onnx_runtime(path, _ONNX),
     "onnxruntime int8": lambda path: onnx_runtime(path, _ONNX_INT8),
     "openvino": lambda path: openvino(path, _ONNX, "f32"),
     "openvino bf16": lambda path: openvino(path, _ONNX, "bf16"),
     "openvino int8": lambda path: openvino(path, _OPENVINO_INT8),
 }
+ENGINES = _OURS | _OTHERS | {f"{name} sorted": sorted_by_length(make) for name, make in _OTHERS.items()}
 
 
 def available() -> list[str]:
-    """The engines that can run here: the others need `make bench-peers`, bf16 a processor that has it."""
-    with_bf16 = hardware.look(use_gpu=False).cpu_bf16
-    found = ["ours fp32", *(["ours bf16"] if with_bf16 else []), "ours int8"]
-    found += ["transformers", *(["transformers bf16"] if with_bf16 else []), "transformers sorted"]
-    if _has("onnxruntime", "onnx"):
-        found += ["onnxruntime", "onnxruntime int8"]
-    if _has("openvino", "onnx"):
-        found += ["openvino", *(["openvino bf16"] if with_bf16 else []), *(["openvino int8"] if _has("nncf") else [])]
-    return found
+    """Engines that can run here: ONNX Runtime and OpenVINO need `make bench-peers`, bf16 a processor that has it."""
+    missing = set() if hardware.look(use_gpu=False).cpu_bf16 else {name for name in ENGINES if "bf16" in name}
+    if not _has("onnxruntime", "onnx"):
+        missing |= {name for name in ENGINES if name.startswith("onnxruntime")}
+    if not _has("openvino", "onnx"):
+        missing |= {name for name in ENGINES if name.startswith("openvino")}
+    if not _has("nncf"):
+        missing |= {name for name in ENGINES if name.startswith("openvino int8")}
+    return [name for name in ENGINES if name not in missing]
 
 
 def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
@@ -120,11 +132,11 @@ def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
     if not any(name.startswith(("onnx", "openvino")) for name in engines):
         return
     _export(path, directory / _ONNX)
-    if "onnxruntime int8" in engines:
+    if any(name.startswith("onnxruntime int8") for name in engines):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(directory / _ONNX, directory / _ONNX_INT8, weight_type=QuantType.QInt8, per_channel=True)
-    if "openvino int8" in engines:
+    if any(name.startswith("openvino int8") for name in engines):
         import nncf
         import openvino as ov
 
@@ -135,7 +147,7 @@ def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
 
 
 def _quantize(path: Path, target: Path, texts: Sequence[str]) -> None:
-    """All that can be in int8, whatever it does to the labels: here speed is measured, the job looks at labels."""
+    """Put every possible product in int8, whatever that does to the labels: only speed is measured here."""
     artifact = load_artifact(path)
     search = Search(artifact, artifact.options())
     save_file(tensors_of(search.quantized(texts[:_CALIBRATION], exact_columns=16), search.names), target)

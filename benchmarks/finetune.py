@@ -1,11 +1,11 @@
-"""Texts per second of fine-tuning: the train job's way against the same Trainer padding to 128 tokens in fp32.
+"""Texts per second of fine-tuning: the train job against the same Trainer with padding to 128 tokens in fp32.
 
     python -m benchmarks.finetune [--texts FILE.parquet] [--vocabulary tokenizer.json] [--repeats 3] [--output x.json]
 
-The rate is marginal, as in benchmarks.score: the seconds of a large training less those of a small one, so that loading
-the model and saving it are in neither. Both use the same model (DistilBERT size, random weights), texts, batch size,
-optimizer settings and threads, interleaved in one run. The other side is what guides to fine-tuning show: tokenize with
-padding="max_length", hand it to the Trainer.
+The rate is marginal, as in benchmarks.score: the extra texts of a large training over a small one, by the extra
+seconds. So it leaves out loading and saving the model. Both sides use the same model (DistilBERT size, random weights),
+texts, batch size, optimizer settings and threads, interleaved in one run. The other side follows guides to fine-tuning:
+tokenize with padding="max_length" and pass the result to the Trainer.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
 
 def _marginal_rate(train: Callable[[Examples], None], texts: list[str], labels: np.ndarray, name: str) -> float:
     small, large = SMALL[name], LARGE[name]
-    # The last texts of the large training, so that both have about the same mean length.
+    # The small training gets the last texts of the large one, so that both have about the same mean length.
     parts = [slice(large - small, large), slice(0, large)]
     before, whole = (_seconds(train, Examples(texts[part], labels[part])) for part in parts)
     return (large - small) / (whole - before)

@@ -1,11 +1,11 @@
-"""Texts per second of other ways to spread a model over cores: Ray Data, Daft and MLflow, each with the recipe's class.
+"""Texts per second of other frameworks that spread a model over cores: Ray Data, Daft and MLflow, each with `Recipe`.
 
     python -m benchmarks.frameworks [--short FILE] [--workload short] [--size minilm] [--system "ours fp32" ...]
                                     [--repeats 3] [--output x.json]
 
-Each reads Parquet and writes Parquet, on two cores with a model of one thread on each, in a process of its own that
-stays. The rate is marginal, as in benchmarks.score: that of the texts by which a large job is larger than a small one.
-`make bench-peers` makes the environment in which they run.
+Each reads and writes Parquet on two cores, with a one-thread model on each core, in its own process, which runs for all
+turns. The rate is marginal, as in benchmarks.score: the extra texts of a large job over a small one, by the extra
+seconds. `make bench-peers` makes the environment in which they run.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from bigfive_udf.traits import TRAITS
 
 CORES, FILES = 2, 8
 BATCH_SIZE, HANDED_OVER = 32, 64
-"""Texts of a forward pass, and texts that a framework hands over at once: few, so that no core waits for the other."""
+"""Texts per forward pass, and texts that a framework passes on at once: few, so that no core waits for the other."""
 NUMBERS = (256, 1280)
-"""Texts of the two jobs at DistilBERT size; narrower models get four times as many, our engine four times as many."""
+"""Texts of the small and large job at DistilBERT size: four times as many for narrower models and for our engine."""
 
 Job = Callable[[str, str], None]
 """Reads the Parquet files of one directory and writes those of another."""
 
 
 class Recipe:
-    """What guides put into such a class: a pipeline of transformers, and batches as they come."""
+    """The class that the guides show: a transformers pipeline, with batches in the order of arrival."""
 
     def __init__(self, path: str) -> None:
         import torch
@@ -64,7 +64,7 @@ class Recipe:
 
 
 def ray_job(path: str, scratch: str) -> Job:
-    """As Ray Data's guide to batch inference says: a class for map_batches, an actor for each core."""
+    """The job as in Ray Data's guide to batch inference: a class for map_batches, an actor for each core."""
     import ray
 
     ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
@@ -78,7 +78,7 @@ def ray_job(path: str, scratch: str) -> Job:
 
     def job(source: str, target: str) -> None:
         rows = ray.data.read_parquet(source, override_num_blocks=FILES)
-        # Half a core each on paper, or nothing would be left for reading and writing, and they would wait for ever.
+        # Each actor reserves half a core: else none would be left for reading and writing, which would wait for ever.
         scored = rows.map_batches(Score, batch_size=HANDED_OVER, batch_format="pandas", concurrency=CORES, num_cpus=0.5)
         scored.write_parquet(target)
 
@@ -86,7 +86,7 @@ def ray_job(path: str, scratch: str) -> Job:
 
 
 def daft_job(path: str, scratch: str) -> Job:
-    """As Daft's guide to classes says: one instance for each of two processes."""
+    """The job as in Daft's guide to classes: one instance in each of two processes."""
     import daft
 
     @daft.cls(max_concurrency=CORES, use_process=True)
@@ -108,7 +108,7 @@ def daft_job(path: str, scratch: str) -> Job:
 
 
 def mlflow_job(path: str, scratch: str) -> Job:
-    """As MLflow's guide to spark_udf says: a python model, saved, and loaded as a column function."""
+    """The job as in MLflow's guide to spark_udf: a python model, saved and then loaded as a column function."""
     import mlflow
     from pyspark.sql.types import ArrayType, DoubleType
 
@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) -> dict[str, list[float]]:
-    """Marginal texts per second of each system, one of each turn."""
+    """Marginal texts per second of each system, one value per turn."""
     path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     numbers = [n * (4 if args.size == "minilm" else 1) for n in NUMBERS]
     texts = Texts(args.short, args.long).of(args.workload, 4 * numbers[1])
@@ -195,7 +195,7 @@ def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) ->
 
 
 class Served:
-    """A process in which one system is ready, and scores whatever texts it is given."""
+    """A process that keeps one system ready and scores the texts that it is given."""
 
     def __init__(self, name: str, path: Path, scratch: Path) -> None:
         self._name, self._corpus, self._table = name, scratch / f"{name}-corpus", scratch / f"{name}-table"
@@ -208,7 +208,7 @@ class Served:
         self.seconds(["to begin with"] * 64)
 
     def seconds(self, texts: Sequence[str]) -> float:
-        """How long it takes to score these texts; every one must come out."""
+        """The seconds it takes to score these texts; every text must come out."""
         shutil.rmtree(self._corpus, ignore_errors=True)
         shutil.rmtree(self._table, ignore_errors=True)
         self._corpus.mkdir()
@@ -235,7 +235,7 @@ class Served:
 
 
 def serve(name: str, path: str, scratch: str) -> None:
-    """Be such a process: what is told after `seconds` is how long the files of a line took."""
+    """Run as a `Served` process: score the files that each line names, and print the seconds that it took."""
     job = SYSTEMS[name](path, scratch)
     for line in sys.stdin:
         source, target = json.loads(line)

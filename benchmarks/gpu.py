@@ -3,12 +3,12 @@
     python -m benchmarks.gpu [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                              [--threads 8] [--batch-tokens 32768 ...] [--repeats 3] [--output x.json]
 
-Three rates apart: the tokenizer alone, the model alone (everything tokenized before the clock starts) and both, the
-next texts being tokenized while the GPU computes. Real tokens are counted, special ones too, padding never. The
-pipeline runs in fp16 at the best of several batch sizes. The model's rate has the making of batches in it, and every
-call of 8,192 texts begins with an idle GPU: it is what a worker gets, and less than the kernels do. The share of the
-peak is that of the largest rate of matrix products that this GPU shows; FLOPs are those of the products that a
-token needs.
+It measures three rates: the tokenizer alone, the model alone (everything is tokenized before the clock starts), and
+both together, where the next texts are tokenized while the GPU computes. Special tokens are counted, padding never. The
+pipeline runs in fp16 at the best of several batch sizes. The model's rate includes making batches, and every call of
+8,192 texts begins with an idle GPU: so it is the rate that a worker gets, and lower than that of the kernels. The share
+of the peak compares with the highest rate of matrix products measured on this GPU. It counts the FLOPs of the products
+that a token needs.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from bigfive_udf.model.scores import Effort
 
 NUMBERS = {"short": 200_000, "long": 8_000, "mixed": 60_000, "repeated": 200_000}
 PIPELINE_SHARE, PIPELINE_BATCHES = 50, (32, 128, 512)
-"""The pipeline gets one text in fifty, at each of these batch sizes, and cuts it off where the model ends."""
+"""The pipeline gets one text in fifty, at each of these batch sizes, truncated at the model's maximum length."""
 STAGES = ("tokenizer", "model", "padded_model", "end_to_end")
-_SPECIAL = 2  # tokens of a text beside its own
-_CALL = 8192  # texts, as a Spark worker gathers them
+_SPECIAL = 2  # special tokens that are added to a text
+_CALL = 8192  # texts per call, as many as a Spark worker gathers
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     args = flags.parse_args()
     if not torch.cuda.is_available():
         sys.exit("no GPU here that torch can use")
-    # Before there is a tokenizer: a pipeline would allow one thread only, in this process and for good.
+    # Before any tokenizer exists: else a pipeline would limit this process to one tokenizer thread for good.
     threads = args.threads or len(os.sched_getaffinity(0))
     hardware.use_threads(threads)
     placement = hardware.decide("cuda", "auto", [hardware.look()])
@@ -80,12 +80,12 @@ def main() -> None:
                 row["share_of_peak"] = row["model_tokens_per_second"] * flops_of_a_token(size) / peak
                 results.append({"size": size, "workload": workload, "texts": len(texts), **row})
                 print(_lines(results[-1]), flush=True)
-                if args.output:  # each time, for what follows may fail or take too long
+                if args.output:  # after each result: later ones may fail or take too long
                     save(args.output, results, matrix_peak=peak, threads=threads)
 
 
 def matrix_peak(dtype: torch.dtype) -> float:
-    """FLOP/s of products as large as an encoder's, at best."""
+    """The highest FLOP/s measured for matrix products as large as an encoder's."""
     best = 0.0
     for n in (4096, 8192):
         a, b = (torch.randn(n, n, device="cuda", dtype=dtype) for _ in range(2))
@@ -101,7 +101,7 @@ def _products(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def flops_of_a_token(size: str) -> float:
-    """Of the matrix products, two for each weight, but those of attention and of the last layer's few tokens."""
+    """FLOPs of a token's matrix products, two per weight; left out are attention and the last layer's few tokens."""
     layers, width, _, inner = SIZES[size]
     return (layers - 1) * 2 * (4 * width * width + 2 * width * inner)
 
@@ -109,7 +109,7 @@ def flops_of_a_token(size: str) -> float:
 def measured(
     path: Path, texts: Sequence[str], repeats: int, placement: Placement, batch_tokens: int | None = None
 ) -> dict[str, Any]:
-    """Tokens per second of each stage, medians, and how far the scores are from those in fp32."""
+    """Median tokens per second of each stage, and how far the scores are from fp32 scores."""
     artifact = load_artifact(path)
     options, bundle = artifact.options(max_batch_tokens=batch_tokens), artifact.pack(placement.precision)
     directory = node_cache.unpacked(bundle.digest, lambda: bundle.files)
@@ -121,7 +121,7 @@ def measured(
     for repeat in range(repeats + 1):
         apart, of_padded = _effort(usual, batches), _effort(padded, batches)
         seconds = _seconds(lambda: list(usual.score_all(batches, ahead=True)))
-        if repeat:  # the first turn is to get warm
+        if repeat:  # the first turn is a warm-up
             rates["tokenizer"].append(apart.tokens / apart.tokenize_seconds)
             rates["model"].append(apart.tokens / apart.model_seconds)
             rates["padded_model"].append(of_padded.tokens / of_padded.model_seconds)
@@ -144,7 +144,7 @@ def measured(
 
 
 def _effort(scorer: Scorer, batches: Sequence[Sequence[str]]) -> Effort:
-    """What scoring takes with tokenizer and model one after the other. Of repeats only one is counted."""
+    """The effort of scoring with tokenizer and model one after the other; a repeated text counts once."""
     total = Effort()
     for scores in scorer.score_all(batches, ahead=False):
         total += scores.effort
@@ -152,10 +152,10 @@ def _effort(scorer: Scorer, batches: Sequence[Sequence[str]]) -> Effort:
 
 
 def _peak_memory(scorer: Scorer, batches: Sequence[Sequence[str]], device: str) -> int:
-    """Bytes of the GPU that tensors take at most while this scorer is the only one."""
+    """Peak GPU bytes of tensors while this scorer is the only one."""
     if device != "cuda":
         return 0
-    gc.collect()  # what the last workload's pipeline has left
+    gc.collect()  # memory that the last workload's pipeline has left
     torch.cuda.reset_peak_memory_stats()
     _effort(scorer, batches)
     return torch.cuda.max_memory_allocated()
@@ -171,7 +171,7 @@ def _pipeline(path: Path, device: str) -> Callable[..., Any]:
 
 
 def _pipeline_seconds(classify: Callable[..., Any], texts: Sequence[str], batch: int) -> float:
-    """The shorter of two: with torch's choice of attention, and without cuDNN's, which makes a plan for each shape."""
+    """The shorter of two times: torch's choice of attention, or all but cuDNN's, which makes a plan for each shape."""
     classify(list(texts[:batch]), batch_size=batch)
     as_it_is = _seconds(lambda: classify(list(texts), batch_size=batch))
     with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
@@ -179,7 +179,7 @@ def _pipeline_seconds(classify: Callable[..., Any], texts: Sequence[str], batch:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """Of a run that ends with its results on the CPU."""
+    """Seconds of a run that ends with its results on the CPU."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
@@ -192,7 +192,7 @@ def _lines(row: dict[str, Any]) -> str:
     ]
     lines += [f"{name.replace('_', ' '):>14} {rate:14,.0f} tokens/s" for name, rate in rates.items()]
     lines.append(f"{'pipeline, fp16':>14} {row['pipeline_tokens_per_second']:14,.0f} tokens/s")
-    usual = row["pipeline_tokens_per_second"]  # its tokenizer is in it, as in end to end and not in the model's rate
+    usual = row["pipeline_tokens_per_second"]  # includes its tokenizer, like end_to_end, unlike model
     lines.append(
         f"{'packed' if row['packed'] else 'padded'}; end to end {rates['end_to_end'] / usual:.1f} x the pipeline, the "
         f"model alone {rates['model'] / usual:.1f} x and at {100 * row['share_of_peak']:.0f} % of the peak; "

@@ -3,9 +3,9 @@
     python -m benchmarks.growth [--short FILE] [--size minilm] [--documents 1000 4000 16000]
                                 [--tokens 16 32 64 128 256 510 2040] [--repeats 3] [--output x.json]
 
-Documents: messages in one partition, seconds from spark-submit (local[2]) to the commit, and the straight line through
-them: what a run takes before it scores anything, and how many documents a second it scores then. Tokens: the engine
-alone, one thread, texts of so many tokens each; those longer than a window are cut into several.
+Documents: for messages in one partition, the seconds from spark-submit (local[2]) to the commit, and a straight line
+through them. It gives the time before a run scores anything, and the documents per second after that. Tokens: the
+engine alone, with one thread, on texts of this many tokens each; longer texts than a window are split into several.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def by_length(model: Path, lengths: Sequence[int], repeats: int) -> list[dict[str, Any]]:
-    """Tokens per second of texts of each length, median of turns that go through all lengths."""
+    """Texts and tokens per second for each length: the median over turns, each of which goes through all lengths."""
     hardware.use_threads(1)
     artifact = load_artifact(model)
     placement = hardware.decide("cpu", "auto", [hardware.look(use_gpu=False)])
@@ -63,7 +63,7 @@ def by_length(model: Path, lengths: Sequence[int], repeats: int) -> list[dict[st
         for n in lengths:
             scores = scorer.score(texts[n])
             tokens[n] = float(scores.n_tokens.mean())
-            if turn:  # the first one is to get warm
+            if turn:  # the first one is a warm-up
                 seconds[n].append(scores.effort.tokenize_seconds + scores.effort.model_seconds)
     return [
         {
@@ -79,7 +79,7 @@ def by_length(model: Path, lengths: Sequence[int], repeats: int) -> list[dict[st
 def by_documents(
     place: Path, model: Path, source: Texts, numbers: Sequence[int], repeats: int
 ) -> list[dict[str, float]]:
-    """Seconds from spark-submit to the commit of so many documents, medians of turns that go through all numbers."""
+    """Seconds from spark-submit to the commit, for each number of documents: the median over turns through all."""
     for n in numbers:
         make_corpus(place / f"corpus-{n}", source.of(SHORT, n))
     java = ["--driver-java-options", JAVA_OPTIONS]

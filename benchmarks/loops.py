@@ -3,10 +3,12 @@
     python -m benchmarks.loops [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--engine "ours fp32" ...] [--repeats 3] [--output x.json]
 
-Engines take turns on the same texts, so that what else the machine does meets all of them. The two processes get as
-much to read, and texts that are the same go to one of them, as they do on Spark. A turn begins with loading the engine
-and a tenth of the texts, uncounted; its processes end with it, for some keep gigabytes after long texts.
-Beside each speed stands how far its probabilities are from those of transformers in fp32 on whole texts of at most 512
+Engines take turns, so that other load on the machine affects all of them. Ours get four times as many texts, or their
+turns would be too short. Both processes get about as much text, and equal texts go to the same process, as they do on
+Spark. A turn begins with loading the engine and scoring some of the texts, not counted. Its processes end with the
+turn, for some keep gigabytes after long texts.
+
+Beside each speed stands how far the probabilities are from those of transformers in fp32, on whole texts of at most 512
 tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
 """
 
@@ -38,6 +40,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PROCESSES = 2
 NUMBERS = {"short": 1024, "long": 64, "mixed": 400, "repeated": 1024}
 """Texts of a turn at DistilBERT size; narrower models get more, so that a turn takes some seconds."""
+_OUR_SHARE = 4
+"""Our engines get so many times as many texts in a turn as the others, which take that much longer over them."""
 EXACT = "ours fp32"
 
 
@@ -65,15 +69,15 @@ def main() -> None:
             engines.prepare(path, chosen, texts.of("short", 200, seed=1))
             for workload in args.workload:
                 number = NUMBERS[workload] * (2 if size == "minilm" else 1)
-                rows = _measured(chosen, path, texts.of(workload, number), args.repeats)
+                rows = _measured(chosen, path, texts, workload, number, args.repeats)
                 results += [{"size": size, "workload": workload, **row} for row in rows]
                 print(_table(size, workload, rows), flush=True)
-                if args.output:  # after each, for the next one may take an hour
+                if args.output:  # after each workload: the next one may take an hour
                     save(args.output, results)
 
 
 class Process:
-    """A process with a loaded engine, that scores files of texts when it is told to."""
+    """A process with a loaded engine, which scores a file of texts on request."""
 
     def __init__(self, engine: str, path: Path) -> None:
         self._engine = engine
@@ -85,7 +89,7 @@ class Process:
 
     def ask(self, texts: Path, scores: Path) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # answer says that it has ended
+        with contextlib.suppress(BrokenPipeError):  # `answer` reports that the process has ended
             self._process.stdin.write(json.dumps([str(texts), str(scores)]) + "\n")
             self._process.stdin.flush()
 
@@ -106,7 +110,7 @@ class Process:
 
 
 def serve(engine: str, path: Path) -> None:
-    """Be such a process: a line for every file, with the memory that it took so far."""
+    """Run as a `Process`: score each file that a line names, and print a line with this process's memory."""
     hardware.use_threads(1)
     with quiet_transformers():
         score = engines.ENGINES[engine](path)
@@ -119,35 +123,41 @@ def serve(engine: str, path: Path) -> None:
 
 
 def _memory() -> dict[str, int]:
-    """MB of this process: all that is resident, and what it shares with no other."""
+    """Memory of this process in MB: resident, and private, which it shares with no other process."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     sizes = {name.rstrip(":"): int(value) for name, value, *_ in map(str.split, lines)}
     private = sizes["Private_Clean"] + sizes["Private_Dirty"]
     return {"resident_mb": sizes["Rss"] // 1024, "private_mb": private // 1024}
 
 
-def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: int) -> list[dict[str, Any]]:
-    parts = dealt(texts, PROCESSES)
+def _measured(
+    names: Sequence[str], path: Path, source: Texts, workload: str, number: int, repeats: int
+) -> list[dict[str, Any]]:
+    parts, more = (dealt(source.of(workload, n), PROCESSES) for n in (number, _OUR_SHARE * number))
     seconds: dict[str, list[float]] = {name: [] for name in names}
     memory: dict[str, dict[str, int]] = {}
     scores: dict[str, np.ndarray] = {}
+    texts = {name: (_OUR_SHARE if name.startswith("ours") else 1) * number for name in names}
     for repeat in range(repeats):
         for name in names:
             processes = [Process(name, path) for _ in range(PROCESSES)]
-            asked(processes, [part[::10] for part in parts])
+            is_ours = texts[name] > number
+            scores[name], _ = asked(processes, parts if is_ours else [part[::10] for part in parts])
             started = time.perf_counter()
-            scores[name], memory[name] = asked(processes, parts)
+            found, memory[name] = asked(processes, more if is_ours else parts)
             seconds[name].append(time.perf_counter() - started)
+            scores[name] = scores[name] if is_ours else found
             for process in processes:
                 process.close()
-            print(f"{repeat + 1}/{repeats} {name:>19} {len(texts) / seconds[name][-1]:8.1f} texts/s", file=sys.stderr)
-    # Others cut a long text at 512 tokens, and then its probabilities are of something else.
+            rate = texts[name] / seconds[name][-1]
+            print(f"{repeat + 1}/{repeats} {name:>24} {rate:8.1f} texts/s", file=sys.stderr)
+    # Other engines truncate a long text at 512 tokens, so their probabilities are of another text.
     whole = np.array([len(text) < 4 * engines.MAX_LENGTH for part in parts for text in part])
     exact = scores.get("transformers", scores.get(EXACT))
     rows = []
     for name, values in seconds.items():
-        row: dict[str, Any] = {"engine": name, "texts": len(texts), "seconds": values, **memory[name]}
-        row["texts_per_second"] = len(texts) / statistics.median(values)
+        row: dict[str, Any] = {"engine": name, "texts": texts[name], "seconds": values, **memory[name]}
+        row["texts_per_second"] = texts[name] / statistics.median(values)
         if exact is not None and whole.any():
             difference = np.abs(scores[name] - exact)[whole]
             row["p99_difference"] = float(np.quantile(difference, 0.99))
@@ -158,9 +168,9 @@ def _measured(names: Sequence[str], path: Path, texts: Sequence[str], repeats: i
 
 
 def dealt(texts: Sequence[str], hands: int) -> list[list[str]]:
-    """The texts in so many parts with about as many characters each, those that are the same in one of them.
+    """Divide the texts into `hands` parts of about equal size in characters; equal texts are in the same part.
 
-    Within a part they are in any order, as texts arrive.
+    Within a part the texts are in random order, as texts arrive.
     """
     copies = Counter(texts)
     parts: list[list[str]] = [[] for _ in range(hands)]
@@ -189,13 +199,13 @@ def _table(size: str, workload: str, rows: Sequence[dict[str, Any]]) -> str:
     first = next((r["texts_per_second"] for r in rows if r["engine"] == "transformers"), rows[0]["texts_per_second"])
     lines = [
         f"\n{size}, {workload}: {WORKLOADS[workload]}",
-        f"{'engine':>19} {'texts/s':>9} {'slowest':>8} {'fastest':>8} {'ratio':>6} {'p99 |dp|':>9} {'flips':>8} "
+        f"{'engine':>24} {'texts/s':>9} {'slowest':>8} {'fastest':>8} {'ratio':>6} {'p99 |dp|':>9} {'flips':>8} "
         f"{'private MB':>11}",
     ]
     for row in rows:
         rates = sorted(row["texts"] / s for s in row["seconds"])
         lines.append(
-            f"{row['engine']:>19} {row['texts_per_second']:9.1f} {rates[0]:8.1f} {rates[-1]:8.1f} "
+            f"{row['engine']:>24} {row['texts_per_second']:9.1f} {rates[0]:8.1f} {rates[-1]:8.1f} "
             f"{row['texts_per_second'] / first:6.2f} {row.get('p99_difference', np.nan):9.1e} "
             f"{100 * row.get('label_flips', np.nan):6.2f} % {row['private_mb']:11,}"
         )

@@ -1,10 +1,10 @@
-"""How much of the processor the model uses: floating-point operations per second of it, and of its products alone.
+"""How much of the processor the model uses: its floating-point operations per second, and those of its products.
 
     python -m benchmarks.peak [--short FILE] [--size distilbert minilm] [--texts 256] [--repeats 5] [--output x.json]
 
-One thread, as a Spark task has it. The products are those of a layer, on so many tokens as a batch has, with weights in
-the layout in which the model has them: as fast as torch computes them, they are the peak. Model and products take
-turns. Operations are counted as they are executed, those on padding among them; a multiply and an add are two.
+It uses one thread, as a Spark task does. The products are the matrix products of one layer, on as many tokens as a
+batch has, with weights in the model's layout. The speed at which torch computes them is taken as the peak. Model and
+products take turns. Operations are counted as executed, including those on padding; a multiply and an add count as two.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measured(path: Path, size: str, precision: str, texts: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Operations per second, medians: of the model's stage, and of its products alone."""
+    """Median operations per second of the model's stage, and of its products alone."""
     artifact = load_artifact(path)
     scorer = artifact.scorer(Placement("cpu", precision), artifact.options())
     operations = executed(scorer, texts)
@@ -72,8 +72,8 @@ def measured(path: Path, size: str, precision: str, texts: Sequence[str], repeat
 
 
 def executed(scorer: Scorer, texts: Sequence[str]) -> int:
-    """Operations that the model executes over the texts, by torch's own counter."""
-    # What a CPU computes attention and products with: the counter does not know them by these names.
+    """Operations that the model executes on the texts, counted by torch's own counter."""
+    # The operators for attention and products on a CPU: the counter does not know them by these names.
     counter = FlopCounterMode(
         display=False,
         custom_mapping={
@@ -89,7 +89,7 @@ def executed(scorer: Scorer, texts: Sequence[str]) -> int:
 
 
 class _Products:
-    """Those of one layer, on a batch of tokens: many times, until a turn takes about as long as one of the model."""
+    """The products of one layer on a batch of tokens, repeated until a turn is about as long as one of the model."""
 
     _TIMES = 20
 

@@ -1,4 +1,4 @@
-"""A picture of what `benchmarks.score` or `benchmarks.loops` measured.
+"""Draw the results of `benchmarks.score` or `benchmarks.loops`.
 
 python -m benchmarks.picture build/bench.json build/bench.png
 """
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 _OURS, _OTHER, _INK = "#2563a8", "#b9bec6", "#333333"
 _USUAL = ("recipe", "transformers")
-"""What the others are compared with, whichever of them is there."""
+"""What the other systems are compared with: the first of these in the results."""
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def groups(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Rates of every turn by system, by size and workload, out of the JSON of either benchmark."""
+    """Rates of every turn, by size and workload and then by system, from the results of either benchmark."""
     found: dict[str, dict[str, list[float]]] = {}
     for entry in results:
         systems = found.setdefault(f"{entry['size']}, {entry['workload']} texts", {})
@@ -46,7 +46,7 @@ def groups(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]
 
 
 def picture(found: dict[str, dict[str, list[float]]]) -> Figure:
-    """A chart for each group: medians as bars, the fastest first, the slowest and the fastest turn as a line."""
+    """A chart for each group: medians as bars, the fastest first, and a line from the slowest to the fastest turn."""
     heights = [len(systems) + 1.3 for systems in found.values()]
     figure = Figure(figsize=(8, 0.34 * sum(heights) + 0.3), layout="constrained")
     charts = figure.subplots(len(found), 1, squeeze=False, height_ratios=heights)[:, 0]

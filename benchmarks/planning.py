@@ -1,7 +1,7 @@
-"""What it takes to find out that there is nothing to do: `python -m benchmarks.planning`.
+"""The cost of finding out that there is nothing to do: `python -m benchmarks.planning`.
 
-For each size a corpus of empty files by day and hour, a table and a ledger that are up to date with it; then a process
-plans as the score job does, and says how long that took, how much memory, and how many Spark jobs it started.
+For each size it makes a corpus of empty files by day and hour, and a table and a ledger that are up to date with it.
+Then a process plans as the score job does, and reports its time, its memory and the number of Spark jobs it started.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bigfive_udf.tables.opening import look_at, open_to_write
 from bigfive_udf.tables.partitions import Selection
 
 _RECIPE = ScoreRecipe("0123456789ab", {"model.precision": "auto"}, ("doc_id",), {"openness": 0.5})
-# Requests that object stores count: a listing gives a thousand files at a time.
+# Object stores count requests: a request to list files returns a thousand of them.
 _LISTED_AT_ONCE = 1000
 
 
@@ -74,7 +74,7 @@ def _settings(directory: Path) -> ScoreSettings:
 
 
 def _make(directory: Path, partitions: int, files: int) -> None:
-    """The corpus, and by the job's own code a ledger of it; the table has one file in each partition."""
+    """Make the corpus and, by the job's own code, a ledger of it and a table with one file in each partition."""
     settings = _settings(directory)
     names = [f"dt={i // 24:05d}/hour={i % 24:02d}" for i in range(partitions)]
     for name in names:
@@ -103,7 +103,7 @@ def _make(directory: Path, partitions: int, files: int) -> None:
 def _measured(directory: Path) -> dict[str, float]:
     settings = _settings(directory)
     spark = job_session("planning")
-    scoring = Scoring(None, None, _RECIPE)  # type: ignore[arg-type]  # a plan asks the model for nothing
+    scoring = Scoring(None, None, _RECIPE)  # type: ignore[arg-type]  # planning does not use the model
     tracker = spark.sparkContext.statusTracker()
     started = time.perf_counter()
     found = planned(
@@ -125,7 +125,7 @@ def _check(found: Planned) -> None:
 
 
 def _requests(partitions: int, files: int) -> int:
-    """Calculated, not measured: what s3a would be asked, which lists a thousand files at a time."""
+    """Requests that s3a would make, calculated and not measured; it lists a thousand files per request."""
     corpus, table = partitions * files, partitions * 2  # a table's partition has a file and _SUCCESS
     few = 6  # table.json twice, the list of the ledger's files, one of them, the journal, staging
     return -(-corpus // _LISTED_AT_ONCE) + -(-table // _LISTED_AT_ONCE) + few

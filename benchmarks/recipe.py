@@ -1,8 +1,10 @@
 """How guides score texts on Spark: the documented recipe, and Spark's own predict_batch_udf.
 
 The recipe follows the pandas-UDF guides for Hugging Face pipelines: an iterator pandas UDF, one pipeline per iterator,
-texts in batches of 32. Both get what we get: one thread for each one-core task, dynamic padding, truncation at the
-model's length, sigmoids. In bf16 the recipe has one word more, which guides for GPUs have and those for CPUs do not.
+texts in batches of 32, in the order of arrival. transformers' own guide advises against batches on a CPU, where padding
+may cost more than they save, so the recipe is also measured text by text. All have one thread for each one-core task,
+as our engine has, dynamic padding, truncation at the model's length and sigmoids. bf16 takes one more argument, which
+guides for GPUs have and those for CPUs do not.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from bigfive_udf.traits import TRAITS
 BATCH_SIZE = 32
 
 
-def recipe_udf(path: str, dtype: str = "float32") -> Callable[[Column], Column]:
+def recipe_udf(path: str, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Callable[[Column], Column]:
     """A column function: text -> struct of the five probabilities."""
 
     def recipe(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
@@ -35,7 +37,7 @@ def recipe_udf(path: str, dtype: str = "float32") -> Callable[[Column], Column]:
             truncation=True,
         )  # fmt: skip
         for batch in batches:
-            answers: list[list[dict[str, Any]]] = classify(batch.tolist(), batch_size=BATCH_SIZE)  # type: ignore[assignment]
+            answers: list[list[dict[str, Any]]] = classify(batch.tolist(), batch_size=batch_size)  # type: ignore[assignment]
             yield pd.DataFrame([{score["label"]: score["score"] for score in answer} for answer in answers])[
                 list(TRAITS)
             ]
@@ -47,7 +49,7 @@ def recipe_udf(path: str, dtype: str = "float32") -> Callable[[Column], Column]:
 
 
 def predict_batch(path: str) -> Callable[[Column], Column]:
-    """A column function: text -> array of the five probabilities, by padded forward passes of as many texts."""
+    """A column function: text -> array of the five probabilities, by padded forward passes of `BATCH_SIZE` texts."""
 
     def make() -> Callable[[np.ndarray], np.ndarray]:
         import torch

@@ -1,4 +1,4 @@
-"""What was measured, in a file that says by what and on what."""
+"""Files of results, which also say with which code and on which machine they were measured."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PACKAGES = ("torch", "transformers", "pyspark", "onnxruntime", "openvino", "ray
 
 
 def save(file: str | Path, results: Any, **about: Any) -> None:
-    """Write results as JSON beside the machine, the versions and the commit that they were measured with."""
+    """Write results as JSON, with the machine, the versions and the commit that they were measured with."""
     content = {"machine": machine(), "versions": versions(), "commit": commit(), **about, "results": results}
     Path(file).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, and what of it torch uses."""
+    """The processor, its cores, the instruction set that torch uses, and the GPU."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are measured, those that are here."""
+    """Versions of Python and of the measured packages that are installed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """That of the checkout, `+` where it has been changed since; None outside of one."""
+    """The commit of the checkout, with `+` if files have changed since; None outside a checkout."""
     try:
         of = ["git", "-C", str(Path(__file__).parent)]
         name = subprocess.run([*of, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout

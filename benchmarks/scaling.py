@@ -1,11 +1,11 @@
-"""How the rate grows with cores, and what Spark costs: texts per second of a corpus of Parquet files into a table.
+"""How the rate grows with cores, and what Spark costs: texts per second from Parquet files into a table.
 
     python -m benchmarks.scaling [--short FILE] [--size minilm] [--cores 1 2] [--seconds 60] [--repeats 3]
                                  [--output x.json]
 
-For each number of cores: the engine in a bare loop (as many processes of one thread as cores, texts in memory), the
-same in Spark's local mode. All are started and warm; then they take turns on the same texts, so many that a turn on one
-core takes about `--seconds`.
+For each number of cores it runs the engine in a bare loop (a one-thread process per core, texts in memory) and in
+Spark's local mode. All are started and warm first. Then they take turns on the same texts, as many as one core scores
+in about `--seconds`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Session:
 
 
 def serve(master: str, path: str, corpus: str, output: str) -> None:
-    """Be such a process: reading, scoring and writing as a step of the score job does."""
+    """Run as a `Session` process: read, score and write as a step of the score job does."""
     options = f"--conf spark.ui.enabled=false --driver-java-options '{JAVA_OPTIONS}'"
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {master} {options} pyspark-shell"
     from pyspark.sql import functions as F

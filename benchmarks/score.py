@@ -3,13 +3,13 @@
     python -m benchmarks.score [--short FILE] [--long FILE] [--workload short ...] [--size distilbert ...]
                                [--repeats 3] [--output x.json]
 
-The usual ways cut a long text off where the model's positions end. So where texts are long stands, beside each
-precision, what it does when it is told to do the same (text.long_documents: truncate).
+The usual ways truncate a long text at the model's last position. So on long texts each precision is also measured with
+truncation (text.long_documents: truncate).
 
-The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the one - seconds of the other), so
-that starting workers and loading models, which a real corpus pays once, are in neither. Everything runs on local[2]
-with one-thread tasks, on the same checkpoint (random weights) and the same texts, others in every turn; slow systems
-get fewer of them, long ones among them in the same share. What comes out is compared with a plain forward pass of
+The rate is marginal: (texts of a large job - texts of a small one) / (seconds of the large job - seconds of the small
+one). It leaves out starting workers and loading models, which a real corpus pays once. Everything runs on local[2] with
+one-thread tasks, on the same checkpoint (random weights) and the same texts, which change from turn to turn. Slow
+systems get fewer texts, with the same share of long ones. The scores are compared with a plain forward pass of
 transformers.
 """
 
@@ -46,7 +46,7 @@ NUMBERS = {"short": (512, 4608), "long": (32, 288), "mixed": (400, 2000), "repea
 """Texts of the two jobs whose difference is measured, at DistilBERT size; narrower models get four times as many, the
 usual ways a quarter, or a run would take hours."""
 _COMPARED = 1024
-"""Texts whose probabilities are compared with those of transformers, and of other precisions with fp32's."""
+"""Texts on which fp32 is compared with transformers, and other precisions with fp32."""
 
 
 def main() -> None:
@@ -84,7 +84,10 @@ def _measured(
 ) -> dict[str, dict[str, Any]]:
     with_bf16 = hardware.look(use_gpu=False).cpu_bf16
     usual = {"recipe": recipe_udf(str(path)), "predict_batch_udf": predict_batch(str(path))}
-    usual |= {"recipe bf16": recipe_udf(str(path), "bfloat16")} if with_bf16 else {}
+    usual["recipe unbatched"] = recipe_udf(str(path), batch_size=1)
+    if with_bf16:
+        usual["recipe bf16"] = recipe_udf(str(path), "bfloat16")
+        usual["recipe bf16 unbatched"] = recipe_udf(str(path), "bfloat16", batch_size=1)
     precisions = ["fp32", *(["bf16"] if with_bf16 else [])]
     artifact = load_artifact(path)
     models = {p: spark_model(spark, artifact, device="cpu", precision=p) for p in precisions}
@@ -102,12 +105,12 @@ def _measured(
             share = 1 if name in models else 4
             jobs = small[: len(small) // share], large[: len(large) // share]
             rates[name].append(_marginal_rate(spark, *jobs, column))
-            print(f"{turn}/{len(turns)} {name:>17} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
+            print(f"{turn}/{len(turns)} {name:>21} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
     systems: dict[str, dict[str, Any]] = {
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
     compared = turns[0][1][:_COMPARED]
-    whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would cut it off at so many tokens
+    whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would truncate longer ones
     usual_scores = transformers_loop(path)([text for text, is_whole in zip(compared, whole, strict=True) if is_whole])
     exact = _scores(path, compared, "fp32")
     for name, model in models.items():
@@ -121,16 +124,16 @@ def _measured(
 
 
 def _jobs(source: Texts, workload: str, low: int, high: int, seed: int) -> tuple[list[str], list[str]]:
-    """The texts of a small job and of a large one, long ones and repeats in both in the same share."""
+    """The texts of a small and of a large job, with the same share of long texts and of repeats in both."""
     large = source.of(workload, high, seed)
-    # Those of the large one, so that both have the same mean length; but what repeats in it need not in a part of it.
+    # Part of the large job, so that both have the same mean length. But a part need not have the same share of repeats.
     return (source.of(workload, low, 1000 + seed) if workload == REPEATED else large[:low]), large
 
 
 def _marginal_rate(
     spark: SparkSession, small: Sequence[str], large: Sequence[str], column: Callable[[Column], Column]
 ) -> float:
-    # The small job before and after the large one.
+    # Run the small job before and after the large one.
     some, everything = _frame(spark, small), _frame(spark, large)
     before, whole, after = (_seconds(frame, column) for frame in (some, everything, some))
     for frame in (some, everything):
@@ -151,7 +154,7 @@ def _seconds(frame: DataFrame, column: Callable[[Column], Column]) -> float:
 
 
 def _stages(model: SparkModel) -> dict[str, float]:
-    """What a core does a second in each stage, and the share of padding in what the model was given."""
+    """Tokens per second and core in each stage, and the share of padding in the model's input."""
     tally = model.tally.value
     effort = tally.effort
     if effort.windows + effort.repeats < tally.documents:
@@ -159,7 +162,7 @@ def _stages(model: SparkModel) -> dict[str, float]:
     return {
         "tokenizer_tokens_per_core_second": effort.tokens / effort.tokenize_seconds,
         "model_tokens_per_core_second": effort.tokens / effort.model_seconds,
-        "padding_share": 1 - effort.tokens / effort.padded_tokens,
+        "padding_share": effort.padding_share,
     }
 
 
@@ -169,7 +172,7 @@ def _scores(path: Path, texts: Sequence[str], precision: str) -> np.ndarray:
 
 
 def _difference(found: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """How far probabilities are from those that are right: transformers' for fp32, and fp32's for the others."""
+    """How far probabilities are from the right ones: from transformers for fp32, from fp32 for other precisions."""
     difference = np.abs(found - right)
     return {
         "max_difference": float(difference.max()),
@@ -181,12 +184,12 @@ def _difference(found: np.ndarray, right: np.ndarray) -> dict[str, float]:
 def _table(size: str, workload: str, systems: dict[str, dict[str, Any]]) -> str:
     lines = [
         f"\n{size}, {workload}: {WORKLOADS[workload]}",
-        f"{'system':>17} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9} {'padding':>8} {'tokenizer':>10} "
+        f"{'system':>21} {'texts/s':>9} {'min':>8} {'max':>8} {'x recipe':>9} {'padding':>8} {'tokenizer':>10} "
         f"{'model tok/s':>12} {'p99 |dp|':>9} {'flips':>8}",
     ]
     for name, s in systems.items():
         values = s["texts_per_second"]
-        line = f"{name:>17} {s['median']:9.1f} {min(values):8.1f} {max(values):8.1f} "
+        line = f"{name:>21} {s['median']:9.1f} {min(values):8.1f} {max(values):8.1f} "
         line += f"{s['median'] / systems['recipe']['median']:9.2f}"
         if "padding_share" in s:
             line += f" {100 * s['padding_share']:6.1f} % {s['tokenizer_tokens_per_core_second']:10,.0f} "

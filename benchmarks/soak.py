@@ -1,10 +1,10 @@
-"""Whether memory grows over a long run: the score job over many short texts, looked at from outside.
+"""Whether memory grows over a long run: the score job on many short texts, observed from outside.
 
     python -m benchmarks.soak [--texts 500000] [--short FILE] [--size minilm] [--output x.json]
 
 The job is submitted with two cores, and every few seconds the memory of each of its processes is read: the Python
-workers, Spark's JVM and the driver's Python. What counts is how much more they hold at the end than at a tenth of the
-way, when all is loaded and warm.
+workers, Spark's JVM and the driver's Python. The result is how much more they hold at the end than after a tenth of the
+run, when all is loaded and warm.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ WORKERS, JVM, DRIVER = "Python workers", "JVM", "driver's Python"
 
 @dataclass(frozen=True)
 class Memory:
-    """What the processes of one kind hold together at one moment, in bytes."""
+    """The memory of all processes of one kind together at one moment, in bytes."""
 
     seconds: float
     kind: str
     processes: int
     resident: int
     private: int
-    """what would be free again if they ended: pages that no other process has mapped"""
+    """memory that would be free if they ended: pages that no other process has mapped"""
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Memory]]:
-    """Run the job over the texts; how long it took, and the memory at many moments."""
+    """Run the job on the texts; return the seconds that it took, and the memory at many moments."""
     model = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     texts = Texts(args.short).of(SHORT, args.texts)
     for k in range(_PARTITIONS):
@@ -93,7 +93,7 @@ def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Memory]
 
 
 def growth(samples: Sequence[Memory], seconds: float) -> dict[str, dict[str, float]]:
-    """By kind of process: medians of what one process holds around a tenth of the way and in the last tenth, bytes."""
+    """Median bytes per process by kind: at 10 to 20 % of the run (start) and at 88 to 98 % (end)."""
     found: dict[str, dict[str, float]] = {}
     for kind in (WORKERS, JVM, DRIVER):
         of_kind = [s for s in samples if s.kind == kind]
@@ -107,7 +107,7 @@ def growth(samples: Sequence[Memory], seconds: float) -> dict[str, dict[str, flo
 
 
 def _look(root: int, seconds: float) -> list[Memory]:
-    """The memory of the processes below one, Spark's JVM: the driver's Python and a daemon, whose forks are workers."""
+    """The memory of Spark's JVM, which is `root`, the driver's Python below it, and the workers below its daemon."""
     parent, name = dict[int, int](), dict[int, str]()
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():

@@ -1,4 +1,4 @@
-"""Texts and checkpoints to measure with: real texts where files are given, else made ones of the same lengths."""
+"""Texts and checkpoints to measure with: real texts if files are given, else made-up ones of similar lengths."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ WORDS = ["I", "you", "will", "call", "home", "late", "tonight", "the", "bus", "w
 
 @dataclass(frozen=True)
 class Texts:
-    """Where texts are taken from: columns `text` of Parquet files; None: made up."""
+    """Where texts are from: the column `text` of Parquet files; None: made up."""
 
     short: str | None = None
     long: str | None = None
 
     def of(self, workload: str, number: int, seed: int = 0) -> list[str]:
-        """So many texts of a workload, always the same ones for a seed."""
+        """`number` texts of a workload, always the same ones for a seed."""
         rng = random.Random(seed)
         if workload == LONG:
             return _distinct(_pool(self.long, rng, 340, 0.6), number)
@@ -60,7 +60,7 @@ def _pool(file: str | None, rng: random.Random, words: int, spread: float) -> li
 
 
 def _distinct(pool: Sequence[str], number: int) -> list[str]:
-    """Texts that are all different; where the pool has too few, they come again with a number at their end."""
+    """`number` different texts; if the pool has too few, its texts come again with a number at the end."""
     found = dict.fromkeys(pool)
     for turn in count(1):
         if len(found) >= number:

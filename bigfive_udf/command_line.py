@@ -9,11 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from bigfive_udf.errors import BigFiveError, SettingsError
-from bigfive_udf.redaction import told, trace_of
+from bigfive_udf.redaction import first_line, told, trace_of
 from bigfive_udf.runs import Run
+from bigfive_udf.tables.filesystem import LocalFileSystem, is_uri
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,7 +38,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """A flag's value that must be a whole number from 1 on."""
+    """Parse a flag's value that must be a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -50,33 +52,36 @@ _SPARK_IS_GONE = (
 
 
 class _Terminated(BaseException):
-    """Raised by SIGTERM wherever the job stands."""
+    """Raised by the handler of SIGTERM, at whatever point the job is."""
 
 
 def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Namespace, Run], str]) -> NoReturn:
-    """Run `work`, which returns the closing message, and exit with the code of design: 0, or that of the error."""
+    """Run `work`, which returns the closing message, and exit with 0 or with the error's exit code."""
     run = Run(job)
-    # How schedulers stop a job: it ends with its record, as after Ctrl-C.
+    # Schedulers stop a job with SIGTERM: it still writes its record, as after Ctrl-C.
     stopped = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second SIGTERM ends the job at once
         stopped.set()
-        # What Spark computes is cancelled, and its failure arrives where it is awaited. To leave that call without its
-        # answer would let what cleans up wait for it.
+        # Cancelled Spark jobs fail in the call that waits for them. Leaving that call here, before its answer has come,
+        # would make the cleanup wait for the answer.
         if not _spark("cancel_jobs"):
             raise _Terminated
 
     signal.signal(signal.SIGTERM, stop)
     args, result_file = None, _result_flag(sys.argv[1:])
+    run.keep_result = partial(_write, result_file) if result_file is not None else None
     code, message, trace = 0, "", None
     try:
         args = flags.parse_args()
+        if result_file is not None and not _is_remote(result_file):
+            run.announce()  # for a remote file the job does this itself, once it has a Spark session
         code, message = 0, work(args, run)
     except BigFiveError as error:
         code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))
         if args is not None and args.verbose:
-            print(trace_of(error), file=sys.stderr)
+            print(run.discreet(trace_of(error)), file=sys.stderr)
     except _Terminated:
         pass
     except KeyboardInterrupt:
@@ -86,14 +91,15 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         if _spark("is_gone", error):
             code, message = 143, _SPARK_IS_GONE
         elif not stopped.is_set():
-            said = next(iter(told(error).splitlines()), "")
-            code, message, trace = 1, f"a defect of this program: {type(error).__name__}: {said}", trace_of(error)
+            said = run.discreet(first_line(told(error), 1000))
+            code, message = 1, f"a defect of this program: {type(error).__name__}: {said}"
+            trace = run.discreet(trace_of(error))
             print(trace, file=sys.stderr)
     if stopped.is_set():
         code, message = 143, "terminated; nothing is half-written, run it again"
     else:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment, and what is done is done
-    code, message = _kept(run, result_file, code, message, trace)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest takes only a moment, and the work is done
+    code, message = _kept(run, code, message, trace)
     if code:
         print(f"error: {_one_line(message)}", file=sys.stderr)
     elif message:
@@ -104,26 +110,27 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     sys.exit(code)
 
 
-def _kept(run: Run, result_file: str | None, code: int, message: str, trace: str | None) -> tuple[int, str]:
-    """Write the record where it belongs; a record that can't be written is a failure too, but hides no other."""
+def _kept(run: Run, code: int, message: str, trace: str | None) -> tuple[int, str]:
+    """Write the run's log, its record and --result; a failed write is a failure too, but never hides another one."""
     try:
         run.flush_log()
     except Exception as error:
         print(f"error: the run's log can't be written: {_one_line(told(error))}", file=sys.stderr)
-    try:
-        if run.keep_record is not None:
-            run.keep_record(run.record(code, message, trace))
-        if result_file is not None:
-            _write(result_file, run.record(code, message, trace))
-    except Exception as error:  # of Py4J too, where the record lies on a file system of Spark's
-        if code == 0:
-            return 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
-        print(f"error: the record can't be written: {_one_line(told(error))}", file=sys.stderr)
+    # Each on its own: if the table's disk is full, a scheduler must still not read the result of the previous run.
+    for keep in (run.keep_record, run.keep_result):
+        try:
+            if keep is not None:
+                keep(run.record(code, message, trace))
+        except Exception as error:  # Py4J's errors too, where the record lies on a file system that Spark accesses
+            if code == 0:
+                code, message = 7, f"the work is done, but its record can't be written: {_one_line(told(error))}"
+            else:
+                print(f"error: the record can't be written: {_one_line(told(error))}", file=sys.stderr)
     return code, message
 
 
 def _result_flag(arguments: list[str]) -> str | None:
-    """--result, found even where the other flags are wrong, so that a scheduler always gets its file."""
+    """The value of --result, read even where other flags are wrong, so that a scheduler always gets its file."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--result")
     try:
@@ -132,16 +139,18 @@ def _result_flag(arguments: list[str]) -> str | None:
         return None
 
 
+def _is_remote(path: str) -> bool:
+    return is_uri(path) and not path.startswith("file:")
+
+
 def _write(path: str, content: str) -> None:
-    if "://" in path:
-        from bigfive_udf.spark.session import job_session
+    if _is_remote(path):
+        from bigfive_udf.spark.session import any_session
         from bigfive_udf.spark.storage import locate
 
-        fs, located = locate(job_session("result"), path)
+        fs, located = locate(any_session(), path)
         fs.put(located, content)
         return
-    from bigfive_udf.tables.filesystem import LocalFileSystem
-
     LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
 
 

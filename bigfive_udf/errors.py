@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that it ends with.
+"""The errors of this package, and the exit code of each.
 
     BigFiveError
     ├── SettingsError            2  wrong settings or flags
@@ -7,7 +7,7 @@
     ├── PartitionsFailedError    5  some partitions failed, the others are committed
     ├── TableLockedError         6  another run holds the table
     ├── OutputError              7  the output can't be written
-    ├── RefusedError             8  it would mix models or schemas, or rescore more than allowed
+    ├── RefusedError             8  the run would mix models or schemas, or rescore more than allowed
     └── MachinesLostError      143  Spark lost machines or could not reach them, or their memory was full
 
 A message is one line that names the thing, its value and the cure. Anything else that is raised is a defect of ours:
@@ -66,6 +66,9 @@ class RefusedError(BigFiveError):
 
 
 class MachinesLostError(BigFiveError):
-    """Spark lost executors or workers more often than it tries again, or did not reach its cluster: try again later."""
+    """Spark lost executors or workers more often than it retries, or can't reach its cluster.
+
+    Another run may well succeed.
+    """
 
     exit_code = 143

@@ -1,11 +1,11 @@
-"""Keyed hashes in the place of ids and authors: who has the key can find a person's rows, nobody else can.
+"""Keyed hashes that replace ids and authors: whoever has the key can find a person's rows, nobody else can.
 
-A pseudonym is the HMAC-SHA-256 of the value's text in UTF-8, as 64 hex digits; that of a whole number is that of its
-decimal digits. One value has one pseudonym under a key, whatever the column and the table, so that authors still join:
+A pseudonym is the HMAC-SHA-256 of the value's text in UTF-8, as 64 hex digits; a whole number is hashed as its decimal
+digits. Under one key, a value has the same pseudonym in every column and table, so that authors still join:
 
     BIGFIVE_PSEUDONYM_KEY=... python -m bigfive_udf.pseudonyms author-17
 
-But: a text that names its author is not changed by it, nor is a file's or a partition's name.
+Pseudonyms change neither a text that names its author nor the name of a file or a partition.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def pseudonym(value: str | int | bytes | None, key: str | bytes) -> str | None:
 
 
 def key_fingerprint(key: bytes) -> str:
-    """What may be known of a key: the same for the same key, and no help to find it."""
+    """A public identifier of a key: the same for the same key, and no help to find the key."""
     return (pseudonym(_ANY_VALUE, key) or "")[:12]
 
 
@@ -43,7 +43,7 @@ def key_of_environment(variable: str) -> bytes:
     """The key that an environment variable holds.
 
     Raises:
-        SettingsError: it is not set, or holds what can be guessed or was copied with a line's end.
+        SettingsError: the variable is not set, its key is too short, or was copied with white space around it.
     """
     key = os.environ.get(variable, "")
     if not key:

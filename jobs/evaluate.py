@@ -1,4 +1,4 @@
-"""Tell the truth about a model: an artifact and labelled texts in, its evaluation out.
+"""Evaluate a model: an artifact and labelled texts in, its evaluation out.
 
 python jobs/evaluate.py --config conf/evaluate.yaml --set model.path=... --set data.path=...
 """
@@ -35,12 +35,12 @@ def evaluate(args: Namespace, run: Run) -> str:
 
     unseen = unseen_rows(artifact, labelled)
     if args.compare_splits and unseen is not None and not unseen.any():
-        evaluation = dict(artifact.evaluation)  # trained on all of them: what it says of itself stands
+        evaluation = dict(artifact.evaluation)  # trained on all of these texts: keep the artifact's own evaluation
     else:
         evaluation = assess(artifact, labelled, settings)
         print(f"trained on: {evaluation['trained_on']}", "", *evaluation_lines(evaluation), "", sep="\n", flush=True)
     if args.compare_splits:
-        from bigfive_udf.training.comparison import compare_splits, comparison_lines  # the whole of the training
+        from bigfive_udf.training.comparison import compare_splits, comparison_lines  # imports all of the training code
 
         evaluation["compare_splits"] = compare_splits(artifact, labelled, settings, run.run_id)
         print("", *comparison_lines(evaluation["compare_splits"]), "", sep="\n")

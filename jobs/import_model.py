@@ -1,9 +1,10 @@
-r"""Turn a model that you have into an artifact: a Hugging Face checkpoint, or the known Keras model.
+r"""Turn an existing model into an artifact: a Hugging Face checkpoint, or the known Keras model.
 
 python jobs/import_model.py --config conf/import_model.yaml --set source.path=... --set output.path=...
 
-The known Keras model is TFDistilBertModel inside a layer of your own, its first token, Dense 256 ReLU, Dropout,
-Dense 128 ReLU, Dropout, Dense 5 sigmoid, as save_weights (.weights.h5, .h5) or model.save (.keras, .h5) wrote it:
+The known Keras model is a TFDistilBertModel inside a custom layer, whose first token goes through Dense 256 ReLU,
+Dropout, Dense 128 ReLU, Dropout and Dense 5 sigmoid. It is saved by save_weights (.weights.h5, .h5) or model.save
+(.keras, .h5):
 
 python jobs/import_model.py --set source.path=model.weights.h5 --set source.base=distilbert-base-uncased \
     --set source.labels=[E,N,A,C,O] --set output.path=models/mine

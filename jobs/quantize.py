@@ -1,4 +1,4 @@
-"""Make a model whose products are in 8-bit integers of one in fp32, as far as the labels of a sample stay the same.
+"""Quantize an fp32 model: matrix products in 8-bit integers, as far as the labels of a sample stay the same.
 
 python jobs/quantize.py --config conf/quantize.yaml --set model.path=... --set data.path=... --set output.path=...
 """

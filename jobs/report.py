@@ -1,4 +1,4 @@
-"""Say on one page how a table of scores is: what ran, what failed, what has drifted, whether the model is any good.
+"""Report on one page about a table of scores: what ran, what failed, what has drifted, how good the model is.
 
 python jobs/report.py --config conf/report.yaml --set table.path=... --set output.path=report.html
 """
@@ -33,13 +33,14 @@ def report(args: Namespace, run: Run) -> str:
     run.result |= {"settings": settings.model_dump()}
     page_of = page_maker()
     spark = job_session("bigfive report", verbose=args.verbose)
+    run.announce()
     fs, path = locate(spark, settings.table.path)
     table, ledger = open_to_read(fs, path)
     stretch = choose(ledger.committed, table.columns, settings.partitions, settings.reference)
     records = read_history(fs, table.job_path, stretch, settings.partitions.run)
     scored_with = last_settings(fs, table.job_path)
 
-    # On a large table this takes minutes, in which there is nothing else to see.
+    # On a large table this takes minutes, without any other output.
     print(f"counting {sum(entry.documents for entry in stretch.counted):,} documents of {path}", flush=True)
     author_column = settings.table.author_column or (scored_with.get("input") or {}).get("author_column")
     counts = count_rows(

@@ -1,4 +1,4 @@
-"""Score what is new in a corpus: a table of Big Five probabilities and labels, one row per text.
+"""Score the new texts of a corpus: a table of Big Five probabilities and labels, one row per text.
 
 spark-submit jobs/score.py --config conf/score.yaml --set input.path=... --set output.path=... --set model.path=...
 """
@@ -54,11 +54,12 @@ def score(args: Namespace, run: Run) -> str:
     wanted = Selection(tuple(args.partition), args.since, args.until, args.limit, args.rescore, args.prune)
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
     run.result["settings"] = settings.for_record()
-    run.log_texts = settings.log_texts
-    with ThreadPoolExecutor(1) as aside:  # what the model needs takes as long to import as Spark takes to start
+    run.log_texts, run.secrets = settings.log_texts, settings.output.catalog
+    with ThreadPoolExecutor(1) as aside:  # importing the model's libraries takes as long as starting Spark
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
         spark = job_session("bigfive score", args.verbose, settings.log_texts, settings.needs_catalog)
+    run.announce()
     scoring = looking.result()
     run.result |= {"spark": about_session(spark), **scoring.about()}
     fs, path = locate(spark, settings.output.path)
@@ -80,7 +81,7 @@ def score(args: Namespace, run: Run) -> str:
             print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)
             done = carry_out(spark, settings, work, table, run, catalog.catch_up)
             catalog.finish()
-    run.result |= summary_of(done) | catalog.about() | {"spark": about_session(spark)}  # all executors have come
+    run.result |= summary_of(done) | catalog.about() | {"spark": about_session(spark)}  # all executors have joined
     if not work.plan.empty:
         print(*summary_lines(run.result, path), *catalog.lines(), sep="\n")
     failure = failure_line(done.failed, work.plan.size) if done.failed else ""

@@ -28,7 +28,7 @@ FLAGS = parser(__doc__ or "")
 def train_model(args: Namespace, run: Run) -> str:
     settings = load_settings(TrainSettings, args.config, args.set)
     run.result |= {"settings": settings.model_dump()}
-    # What can be wrong is found out before the first step, and most of it before torch is loaded.
+    # Find mistakes before the first step, and most of them before torch is loaded.
     check_new(settings.output.path)
     check_notes(settings.output.notes)
     labelled = read_labelled(settings.data)

@@ -1,4 +1,4 @@
-"""What a short job does, so that the classes it needs are loaded: see class_archive.sh."""
+"""Do what a short job does, so that the JVM loads the classes that a job needs; see class_archive.sh."""
 
 from __future__ import annotations
 

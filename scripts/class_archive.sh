@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make FILE, an archive of the classes that Spark loads (class data sharing): with it a JVM starts in two thirds of the
-# processor time. It holds for one Java and one Spark; a JVM that it does not fit ignores it. Called with the file.
+# Make an archive of the classes that Spark loads (class data sharing): scripts/class_archive.sh FILE. With it, a JVM
+# starts in two thirds of the processor time. It fits one version of Java and Spark; other JVMs ignore it.
 set -euo pipefail
 file=$1
 SPARK_SUBMIT_OPTS="-XX:ArchiveClassesAtExit=$file.new -Xlog:cds=off -Xlog:cds+dynamic=off" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make a virtual environment with the engines that benchmarks compare with, beside all that another one has:
-# scripts/peers.sh PYTHON DIRECTORY, called by the Makefile with the python of .venv.
+# Make a virtual environment with the engines that the benchmarks compare with, which also sees all packages of PYTHON's
+# environment: scripts/peers.sh PYTHON DIRECTORY, called by the Makefile with the python of .venv.
 set -euo pipefail
 python=$1 venv=$2
 log=$(mktemp)

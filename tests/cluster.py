@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SPARK_HOME = Path(pyspark.__file__).parent
 SCORE = REPOSITORY / "jobs" / "score.py"
 ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"']
-"""Begins a command, after the directory that it is to have a disk of its own at."""
+"""The beginning of a command that gets its own disk: append the directory to mount it at, then the command."""
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
@@ -94,7 +94,7 @@ def standalone_cluster(
 ) -> Iterator[str]:
     """A master and workers of one core each, every one a process of its own; yields the master's URL.
 
-    At `own_disk` each worker has a disk of its own, as machines have that share no directory; only root can make it so.
+    At the directory `own_disk` each worker gets its own disk, as on machines that share no directory; this needs root.
     """
     port, ui_port = free_port(), free_port()
     environment = clean_environment(

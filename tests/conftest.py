@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -17,6 +18,9 @@ import models
 
 TESTS = Path(__file__).resolve().parent
 
+# On a busy machine a single example may take any time.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 # The tests are about CPUs, and mean them where they say "auto".
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The models are tiny: a second thread gains them nothing, and waits for its core where that is busy. The same goes for

@@ -39,7 +39,7 @@ REGISTRIES = (
 # Names that Spark puts together when it reads them, and the one that it asks for before it knows any.
 COMPOSED = re.compile(
     r"spark\.(executor|driver|task|worker)\.resource\.gpu\.(amount|discoveryScript|vendor)|spark\.executorEnv\.\w+"
-    r"|spark\.kubernetes\.(driver|executor)\.volumes\.\S+|spark\.master|spark\.local\.dir"
+    r"|spark\.kubernetes\.(driver|executor)\.(volumes|secretKeyRef)\.\S+|spark\.master|spark\.local\.dir"
 )
 
 
@@ -112,8 +112,19 @@ def test_tasks_fit_the_executors_of_the_cluster_files():
             assert tasks == int(found["spark.executor.resource.gpu.amount"]) // int(
                 found["spark.task.resource.gpu.amount"]
             )
+            # From docs/scaling.md: a GPU may compute 3 million tokens a second, and a core tokenizes at most 300,000.
+            assert int(found["spark.task.cpus"]) >= 10
         assert found["spark.authenticate"] == found["spark.io.encryption.enabled"] == "true"
         assert "spark.authenticate.secret" not in found, "a secret has no place in a file that everybody reads"
+
+
+def test_a_cluster_runs_the_job_once_on_the_executors_that_the_file_names():
+    """The file's keys override the cluster's own defaults, which --load-spark-defaults adds."""
+    for file in PROPERTY_FILES:
+        if file.name != "laptop.conf":
+            found = properties(file)
+            assert found["spark.yarn.maxAppAttempts"] == "1", "another attempt would write over --result"
+            assert found["spark.dynamicAllocation.enabled"] == "false"
 
 
 def test_spark_understands_what_the_discovery_script_says(spark, tmp_path):

@@ -14,7 +14,7 @@ from bigfive_udf.model import node_cache
 from bigfive_udf.model.artifact import describe, load_artifact
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.settings.secrets import without_secrets
+from bigfive_udf.settings.secrets import shown, without_secrets
 from bigfive_udf.traits import TRAITS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,15 +55,95 @@ def test_an_artifact_lists_no_file_outside_its_directory(checkpoint, tmp_path):
         load_artifact(directory)
 
 
-def test_a_record_tells_no_secret_of_the_catalog():
-    uri = "postgresql+psycopg2://job:hush%2Fhush@db/catalog"
-    properties = {"uri": uri, "s3.secret-access-key": "whisper", "warehouse": "s3://bucket"}
-    kept = {f"output.catalog.{k}": v for k, v in properties.items() if "." not in k}
-    overrides = [*NEEDED, "output.format=iceberg", *(f"{k}={v}" for k, v in kept.items())]
-    record = json.dumps(load_settings(ScoreSettings, None, overrides).for_record())
-    assert "hush" not in record
-    assert "postgresql+psycopg2://job:***@db/catalog" in record
-    assert without_secrets("no hush/hush, no whisper", properties) == "no ***, no ***"
+SECRETS = {
+    "uri": "postgresql+psycopg2://job:hush%2Fhush@db/catalog?user=job&password=hunter2",
+    "s3.secret-access-key": "whisper",
+    "adls.connection-string": "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=mumble0==;EndpointSuffix=net",
+    "header.Authorization": "Bearer murmur-murmur",
+    "who.knows": "sotto-voce",
+    "warehouse": "s3://bucket/warehouse",
+    "type": "sql",
+    "s3.region": "eu-central-1",
+}
+WHISPERED = ("hush", "hunter2", "whisper", "mumble", "murmur", "sotto", "acc;")
+
+
+def test_a_record_tells_what_is_harmless_of_a_catalog_and_nothing_else():
+    overrides = [*NEEDED, "output.format=iceberg", f"output.catalog={json.dumps(SECRETS)}"]
+    settings = load_settings(ScoreSettings, None, overrides).for_record()
+    assert settings["output"]["catalog"] == dict.fromkeys(SECRETS, "***") | {
+        "uri": "postgresql+psycopg2://***@db/catalog?***",
+        "warehouse": "s3://bucket/warehouse",
+        "type": "sql",
+        "s3.region": "eu-central-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("uri", "sqlite:////data/catalog.db", "sqlite:////data/catalog.db"),
+        ("uri", "thrift://host:9083", "thrift://host:9083"),
+        ("uri", "postgresql+psycopg2://db/c?password=hunter2", "postgresql+psycopg2://db/c?***"),
+        ("uri", "https://hunter2@host/api", "https://***@host/api"),
+        ("uri", "x://job:hun/ter2@db/c", "x://***@db/c"),
+        ("uri", "x://job:hunt?er2@db/c", "x://***"),
+        ("uri", "x://db/c?password=hunt@er2", "x://***"),
+        ("uri", "postgresql:job:hunter2@db", "***"),
+        ("warehouse", "people", "people"),
+        ("warehouse", "abfss://people@acc.dfs.core.windows.net/w", "abfss://people@acc.dfs.core.windows.net/w"),
+        ("warehouse", "s3://key:hunter2@bucket", "s3://***@bucket"),
+        ("S3.region", "hunter2", "***"),
+    ],
+)
+def test_an_address_is_told_without_what_may_be_a_password(key, value, told):
+    assert shown(key, value) == told
+
+
+def test_a_message_tells_no_secret_of_the_catalog_nor_a_part_of_one():
+    for value in (*SECRETS.values(), "hush/hush", "mumble0==", "murmur-murmur", "hunter2"):
+        message = without_secrets(f"can't reach db over https ({value})", SECRETS)
+        assert message.startswith("can't reach db over https (")
+        assert not any(word in message for word in WHISPERED), message
+    assert "bucket/warehouse" in without_secrets(SECRETS["warehouse"], SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("{path: b, catalog: 'postgresql://job:hunter2@db/c'}", "output.catalog: "),
+        ("{path: b, catalog: ['postgresql://job:hunter2@db/c']}", "output.catalog: "),
+        ("{path: b, catalog: {'postgresql://job:hunter2@db/c': 5}}", "output.catalog: "),
+        ("{path: b, catalog: {s3.secret-access-key: 123456789}}", "output.catalog.s3.secret-access-key: "),
+        ("{path: b, catalog: {s3: {secret-access-key: hunter2}}}", "output.catalog.s3: "),
+        ("{path: b, catalog: {token: *hunter2}}", "--config "),
+        ("{path: b, catalog: {token: !hunter2 x}}", "--config "),
+        ("[{catalog: {token: hunter2}}]", "output: "),
+    ],
+)
+def test_a_mistake_below_the_catalog_is_told_without_its_value(tmp_path, written, key):
+    file = tmp_path / "score.yaml"
+    file.write_text(f"output: {written}\ninput: {{path: a}}\nmodel: {{path: c}}\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(ScoreSettings, file)
+    assert str(refused.value).startswith(key)
+    assert "hunter2" not in str(refused.value) and "123456789" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "output.catalog=postgresql://job:hunter2@db/c",
+        "output.catalog.s3.secret-access-key=hunter2",
+        "output.catalog.token=[hunter2",
+        "output={catalog: {token: [hunter2}",
+        "output.catalog.token:hunter2",
+    ],
+)
+def test_an_override_of_the_catalog_is_refused_without_its_value(override):
+    with pytest.raises(SettingsError, match=r"output[.a-z0-9-]*[:*=]") as refused:
+        load_settings(ScoreSettings, None, [*NEEDED, "output.format=iceberg", override])
+    assert "hunter2" not in str(refused.value)
 
 
 # What a call is named that unpickles, runs or unpacks what it is given.

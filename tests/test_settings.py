@@ -195,6 +195,25 @@ def test_a_missing_key_is_named_with_both_ways_to_set_it(config):
     assert message_of(file) == f"output.path is not set: set it in {file} or with --set output.path=..."
 
 
+@pytest.mark.parametrize(
+    ("path", "cure"),
+    [
+        ("s3a://bucket", "s3a://bucket/scores"),
+        ("s3a://bucket/", "s3a://bucket/scores"),
+        ("abfss://c@acc.dfs.core.windows.net/", "abfss://c@acc.dfs.core.windows.net/scores"),
+        ("hdfs://nn:8020//", "hdfs://nn:8020/scores"),
+        ("hdfs:///", "hdfs:/scores"),
+        ("file:/", "file:/scores"),
+        ("/", "/scores"),
+    ],
+)
+def test_a_table_at_a_root_has_no_room_beside_it(plain, path, cure):
+    message = message_of(plain, f"output.path={path}")
+    assert message.startswith(f"output.path {path}: it is the root of a bucket, container or disk")
+    assert message.endswith(f"choose a directory below it, such as {cure}")
+    assert load_settings(ScoreSettings, plain, [f"output.path={cure}"]).output.path == cure
+
+
 @pytest.mark.parametrize("overrides", [("input.table=db.texts",), ("input.path=null",)])
 def test_the_corpus_is_a_path_or_a_table_and_not_both(plain, overrides):
     assert message_of(plain, *overrides) == "set input.path or input.table, one of the two"
@@ -394,7 +413,9 @@ def test_a_relative_path_on_the_command_line_counts_from_the_working_directory(p
     assert done.stdout.split() == [f"{tmp_path}/a/b", f"{tmp_path}/out", f"{tmp_path}/m"]
 
 
-@pytest.mark.parametrize("uri", ["hdfs://nn:8020/a", "s3a://bucket/a/*", "file:/a/b", "file:///a/b", "gs://b", "/a/b"])
+@pytest.mark.parametrize(
+    "uri", ["hdfs://nn:8020/a", "s3a://bucket/a/*", "file:/a/b", "file:///a/b", "gs://b/c", "/a/b"]
+)
 @pytest.mark.parametrize("key", ["input.path", "output.path", "model.path"])
 def test_uris_and_absolute_paths_stay_as_they_are(config, key, uri):
     section, name = key.split(".")

@@ -3,8 +3,8 @@
     python -m bigfive_udf.demo.bank --output demo/statements
 
 Writes training.csv (the bank, and the opposites that rules make of its statements) and written_apart.csv (by another
-author, who saw nothing of the bank): columns text, statement and a label per trait, empty for the traits that a
-statement says nothing about. `statement` names what a text was made of: it stands where other tables have an author,
+author, who saw nothing of the bank). The columns are text, statement and a label per trait, empty for the traits that a
+statement says nothing about. `statement` names the statement that a text was made of. It takes the place of the author,
 so that a statement and its opposite are never on two sides of a split.
 """
 
@@ -46,7 +46,7 @@ def with_labels(statements: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen(bank: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
-    """The bank without the statements that somebody else happened to write too, case and punctuation aside."""
+    """The bank without the statements that are in `held_out` too, ignoring case and punctuation."""
 
     def words(texts: pd.Series) -> pd.Series:
         return texts.str.lower().str.replace(r"[^a-z0-9]+", " ", regex=True).str.strip()
@@ -55,7 +55,7 @@ def unseen(bank: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
 
 
 def tables() -> dict[str, pd.DataFrame]:
-    """The two tables by file name, as they are written; nothing that is tested on is in the first, turned or not."""
+    """The two tables by file name; the training table holds no test statement, neither as it is nor as an opposite."""
     apart = read_written_apart()
     bank = unseen(read_bank(), apart)
     training = unseen(with_opposites(bank.assign(statement=_names("bank", len(bank)))), apart).drop_duplicates("text")

@@ -30,7 +30,7 @@ from bigfive_udf.traits import TRAITS
 
 PHRASES = Path(__file__).parent / "phrases"
 POLES = {1: "high", -1: "low"}
-LEVEL_COUNTS = {1: 80, -1: 80, 0: 40}  # authors, the same for every trait: 1 high, -1 low, 0 in the middle
+LEVEL_COUNTS = {1: 80, -1: 80, 0: 40}  # authors per level, for every trait: 1 high, -1 low, 0 in the middle
 TEXTS_PER_DAY = {f"2026-01-{5 + i:02d}": n for i, n in enumerate((2700, 2750, 2700, 2800, 2850, 3100, 3100))}
 """Monday to Sunday, with more to tell at the weekend."""
 AWKWARD_TEXTS = (None, None, None, "", "", "   ", "\n\t \n", "\u00a0", "😂😂😂", "🎉🎉", "👍", "❤️")
@@ -42,7 +42,7 @@ _AUTHORS_SCHEMA = pa.schema([("author", pa.string()), *((trait, pa.int32()) for 
 
 @dataclass(frozen=True)
 class Author:
-    """Somebody invented. `levels` holds 1, -1 or 0 by trait; `activity` is how much they write beside the others."""
+    """An invented author. `levels` holds 1, -1 or 0 by trait; `activity` is how much they write, relative to others."""
 
     name: str
     levels: dict[str, int]
@@ -51,7 +51,7 @@ class Author:
 
     @property
     def files(self) -> list[str]:
-        """The files of phrases that fit the levels: none for a middle one."""
+        """The phrase files that fit the levels: none for a middle level."""
         return [f"{trait}_{POLES[level]}" for trait, level in self.levels.items() if level]
 
 
@@ -68,11 +68,11 @@ def read_slots() -> dict[str, list[str]]:
 
 
 def invent_authors(rng: random.Random) -> list[Author]:
-    """200 authors with independent traits, drawn again where chance alone relates two of them.
+    """200 authors with independent traits, drawn again if two traits are correlated by chance.
 
-    Where two traits are related, a model that recognises one of them seems to recognise the other.
+    If two traits are correlated, a model that recognises one of them seems to recognise the other.
     """
-    # Sorted columns, all alike: the first round always shuffles.
+    # The columns start sorted and all alike, so the first round always shuffles them.
     columns = {trait: [level for level, n in LEVEL_COUNTS.items() for _ in range(n)] for trait in TRAITS}
     while any(abs(correlation(a, b)) > 0.1 for a, b in combinations(columns.values(), 2)):
         for column in columns.values():
@@ -93,7 +93,7 @@ class Writer:
         self._written: set[str] = set()
 
     def text(self, author: Author) -> str:
-        """A post or a diary entry. One that was written before is drawn again, but only twice: people repeat too."""
+        """A post or a diary entry; a repeated text is drawn again, but only twice: people repeat themselves too."""
         n = self._length()
         for _ in range(3):
             if (text := self._draw(author, n)) not in self._written:
@@ -102,7 +102,7 @@ class Writer:
         return text
 
     def _length(self) -> int:
-        """Sentences: mostly 1 to 3, in a diary entry 6 to 15, and now and then enough for over 600 tokens."""
+        """Number of sentences: mostly 1 to 3, in a diary entry 6 to 15, and now and then enough for over 600 tokens."""
         post = self._rng.choices((1, 2, 3), (0.6, 0.3, 0.1))[0]
         diary, very_long = int(self._rng.triangular(6, 16, 6)), self._rng.randint(60, 90)
         return self._rng.choices((post, diary, very_long), (0.8995, 0.1, 0.0005))[0]
@@ -151,7 +151,7 @@ def write_demo(output: Path, authors: Path, days: dict[str, pa.Table], levels: p
             raise OutputError(f"--output {output} holds something other than a corpus: name another directory")
         for parent in (output.parent, authors.parent):
             parent.mkdir(parents=True, exist_ok=True)
-        # Two directories aside: the corpus and the authors may lie on different disks.
+        # Two temporary directories, because the corpus and the authors may lie on different disks.
         with TemporaryDirectory(dir=output.parent) as corpus_aside, TemporaryDirectory(dir=authors.parent) as aside:
             for day, table in days.items():
                 (folder := Path(corpus_aside, "corpus", f"dt={day}")).mkdir(parents=True)
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--if-missing", action="store_true", help="leave a demo corpus that is there as it is")
     try:
         args = parser.parse_args(arguments)
-        # Resolved: a swap would replace a symbolic link and leave what it points to.
+        # Resolved, because a swap would replace a symbolic link and leave its target unchanged.
         output, authors = args.output.resolve(), args.authors.resolve()
         if authors.is_relative_to(output):
             raise SettingsError(f"--authors {authors} lies inside --output {output}: put it beside the corpus")

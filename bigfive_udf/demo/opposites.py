@@ -15,10 +15,10 @@ import pandas as pd
 from bigfive_udf.traits import TRAITS
 
 _LONGEST = 14
-"""words; in a longer sentence the negation would reach only part of what is said"""
+"""words; in a longer sentence the negation would cover only a part of it"""
 
 _SELDOM, _OFTEN = "never|seldom|rarely|hardly ever", "always|often|usually|constantly|regularly|frequently"
-# What can follow I and is no verb in the present tense that takes `don't`.
+# Words that can follow I, but are not verbs in the present tense that take `don't`.
 _NO_PRESENT = (
     "was|have|had|do|did|will|may|might|must|should|only|hardly|just|even|barely|almost|sometimes|too|no|"
     "wish|used|went|said|told"
@@ -66,7 +66,7 @@ def opposite(statement: str) -> str | None:
 
 
 def with_opposites(labelled: pd.DataFrame) -> pd.DataFrame:
-    """The table (`text` and the five labels) and, below it, the opposites there are, with their labels turned round."""
+    """The table (`text` and the five labels), followed by the existing opposites with their labels turned round."""
     turned = labelled.assign(text=labelled["text"].map(opposite)).dropna(subset=["text"])
     turned[list(TRAITS)] = 1 - turned[list(TRAITS)]
     return pd.concat([labelled, turned], ignore_index=True)

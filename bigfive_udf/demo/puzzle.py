@@ -31,7 +31,7 @@ FOLDS, RESAMPLES = 5, 500
 SPLITS = ("random", "author")
 _LABEL_COLUMNS = {LETTERS[letter]: column for letter, column in COLUMNS.items()}
 _THRESHOLDS = np.full(len(TRAITS), 0.5)
-"""as Keras's BinaryAccuracy has it"""
+"""as in Keras's BinaryAccuracy"""
 
 
 def labels_of(labelled: LabelledTexts) -> np.ndarray:
@@ -50,7 +50,7 @@ def everything_right(labels: np.ndarray) -> np.ndarray:
 
 
 def out_of_fold(labelled: LabelledTexts, by: str, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The evaluation of a learner whose every prediction is for texts (random) or authors (author) it has not seen."""
+    """The evaluation of a learner that predicts only texts (random) or authors (author) that it has not seen."""
     labels = labels_of(labelled)
     fold = splits.folds_of(splits.groups_of(labelled, by), labels, FOLDS, seed=0)
     probabilities = np.empty(labels.shape)
@@ -64,7 +64,7 @@ def out_of_fold(labelled: LabelledTexts, by: str, resamples: int = RESAMPLES) ->
 
 
 def _learned(texts: Sequence[str], labels: np.ndarray, new: Sequence[str]) -> np.ndarray:
-    """(new texts, 5) probabilities by the words of the texts, a logistic regression for each trait."""
+    """(new texts, 5) probabilities from the words of the texts, by a logistic regression for each trait."""
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -160,7 +160,7 @@ def _percent(share: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as text, the first of them the heading; all columns but the first to the right."""
+    """Rows as text; the first row is the heading, and all columns but the first are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return ["  ".join(["", line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]

@@ -2,9 +2,9 @@
 
     author, text, cAGR, cOPN, cCON, cEXT, cNEU   ->   author_017, "The post came at noon.", y, y, n, n, n
 
-Everything is made here, and the same on each run. It imitates nothing of the real table but its counts: texts, authors,
-positive labels, and how often openness is the first of them. The labels are drawn apart from the words, so that a text
-says who wrote it and nothing else: each author has habits (favourite sentences, shops, days), as everybody has.
+Everything is made here, and is the same on each run. Only the counts imitate the real table: texts, authors, positive
+labels, and how often openness is the first positive label. The labels are drawn independently of the words, so that a
+text shows who wrote it and nothing else: each author has habits (favourite sentences, shops, days), as everybody has.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from bigfive_udf.traits import LETTERS, TRAITS
 
 TEXTS, AUTHORS = 9917, 250
 COLUMNS = {"A": "cAGR", "O": "cOPN", "C": "cCON", "E": "cEXT", "N": "cNEU"}
-"""of the labels, by the letter of the trait, as they stand in the table"""
+"""label columns by the letter of the trait, in the order of the table"""
 REAL_POSITIVES = {"E": 4210, "N": 3717, "A": 5268, "C": 4556, "O": 7370}
 """texts with a positive label in the real table"""
 REAL_OPENNESS_FIRST = {"AOCEN": 0.272, "ENACO": 0.047, "OCEAN": 0.755}
-"""by order of the columns, the share of the real texts whose first positive label, or else first label, is openness"""
+"""by column order, the share of real texts whose first positive label (or first label, if none is) is openness"""
 
 _REDRAWN = 4000
-"""authors whose labels are drawn again, to see whether the texts come nearer to the real table"""
+"""how often the labels of some author are drawn again, to see whether the texts come nearer to the real table"""
 _ACTIVITY_SPREAD = 0.9
-"""of the logarithm of how much an author writes: most write little, a few write a lot"""
+"""standard deviation of the logarithm of how much an author writes: most write little, a few write a lot"""
 _HABIT = 1.1
-"""how much an author prefers the favourite to the second choice, and so on; at 0 all write alike"""
+"""how much an author prefers the favourite to the second choice, and so on; at 0 all authors write alike"""
 
 
 def make_table(seed: int = 20260927) -> pd.DataFrame:
     """The table: author, text, and the labels as y and n, in the order of `COLUMNS`."""
-    # Separate streams: no draw of a word hangs on a label.
+    # Separate random streams: no draw of a word depends on a label.
     labels_rng, rng = np.random.default_rng(seed), random.Random(seed)
     counts = _texts_per_author(rng)
     labels = _author_labels(np.array(counts) / TEXTS, labels_rng)
@@ -53,7 +53,7 @@ def make_table(seed: int = 20260927) -> pd.DataFrame:
 def openness_first(labels: np.ndarray, order: str) -> np.ndarray:
     """(n,) whether openness is the first positive of (n, 5) labels when their columns stand in `order`, such as ENACO.
 
-    Where no label is positive, the first column counts, as argmax has it.
+    Where no label is positive, the first column counts, as in argmax.
     """
     first = labels[:, [TRAITS.index(LETTERS[letter]) for letter in order]].argmax(1)
     return np.asarray(first == order.index("O"))
@@ -68,7 +68,7 @@ def _texts_per_author(rng: random.Random) -> list[int]:
 def _author_labels(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(authors, 5) of 0 and 1: drawn one by one, then drawn again where that brings the texts nearer to the real table.
 
-    `share` (authors,) is what each author has of all texts.
+    `share` (authors,) is each author's share of all texts.
     """
     rates = np.array([REAL_POSITIVES[trait[0].upper()] / TEXTS for trait in TRAITS])
     target = np.array([*rates, *REAL_OPENNESS_FIRST.values()])
@@ -88,7 +88,7 @@ def _author_labels(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _writer(rng: random.Random) -> Callable[[], str]:
-    """Somebody with habits; each call is a text of one to three sentences."""
+    """A writer with habits; each call returns a text of one to three sentences."""
     sentences = _with_favourites(read_patterns()["neutral"], rng)
     words = {name: _with_favourites(choices, rng) for name, choices in read_slots().items()}
 
@@ -100,7 +100,7 @@ def _writer(rng: random.Random) -> Callable[[], str]:
 
 
 def _with_favourites(choices: Sequence[str], rng: random.Random) -> Callable[[], str]:
-    """Draws from the choices, the first of an own order most often."""
+    """A function that draws from the choices: it puts them in a random order and draws the first most often."""
     order = rng.sample(choices, len(choices))
     weights = [1 / rank**_HABIT for rank in range(1, len(order) + 1)]
     return lambda: rng.choices(order, weights)[0]

@@ -16,7 +16,7 @@ QUERIES = {
 
 
 def lines() -> list[str]:
-    """The queries, each under what it asks, and where to find more."""
+    """The queries, each below the question that it answers, and where to find more."""
     found = ["", "Three queries to try with make sql (docs/sql.md has more):"]
     for about, query in QUERIES.items():
         found += ["", f"  -- {about}", *textwrap.indent(f"{query};", "  ").splitlines()]

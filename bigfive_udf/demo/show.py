@@ -118,7 +118,7 @@ FLAGS.add_argument("--verbose", action="store_true", help="show Spark's own log 
 def show(args: argparse.Namespace, run: Run) -> str:
     """Print the questions with their answers, and what to make of them."""
     paths = {"scores": args.table, "corpus": args.corpus, "authors": args.authors}
-    # Looked for before Spark starts, so that a wrong path is told at once.
+    # Checked before Spark starts, so that a wrong path is reported at once.
     for view, path in paths.items():
         if not (os.path.isfile(path) or any(Path(path).rglob("*.parquet"))):
             raise InputError(f"{view} {path}: no Parquet file is there; run make demo, or correct the path")
@@ -129,7 +129,7 @@ def show(args: argparse.Namespace, run: Run) -> str:
         with spark_failures():
             for line in page(_session(args.verbose).sql, paths, width):
                 print(line, flush=True)
-    except BrokenPipeError:  # `| head`, or a pager that was left: the reader has seen enough
+    except BrokenPipeError:  # `| head`, or a pager that was quit: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ""
 
@@ -148,7 +148,7 @@ def page(ask: Callable[[str], Any], paths: Mapping[str, str], width: int) -> Ite
         answer = ask(sql)
         rows: Sequence[tuple[Any, ...]] = answer.collect()
         if sql.startswith("DESCRIBE"):
-            # The note says when there are NULLs; without it every comment fits into its line.
+            # The note above says when values are NULL; without that part every comment fits on its line.
             rows = [(n, t, (comment or _COMMENTS.get(n, "")).split("; null")[0]) for n, t, comment in rows]
         yield from ("", *table_lines(answer.columns, rows, width))
     yield from ("", "What to make of it", rule)
@@ -156,7 +156,7 @@ def page(ask: Callable[[str], Any], paths: Mapping[str, str], width: int) -> Ite
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> list[str]:
-    """Rows as aligned text, numbers to the right; the last column is cut to what the others leave of `width`."""
+    """Rows as aligned text, numbers to the right; the last column is cut to the width that the others leave."""
     shown = [[_cell(value) for value in row] for row in rows]
     right = [any(isinstance(row[i], (int, float, Decimal)) for row in rows) for i in range(len(columns))]
     widths = [max(display_width(row[i]) for row in [columns, *shown]) for i in range(len(columns))]
@@ -168,7 +168,7 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: in
 
 def display_width(text: str) -> int:
     """Columns of a terminal that `text` takes: two for East Asian characters and emoji, none for combining marks."""
-    # subtle: U+FE0F turns the sign before it into an emoji of two columns, so it counts as the second one.
+    # subtle: U+FE0F turns the sign before it into an emoji of two columns, so U+FE0F counts as the second column.
     marks = sum(unicodedata.category(c) in ("Mn", "Me", "Cf") and c != "\ufe0f" for c in text)
     return len(text) - marks + sum(unicodedata.east_asian_width(c) in "WF" for c in text)
 
@@ -184,7 +184,7 @@ def _cell(value: Any) -> str:
 
 
 def _fitted(text: str, width: int, right: bool) -> str:
-    """`text` in exactly so many columns of the terminal."""
+    """`text`, cut or padded to exactly `width` columns of the terminal."""
     if display_width(text) > width:
         fits = sum(end < width for end in accumulate(map(display_width, text)))
         text = text[:fits].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
@@ -193,7 +193,7 @@ def _fitted(text: str, width: int, right: bool) -> str:
 
 
 def _session(verbose: bool) -> Any:
-    """The job's session, without the warnings of its start: Java keeps the stderr that it is started with."""
+    """The job's session, without the warnings at its start: Java keeps the stderr that it was started with."""
     stderr = os.dup(2)
     if not verbose:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,4 +1,4 @@
-"""A Hugging Face sequence classifier: weights and tokenizer stay as they are, its configuration names the traits."""
+"""Import of a Hugging Face sequence classifier: only its configuration changes, to name the output of each trait."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _UNNAMED = re.compile(r"LABEL_\d+|\d+|")
 def write_checkpoint(
     target: Path, path: str, *, labels: Sequence[str] | None, activation: str | None, base: str | None
 ) -> Imported:
-    """Copy the checkpoint at `path`, a directory or a name on the hub, into `target`, with the five traits named.
+    """Copy the checkpoint at `path` (a directory or a name on the hub) into `target`, and name its outputs by trait.
 
-    `labels` are the traits in the order of the outputs, None: as id2label says. `activation` sigmoid vouches for a
+    `labels` are the traits in the order of the outputs; if None, id2label decides. `activation` sigmoid vouches for a
     checkpoint that does not say how it was trained. `base` has the tokenizer, if the checkpoint has none.
 
     Raises:
-        ArtifactError: it is no multilabel classifier with five outputs, or not whole, or not safe to load.
+        ArtifactError: it is not a multilabel classifier with five outputs, not complete, or not safe to load.
         SettingsError: `labels` or `base` contradict what the checkpoint says or has.
     """
     source = directory_of(path, "source.path")
@@ -68,7 +68,7 @@ def _copy(file: Path, target: Path) -> None:
     try:
         shutil.copyfile(file, target)
     except OSError as error:
-        if error.filename == str(file) and error.filename2 is None:  # with both names it is the writing that failed
+        if error.filename == str(file) and error.filename2 is None:  # with both names, writing has failed
             raise ArtifactError(f"{file} can't be read ({error.strerror}): copy the checkpoint again") from error
         raise
 
@@ -102,7 +102,7 @@ def _trait_of_each_output(
     source: Path, path: str, config: Mapping[str, Any], wanted: Sequence[str] | None
 ) -> list[str]:
     found: Mapping[str, Any] = config.get("id2label") or {}
-    # Raises where a label is a trait turned round, whatever the settings say.
+    # Raises where a label is a reversed trait, whatever the settings say.
     named = [checkpoint.as_trait(source, str(label)) for label in found.values()]
     if wanted is None:
         if all(_UNNAMED.fullmatch(str(label)) for label in found.values()):

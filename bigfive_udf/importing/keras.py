@@ -1,13 +1,13 @@
-"""The Keras model of the project's first users, out of the file that Keras saved; no TensorFlow is needed.
+"""Import of the first users' Keras model from the file that Keras saved; no TensorFlow is needed.
 
 The model: `TFDistilBertModel` inside a layer of the user's own, its first token, Dense 256 ReLU, Dropout, Dense 128
-ReLU, Dropout, Dense 5 sigmoid. What users call their layers differs, so nothing is taken by such a name: the encoder's
-weights are known by the names that transformers gives to the parts within it, the head's by their shapes, and whatever
-is there twice, or is not of this model, is an error.
+ReLU, Dropout, Dense 5 sigmoid. Users name their layers differently, so these names are not used. The encoder's weights
+are found by the names that transformers gives to the encoder's parts, the head's weights by their shapes. A layer that
+is there twice, or does not belong to this model, is an error.
 
-What is in the file depends on the Keras. Keras 2 (tf-keras) saves everything. Keras 3 does not see the weights of a
-transformers encoder: `fit` does not train them and `save_weights` does not save them, so its files hold the head alone,
-and the encoder is still the one that the user began with.
+The content of the file depends on the version of Keras. Keras 2 (tf-keras) saves everything. Keras 3 does not see the
+weights of a transformers encoder: `fit` does not train them and `save_weights` does not save them. So its files hold
+the head alone, and the encoder is still the one that the user began with.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ import numpy as np
 
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.importing.keras_file import KerasFile, Layers, read_keras_file
-from bigfive_udf.importing.sources import directory_of, first_line, label_entries
+from bigfive_udf.importing.sources import directory_of, label_entries
 from bigfive_udf.importing.writing import Imported
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.redaction import in_short
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _ENCODER = "distilbert"
 _HEAD = {256: "head.0", 128: "head.3", 5: "head.6"}
-"""outputs of each Dense layer, in their order, and the layer's name in our own class"""
+"""outputs of each Dense layer, in order -> the layer's name in our own class"""
 _ACTIVATIONS = {256: "relu", 128: "relu", 5: "sigmoid"}
 
 # Where transformers keeps an encoder's layers: by number in the older layout, in the newer one by class and count.
@@ -40,7 +41,7 @@ _BLOCK = re.compile(
 )
 
 Names = Sequence[tuple[tuple[str, ...], str]]
-"""for each weight of a layer, the names that Keras has for it (its number, and its older name), and PyTorch's name"""
+"""for each weight of a layer: its names in Keras (its number, and its older name), and its name in PyTorch"""
 _DENSE: Names = ((("0", "kernel"), "weight"), (("1", "bias"), "bias"))
 _NORM: Names = ((("0", "gamma"), "weight"), (("1", "beta"), "bias"))
 _BOTH_EMBEDDINGS: Names = ((("0",), "word_embeddings.weight"), (("1",), "position_embeddings.weight"))
@@ -92,7 +93,7 @@ def write_keras(target: Path, path: str, *, base: str, labels: Sequence[str]) ->
 
 
 def match(path: str, layers: Layers) -> KerasWeights:
-    """Tell what each layer is; `path` is named in errors.
+    """Find out which part of the known model each layer is; `path` is named in errors.
 
     Raises:
         ArtifactError: layers are missing, there twice, or not of the known model.
@@ -126,7 +127,7 @@ def match(path: str, layers: Layers) -> KerasWeights:
 def _encoder_layers(
     path: str, layers: Layers, root: str, numbered: Mapping[int, Mapping[str, str]]
 ) -> dict[str, tuple[str, Names]]:
-    """What each layer of the encoder under `root` is called in PyTorch, and what its weights are."""
+    """The PyTorch name of each layer of the encoder under `root`, and the names of its weights."""
     if sorted(numbered) != list(range(len(numbered))):
         raise ArtifactError(
             f"{path} has the encoder layers {', '.join(map(str, sorted(numbered)))}, which are not all from 0 on: "
@@ -148,7 +149,7 @@ def _encoder_layers(
 
 
 def _take(path: str, layers: Layers, layer: str, name: str, names: Names) -> list[tuple[str, Tensor]]:
-    """A layer's weights by PyTorch's names; each must be there under one of its names, and nothing else."""
+    """A layer's weights by PyTorch's names; the layer must hold each under one of its names, and no other weights."""
     import torch
 
     found = layers.get(layer)
@@ -170,7 +171,7 @@ def _take(path: str, layers: Layers, layer: str, name: str, names: Names) -> lis
 
 
 def _head_layers(path: str, rest: Layers) -> dict[str, str]:
-    """What each Dense layer of the head is called in our own class; `rest` is all that is not the encoder's."""
+    """The name in our own class of each Dense layer of the head; `rest` are all layers outside the encoder."""
     sizes = {layer: _dense_sizes(weights) for layer, weights in rest.items()}
     if strange := sorted(layer for layer, size in sizes.items() if size is None):
         shapes = " ".join(str(value.shape) for value in rest[strange[0]].values())
@@ -201,7 +202,7 @@ def _dense_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int] | None:
 
 
 def _check_description(path: str, file: KerasFile) -> None:
-    """Where the file says how the model computes, it must be as the known one does."""
+    """Check that the file describes, if it does so, the pooling and the activations of the known model."""
     for kind, config in file.described_layers():
         if "Pooling" in kind:
             raise ArtifactError(
@@ -243,10 +244,10 @@ def _encoder_config(directory: Path, base: str) -> Any:
         )
     try:
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    # transformers raises whatever its checks raise; to the user all of it means that the file is wrong.
+    # transformers may raise any error here; to the user, each means that the file is wrong.
     except Exception as error:
         raise ArtifactError(
-            f"source.base {base} has a config.json that can't be read ({first_line(error)}): copy it again"
+            f"source.base {base} has a config.json that can't be read ({in_short(error)}): copy it again"
         ) from error
 
 
@@ -257,7 +258,7 @@ def _empty_model(encoder_config: Any, labels: Sequence[str]) -> tuple[Any, Any]:
     from bigfive_udf.model.configuration import BigFiveConfig
     from bigfive_udf.model.modeling import BigFiveForSequenceClassification
 
-    # Where the base lay on this machine is nobody's business, and would make model_id depend on it.
+    # The base's path on this machine is private, and model_id must not depend on it.
     encoder = {key: value for key, value in encoder_config.to_dict().items() if key != "_name_or_path"}
     config = BigFiveConfig(encoder=encoder, head="mlp", pooling="cls", **label_entries(labels))
     config.pad_token_id = encoder_config.pad_token_id
@@ -284,7 +285,7 @@ def _check_shapes(path: str, base: str, found: KerasWeights, model: Any, base_la
 
 
 def _base_encoder(directory: Path, base: str) -> dict[str, Tensor]:
-    """The weights that the base itself has for its encoder."""
+    """The encoder weights of the base itself."""
     import torch
     from transformers import AutoModel
 
@@ -301,10 +302,10 @@ def _base_encoder(directory: Path, base: str) -> dict[str, Tensor]:
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    # transformers raises whatever its loaders raise; to the user the base is damaged.
+    # transformers may raise any error here; to the user, each means that the base is damaged.
     except Exception as error:
         raise ArtifactError(
-            f"source.base {base} has weights that can't be loaded ({first_line(error)}): copy them again"
+            f"source.base {base} has weights that can't be loaded ({in_short(error)}): copy them again"
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise ArtifactError(f"source.base {base} has no weight {missing[0]}: copy its weights again")

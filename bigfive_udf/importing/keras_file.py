@@ -1,4 +1,4 @@
-"""A file that Keras saved, in any of its layouts: its layers, their weights, and what it says of itself.
+"""A file that Keras saved, in any of its layouts: its layers, their weights, and its description of the model.
 
 Two layouts are read: groups with `vars/0`, `vars/1` (`.weights.h5`, and inside `.keras`), and the older one with a name
 for each weight (`.h5`). Only h5py is needed.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bigfive_udf.errors import ArtifactError, SettingsError
-from bigfive_udf.importing.sources import first_line
+from bigfive_udf.redaction import in_short
 
 # What Keras saves beside the weights: the state of the training.
 _TRAINING_STATE = frozenset(
@@ -33,7 +33,7 @@ Layers = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class KerasFile:
-    """What a file holds."""
+    """The content of a Keras file."""
 
     layers: Layers
     description: Mapping[str, Any]
@@ -45,10 +45,10 @@ class KerasFile:
 
 
 def read_keras_file(path: str) -> KerasFile:
-    """Read the file at `path`: what `save_weights` wrote, or `model.save`; the state of the training is left out.
+    """Read a file that `save_weights` or `model.save` wrote, without the state of the training.
 
     Raises:
-        ArtifactError: there is no such file, or it can't be read as one of Keras.
+        ArtifactError: there is no such file, or it can't be read as a Keras file.
         SettingsError: h5py is not installed.
     """
     file = Path(path).expanduser()
@@ -88,7 +88,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield root.get("model_weights", root), description
     # h5py raises OSError, and KeyError or RuntimeError inside a damaged file; zipfile and json have their own.
     except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{damaged} ({first_line(error)}): copy it again, or save the weights again") from error
+        raise ArtifactError(f"{damaged} ({in_short(error)}): copy it again, or save the weights again") from error
 
 
 def _layers(path: str, root: Any) -> dict[str, dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Where an imported model and its encoder lie, and what is wanted of the directory."""
+"""Where an imported model and its encoder lie, and what their directories must contain."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from bigfive_udf.traits import TRAITS
 
 
 def directory_of(path: str, setting: str) -> Path:
-    """The directory at `path`, or that of a model on the hub; it has a config.json. `setting` is named in errors.
+    """The directory at `path`, or the directory of a model on the hub; errors name `setting`.
 
     Raises:
-        ArtifactError: there is no such directory, and the hub doesn't have it or can't be reached.
+        ArtifactError: there is no such directory, and the hub doesn't have it or can't be reached; or it has no
+            config.json.
     """
     directory = Path(path).expanduser()
     if not directory.exists() and hub.is_name(path):
@@ -35,15 +36,10 @@ def directory_of(path: str, setting: str) -> Path:
 
 
 def label_entries(names: Sequence[str]) -> dict[str, Any]:
-    """What config.json says of five independent outputs that mean these traits, in this order."""
+    """The entries of config.json for five independent outputs that mean these traits, in this order."""
     assert sorted(names) == sorted(TRAITS)
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: i for i, name in enumerate(names)},
         "problem_type": "multi_label_classification",
     }
-
-
-def first_line(error: BaseException) -> str:
-    """An exception in a few words, for a message of one line."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:160]}"

@@ -14,7 +14,7 @@ from bigfive_udf.model.artifact import describe, load_artifact, new_artifact
 from bigfive_udf.traits import TRAITS
 
 THRESHOLD = 0.5
-"""of a trait for which none was given"""
+"""threshold of a trait for which none was given"""
 _TRIAL = ["I like to meet people, and I never get tired of it.", "My desk is tidy.", "a", "1234 " * 400]
 
 
@@ -28,12 +28,12 @@ class Imported:
     outputs: Sequence[str]
     """the trait of each output, in the model's own order"""
     notes: Sequence[str]
-    """what the user must know of it, a line each"""
+    """what the user must know of the model, one line each"""
 
 
 @contextmanager
 def new_import(output: str) -> Iterator[Path]:
-    """`new_artifact`, for a block in which nothing but its own directory is written.
+    """Like `new_artifact`, for a block that writes only to the new directory.
 
     Raises:
         OutputError: `output` exists, or can't be written.
@@ -41,7 +41,7 @@ def new_import(output: str) -> Iterator[Path]:
     with new_artifact(output) as directory:
         try:
             yield directory
-        # Sources are read with errors of their own; safetensors has its own kind for a full disk.
+        # Reading a source raises other errors; safetensors has its own error for a full disk.
         except (OSError, SafetensorError) as error:
             raise OutputError(f"{output} can't be written ({error}): free space or choose another path") from error
 
@@ -55,7 +55,7 @@ def finish(
     languages: Sequence[str],
     thresholds: Mapping[str, float],
 ) -> None:
-    """Make the checkpoint in `directory` an artifact, and try it out; `source` is named in errors in its place.
+    """Make the checkpoint in `directory` an artifact, and try it out; errors name `source` instead of `directory`.
 
     Raises:
         ArtifactError: it can't be loaded, or does not score.

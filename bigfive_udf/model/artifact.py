@@ -1,8 +1,9 @@
 """A model directory that can be trusted: written once, verified by digest before use, safetensors only.
 
 An artifact is a Hugging Face checkpoint plus `bigfive.json` (format version, traits, head and pooling, thresholds,
-max_length, languages, base model, training data, package version, and the sha256 of every other file). A plain
-checkpoint without that file is scored as it is, with thresholds of 0.5, if it is multilabel over the five traits.
+max_length, languages, base model, training data, package version, and the sha256 of every other file except
+`evaluation.json`). A plain checkpoint without `bigfive.json` is scored as it is, with thresholds of 0.5, if it is
+multilabel over the five traits.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from typing import TYPE_CHECKING, Any
 
 from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import TRAITS, label_column, probability_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bigfive_udf.model.bundle import Bundle
+    from bigfive_udf.model.hardware import Placement
     from bigfive_udf.model.scorer import Scorer
     from bigfive_udf.model.scores import ScoringOptions
 
 DESCRIPTION = "bigfive.json"
 EVALUATION = "evaluation.json"
 INT8 = "int8"
-"""In bigfive.json: which products are in 8-bit integers, and what that did to the labels of a sample."""
+"""Entry of bigfive.json: which products are in 8-bit integers, and how that changed the labels of a sample."""
 FORMAT_VERSION = 1
 _LONGEST_DEFAULT = 512
 
@@ -52,12 +55,12 @@ class Artifact:
     evaluation: Mapping[str, Any]
     """the content of evaluation.json; empty where there is none"""
     verified: Mapping[str, tuple[int, ...]] = field(repr=False, compare=False)
-    """the model's files, and which file each was when it was verified"""
+    """the name of each model file, and its `checkpoint.states` entry when it was verified"""
     _scorers: dict[Any, Scorer] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def max_length(self) -> int:
-        """Tokens a window may have, special ones counted: what the artifact says, else what its encoder takes."""
+        """Most tokens of a window, special ones counted: what the artifact says, else `position_limit`, at most 512."""
         length = self.description.get("max_length") or min(self.position_limit, _LONGEST_DEFAULT)
         if not isinstance(length, int) or length > self.position_limit:
             raise ArtifactError(
@@ -68,12 +71,12 @@ class Artifact:
 
     @cached_property
     def position_limit(self) -> int:
-        """The most tokens that the encoder has positions for."""
+        """The most tokens, special ones counted, that the encoder and its tokenizer take."""
         return position_limit(self._transformers_config, self._tokenizer)
 
     @property
     def silent_traits(self) -> list[str]:
-        """Traits that it was trained on without any label: null in every score."""
+        """Traits that the model was trained on without any label: their scores are always null."""
         return list(self.config.get(checkpoint.SILENT) or [])
 
     @cached_property
@@ -92,7 +95,7 @@ class Artifact:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        config = self._transformers_config  # given, because transformers would look for our own kind of it in vain
+        config = self._transformers_config  # passed on, because transformers does not know our own configuration class
         return _or_artifact_error(
             self.path,
             lambda: AutoTokenizer.from_pretrained(
@@ -104,7 +107,7 @@ class Artifact:
         """The bundle that workers load, its weights in `precision`.
 
         Raises:
-            ArtifactError: the files are no longer those that were verified, or not what they should be.
+            ArtifactError: the files have changed since they were verified, or are not valid.
         """
         from bigfive_udf.model import bundle
 
@@ -130,7 +133,7 @@ class Artifact:
         return packed
 
     def _files(self) -> list[Path]:
-        """The model's files, which must be those that `model_id` was computed from."""
+        """The model's files, checked to be still those that `model_id` was computed from."""
         try:
             files = checkpoint.model_files(self.path)
             if checkpoint.states(files) == self.verified:
@@ -146,10 +149,10 @@ class Artifact:
         return files
 
     def check_int8(self, max_label_flips: float) -> None:
-        """Refuse int8 where the artifact was not made for it, or turned over more labels when it was.
+        """Refuse int8 where the artifact was not quantized, or quantizing flipped more labels than `max_label_flips`.
 
         Raises:
-            SettingsError: with what to do instead.
+            SettingsError: int8 is refused; the message says what to do instead.
         """
         about = self.description.get(INT8)
         fidelity = about.get("fidelity") if isinstance(about, dict) else None
@@ -177,7 +180,7 @@ class Artifact:
         """Scoring options for this model; None means what suits it.
 
         Raises:
-            SettingsError: the model has no positions for that length, or the overlap leaves no step.
+            SettingsError: the model has no positions for `max_length`, or the overlap leaves no step between windows.
         """
         from bigfive_udf.model.scores import ScoringOptions
 
@@ -208,9 +211,12 @@ class Artifact:
         }
 
     def better_than_chance(self, trait: str) -> bool | None:
-        """What evaluation.json says of a trait, corrected for the number of traits; None where it says nothing."""
+        """Whether evaluation.json calls a trait better than chance; None if it gives no verdict.
+
+        A verdict corrected for the number of traits takes precedence.
+        """
         found = (self.evaluation.get("traits") or {}).get(trait) or {}
-        # No labels of both kinds, or too few of one: that is no verdict, though the flags are false.
+        # One of the two labels is missing or too rare: that is no verdict, though the flags are false.
         if any(key in found and found[key] is None for key in ("roc_auc", "roc_auc_ci_corrected")):
             return None
         return found.get("better_than_chance_corrected", found.get("better_than_chance"))
@@ -223,7 +229,7 @@ class Artifact:
         precision: str = "auto",
         options: ScoringOptions | None = None,
     ) -> pd.DataFrame:
-        """Score texts in this process, no Spark: one row per text, in their order, with the columns of the score table.
+        """Score texts in this process, no Spark: one row per text, in order, with the columns of `PREDICTION_FIELDS`.
 
         `precision` auto is bf16 where the hardware has it, else fp32 on a CPU and fp16 on a GPU.
         """
@@ -239,8 +245,8 @@ class Artifact:
             frame.insert(position, label_column(trait), label.mask(probability.isna()))
         return frame.assign(model_id=self.model_id, precision=placement.precision)
 
-    def scorer(self, placement: Any, options: ScoringOptions) -> Scorer:
-        """The model ready to score in this process, in a precision and on a device, loaded once."""
+    def scorer(self, placement: Placement, options: ScoringOptions) -> Scorer:
+        """The model ready to score in this process; loaded once for each placement and options."""
         from bigfive_udf.model import node_cache
         from bigfive_udf.model.scorer import Scorer
 
@@ -291,10 +297,10 @@ def load_artifact(path: str | os.PathLike[str], *, activation: str | None = None
 
 
 def check_new(path: str | os.PathLike[str]) -> None:
-    """Refuse a path where something is already.
+    """Refuse a path that exists or is not on a local disk.
 
     Raises:
-        OutputError: an artifact is immutable.
+        OutputError: `path` exists (an artifact is immutable), or is a URL.
     """
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", str(path)):
         raise OutputError(f"output.path {path}: a model is written to a local disk; copy it from there")
@@ -304,7 +310,7 @@ def check_new(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def new_artifact(path: str | os.PathLike[str], within: Path | None = None) -> Iterator[Path]:
-    """A directory to fill with a checkpoint; it becomes `path` only when the block ends well, whole or not at all.
+    """Yield a directory to fill with a checkpoint; it becomes `path`, as a whole, only if the block succeeds.
 
     Until then it lies in `within`, which is on the same file system, or beside `path`.
 
@@ -342,7 +348,7 @@ def describe(
     base_model: str,
     training_data: str,
 ) -> None:
-    """Write bigfive.json into a finished checkpoint: what the model is, and the digest of every file in it."""
+    """Write bigfive.json into a finished checkpoint: what the model is, and the digests of its files."""
     about = {
         "format_version": FORMAT_VERSION,
         "traits": list(TRAITS),
@@ -358,7 +364,7 @@ def describe(
 
 
 def write_description(directory: Path, about: Mapping[str, Any]) -> None:
-    """Write bigfive.json: `about`, the package's version, and the digest of every file that is there."""
+    """Write bigfive.json: `about`, the package's version, and the digest of every file but evaluation.json."""
     from bigfive_udf import __version__
 
     files = sorted(p for p in directory.iterdir() if p.name not in (DESCRIPTION, EVALUATION))
@@ -405,7 +411,7 @@ def _verify(directory: Path, description: Mapping[str, Any], digests: Mapping[st
 def _local_directory(path: str) -> Path:
     directory = Path(path).expanduser()
     if directory.is_dir():
-        # A link may be set to another model at any time: what it names now is what is used to the end.
+        # A symbolic link may be set to another model at any time: the target that it has now is used to the end.
         real = directory.resolve()
         return directory if real == Path(os.path.abspath(directory)) else real
     if directory.exists():
@@ -418,7 +424,7 @@ def _local_directory(path: str) -> Path:
 
 
 def position_limit(config: Any, tokenizer: Any) -> int:
-    """The most tokens, special ones counted, that a model has positions for; both are transformers' own objects."""
+    """The most tokens, special ones counted, that a model takes; both arguments are transformers' own objects."""
     inner = config.encoder_config() if config.model_type == checkpoint.OWN_MODEL_TYPE else config
     limit = getattr(inner, "max_position_embeddings", None) or _LONGEST_DEFAULT
     # RoBERTa and its relatives number tokens from pad_token_id + 1.
@@ -431,8 +437,7 @@ def _or_artifact_error(path: Path, load: Any) -> Any:
         return load()
     # transformers raises whatever its parsers raise; to the user all of it means that the directory is wrong.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:200]
         raise ArtifactError(
-            f"{path} can't be loaded by transformers ({type(error).__name__}: {first_line}): "
+            f"{path} can't be loaded by transformers ({in_short(error)}): "
             "save the model and its tokenizer there again with save_pretrained"
         ) from error

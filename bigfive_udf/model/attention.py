@@ -1,7 +1,6 @@
-"""How the tokens of a batch lie in memory, and which look at which: windows of one length by padding, or as they are.
+"""Two memory layouts for the tokens of a batch: windows padded to one length, or windows laid end to end.
 
-Both answer the same three questions of the encoder: which token attends to which, which are the first ones of their
-windows, and what the mean over a window is.
+Both give the encoder the attention within each window, each window's first token, and the mean over each window.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ _TILE = 16  # rows of AMX
 class TokenLayout(Protocol):
     """Tokens of windows, one window after the other: `x` below is (tokens, h).
 
-    More rows than there are tokens, or windows, may follow them: they are computed along and mean nothing.
+    Extra rows may follow those of the tokens, or of the windows: they are computed too, but mean nothing.
     """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, n_heads: int) -> Tensor:
         """softmax(q k' / sqrt(d)) v over the tokens of each window, heads side by side in the last dimension.
 
-        All three and the result are of all tokens, as `x`.
+        `query`, `key`, `value` and the result have one row per token, like `x`.
         """
 
     def seen(self, query: Tensor, x: Tensor) -> Tensor:
-        """softmax(query x') x over the tokens of each window: query (windows, n_heads, h), and so is the result."""
+        """softmax(query x') x over the tokens of each window; `query` and the result are (windows, n_heads, h)."""
 
     def first(self, x: Tensor) -> Tensor:
         """The first token of every window: (windows, h)."""
@@ -46,14 +45,15 @@ class TokenLayout(Protocol):
 
 
 def on(device: torch.device, x: Tensor) -> Tensor:
-    """A CPU's tensor on the device. From pinned memory a copy to a GPU waits for nothing that the GPU still does."""
+    """Copy a CPU tensor to the device. From pinned memory the copy does not wait for a GPU's pending work."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x
 
 
 class Padded:
-    """Windows padded to the longest. `lengths` (windows,) is on the CPU: a look at it waits for no GPU.
+    """Windows padded to the longest. `lengths` (windows,) is on the CPU, so that reading it waits for no GPU.
 
-    `fill`: so many rows follow the tokens, and the first ones of all windows, as `filled` says.
+    With `fill`, zero rows are added after the tokens, and after the first tokens of all windows, up to the number of
+    rows that `filled` gives.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Packed:
         return attended.reshape(query.shape)
 
     def _window_by_window(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """What the kernel computes, one window at a time: the reference that it is checked against."""
+        """Attention one window at a time: the reference that the GPU's kernel is checked against."""
         parts = zip(*(t.split(self._bounds) for t in (query, key, value)), strict=True)
         attended = [
             F.scaled_dot_product_attention(*(t.transpose(0, 1)[None] for t in part))[0].transpose(0, 1)
@@ -140,7 +140,7 @@ class Packed:
     def _seen_by(self, rows: slice, query: Tensor, x: Tensor) -> Tensor:
         places = torch.arange(max(self._bounds[rows]), device=x.device)
         real = places < self._lengths[rows, None]
-        # Beyond its end a window's own first token: one of another window that is not finite would spoil this one.
+        # Beyond its end a window repeats its own first token: a non-finite token of another window would spoil it.
         index = self._starts[:-1][rows, None] + torch.where(real, places, 0)
         mask = torch.zeros(real.shape, dtype=x.dtype, device=x.device).masked_fill_(~real, -torch.inf)
         return _seen(query[rows], x[index], mask[:, None])
@@ -157,7 +157,7 @@ class Packed:
 
 
 def _alike(lengths: Sequence[int]) -> list[slice]:
-    """Runs of windows of which none is shorter than half of another: padded they hold at most twice their tokens."""
+    """Runs of windows, none shorter than half of another in its run: padding at most doubles the tokens of a run."""
     cuts, shortest, longest = [0], lengths[0], lengths[0]
     for i, length in enumerate(lengths):
         shortest, longest = min(shortest, length), max(longest, length)
@@ -170,7 +170,7 @@ def _alike(lengths: Sequence[int]) -> list[slice]:
 def packs(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether there is a kernel for packed tokens: on GPUs of today, in half precision, in a recent torch.
 
-    It takes heads of a multiple of 8 numbers, at most 256.
+    The kernel takes head sizes that are multiples of 8, at most 256.
     """
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or head_size % 8 or head_size > 256:
         return False
@@ -186,8 +186,8 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
     tokens, size = query.shape[2:]
     if query.device.type != "cpu" or _fused_is_faster(tokens, size, query.dtype):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    # Two plain products. In bf16 the fused kernel would be a tenth more exact, for it does not round the scores; here
-    # they take 75 MB for 1,024 tokens in windows of 512.
+    # Two plain products. In bf16 the fused kernel would be a tenth more exact, because it does not round the scores.
+    # Here the scores take 75 MB for 1,024 tokens in windows of 512.
     q, k, v = (t.reshape(-1, tokens, size) for t in (query, key, value))
     scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=size**-0.5)
     weights = _softmax(scores.view(*query.shape[:2], tokens, tokens), mask).to(v.dtype)
@@ -195,10 +195,10 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
 
 
 def _fused_is_faster(tokens: int, size: int, dtype: torch.dtype) -> bool:
-    """Whether torch's fused kernel is, on this processor, for so many tokens a window and numbers a head (measured).
+    """Whether torch's fused kernel is faster on this processor, for windows of `tokens` and heads of `size` (measured).
 
-    It takes up to twice as long for short windows. With AMX it is faster for those of whole tiles too, and from 200
-    tokens on two to four times as fast.
+    For short windows it takes up to twice as long. With AMX it is faster for short windows of whole tiles too, and from
+    200 tokens on two to four times as fast.
     """
     if dtype is torch.bfloat16 and _has_amx():
         return tokens > _SHORT or tokens % _TILE == 0
@@ -216,12 +216,12 @@ def _seen(query: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(scores + mask) over the last dimension, in fp32; `scores` is used up."""
+    """softmax(scores + mask) over the last dimension, in fp32; `scores` may be overwritten."""
     scores = scores.float()  # exponentials of short rows take three times as long in bf16
     if mask is not None:
         scores.add_(mask)
     missing = _VECTOR - scores.shape[-1]
     if scores.device.type != "cpu" or missing <= 0:
         return torch.softmax(scores, dim=-1)
-    # Rows shorter than a vector of the processor torch computes number by number, ten times as long (measured).
+    # torch computes rows shorter than the processor's vector number by number: that takes ten times as long (measured).
     return torch.softmax(F.pad(scores, (0, missing), value=-torch.inf), dim=-1)[..., :-missing]

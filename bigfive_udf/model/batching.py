@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 BATCH_OVERHEAD = 1 / 32
-"""What a batch costs on top of its tokens, as a share of a full one: its calls, and reading the weights (measured)."""
+"""Fixed cost of a batch as a share of the tokens of a full one: its calls, and reading the weights (measured)."""
 _MULTIPLE = 32
 """Rows of two tiles of AMX."""
 
 
 def filled(rows: int) -> int:
-    """How many rows oneDNN's products get for so many: the next multiple of 32, so that few numbers occur."""
+    """Rows that oneDNN's products compute for `rows`: the next multiple of 32, so that few different numbers occur."""
     return -(-rows // _MULTIPLE) * _MULTIPLE
 
 
 @dataclass(frozen=True)
 class WindowRule:
-    """How a document of more tokens than the model takes is cut.
+    """How to cut a document that has more tokens than the model takes.
 
     `capacity` is the most text tokens in a window (special tokens not counted), `overlap` the tokens that two
     neighbouring windows share, `max_windows` the most windows of one document (None: no limit). With `max_windows=1`
@@ -71,13 +71,13 @@ def plan_batches(
 ) -> list[np.ndarray]:
     """Group windows into batches of at most `max_batch_tokens` padded tokens, longest first.
 
-    `lengths` are the windows' tokens, special tokens counted, shape (n_windows,). Returns arrays of indices into it;
-    every window is in exactly one batch, and the windows of a batch are ordered longest first. A batch of r windows
-    holds r times its longest window, of which `computed` makes how many the device computes; a window that alone is
-    over the bound gets a batch to itself.
+    `lengths` are the windows' tokens, special tokens counted, shape (n_windows,). Returns arrays of indices into
+    `lengths`; every window is in exactly one batch, and the windows of a batch are ordered longest first. A batch of r
+    windows holds r times the tokens of its longest window; `computed` turns this number into the tokens that the device
+    computes. A window that alone is over the bound gets a batch to itself.
 
-    Windows of one length fill batches without padding. What is left of each length, less than a batch, goes together
-    with the lengths that follow it where the padding costs less than a batch more does.
+    Windows of one length fill batches without padding. The rest of each length, less than a batch, is merged with the
+    next shorter lengths where the padding costs less than one more batch.
 
     >>> [batch.tolist() for batch in plan_batches(np.array([10, 500, 9, 10]), 512)]
     [[1], [0, 3, 2]]
@@ -98,7 +98,7 @@ def plan_batches(
 
 
 def _rows(length: int, most: int, max_batch_tokens: int, computed: Callable[[int], int]) -> int:
-    """Windows of one length in a full batch: of the numbers up to `most`, that which costs least a window."""
+    """How many windows of one length a full batch gets: the number up to `most` with the least cost per window."""
     for_a_batch = max_batch_tokens * BATCH_OVERHEAD
     numbers = range(most, most * 3 // 4, -1)
     return min(numbers, key=lambda rows: (computed(rows * length) + for_a_batch) / rows)
@@ -107,9 +107,9 @@ def _rows(length: int, most: int, max_batch_tokens: int, computed: Callable[[int
 def _cheapest(
     groups: list[np.ndarray], lengths: list[int], max_batch_tokens: int, computed: Callable[[int], int]
 ) -> list[np.ndarray]:
-    """Neighbouring groups put together at the least cost: padded tokens, and something for every batch.
+    """Merge neighbouring groups into batches at the least cost: padded tokens, plus a fixed cost per batch.
 
-    Each group fits in a batch, and `lengths` fall. Shortest path over the groups, from the last to the first.
+    Each group fits in a batch, and `lengths` decrease. Shortest path over the groups, from the last to the first.
     """
     for_a_batch = max_batch_tokens * BATCH_OVERHEAD
     cost, stop = [0.0] * (len(groups) + 1), [0] * len(groups)
@@ -130,7 +130,7 @@ def _cheapest(
 
 
 def plan_packed_batches(lengths: np.ndarray, max_batch_tokens: int) -> list[np.ndarray]:
-    """The same for windows laid end to end, where a batch costs the sum of its windows and nothing is padded."""
+    """Group windows laid end to end like `plan_batches`, but without padding: a batch costs the sum of its windows."""
     order = np.argsort(-lengths, kind="stable")
     ends = np.cumsum(lengths[order])
     batches, at = [], 0

@@ -1,8 +1,8 @@
 """The form in which a model travels: a few files, ready to be mapped into memory in the precision of the run.
 
-Packing happens once, on the driver, where transformers is at hand: weights renamed, fused and cast, logits put in
-trait order, the tokenizer written the way transformers set it up. A worker then needs torch, tokenizers and
-safetensors, and no transformers unless the architecture is one that only transformers can compute.
+Packing happens once, on the driver, where transformers is available: it renames, fuses and casts the weights, puts the
+logits in trait order, and writes the tokenizer as transformers set it up. A worker then needs torch, tokenizers and
+safetensors; it needs transformers only for an architecture that `Encoder` can't compute.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bigfive_udf.traits import TRAITS
 
 ABOUT, WEIGHTS, TOKENIZER, CONFIG = "bundle.json", "model.safetensors", "tokenizer.json", "config.json"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-"""Of the weights by precision, but for those that stay in fp32; with int8, of those not in 8-bit integers."""
+"""Dtype of the weights by precision, except those that stay in fp32; for int8, of those not in 8-bit integers."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def pack(
 ) -> Bundle:
     """Make the bundle of a checkpoint.
 
-    `config` and `tokenizer` are transformers' own objects; `logit_of_trait[i]` is the output that trait i has in it;
-    `silent_traits` get no probability; `int8_products` take the place of the weights that they were made of.
+    `config` and `tokenizer` are transformers' own objects; `logit_of_trait[i]` is the index of trait i's output;
+    `silent_traits` get no probability; `int8_products` replace the weights that they were made from.
 
     Raises:
         ArtifactError: weights are missing or not finite, or the tokenizer is not a fast one.
@@ -93,7 +93,7 @@ def pack(
 
 
 def with_int8(weights: Mapping[str, Tensor], int8_products: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with products in 8-bit integers in place of those that they were made of."""
+    """The weights, where each product in 8-bit integers replaces the weights that it was made from."""
     replaced = {name.removesuffix("scale") for name in int8_products if name.endswith(".scale")}
     kept = {
         n: t for n, t in weights.items() if not n.startswith("layers.") or f"{n.rpartition('.')[0]}." not in replaced
@@ -102,7 +102,7 @@ def with_int8(weights: Mapping[str, Tensor], int8_products: Mapping[str, Tensor]
 
 
 def fast_parts(packed: Bundle) -> tuple[EncoderSpec, dict[str, Tensor]]:
-    """What `Encoder` is made of, out of a bundle of the kind `fast`."""
+    """The spec and the weights of an `Encoder`, from a bundle of the kind `fast`."""
     from safetensors.torch import load
 
     return _spec(json.loads(packed.files[ABOUT])), load(packed.files[WEIGHTS])
@@ -117,7 +117,7 @@ def load_forward(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The forward pass of an unpacked bundle: ids on the device, lengths on the CPU -> fp32 logits in trait order.
 
-    `weights` says where they lie, as `Encoder` takes it.
+    `weights` is the `where` of `Encoder`: where the weights lie.
     """
     if about["kind"] == "stock":
         return _stock_forward(directory, about, device)
@@ -127,7 +127,7 @@ def load_forward(
 
 
 def _check_whole(config: Any, tensors: dict[str, Tensor]) -> None:
-    """Weights that are missing or of another shape transformers would make up, with no more than a warning."""
+    """Refuse weights that are missing or of another shape: transformers would invent them with only a warning."""
     from transformers import AutoModelForSequenceClassification
 
     from bigfive_udf.model.modeling import BigFiveForSequenceClassification
@@ -173,7 +173,7 @@ def _fast_parts(config: Any, tensors: dict[str, Tensor]) -> tuple[EncoderSpec, d
 
 
 def _stock_forward(directory: Path, about: dict[str, Any], device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Any other architecture runs the forward pass that transformers has for it."""
+    """The forward pass of transformers, for architectures that `Encoder` does not compute."""
     from transformers import AutoModelForSequenceClassification
 
     from bigfive_udf.model.modeling import BigFiveForSequenceClassification

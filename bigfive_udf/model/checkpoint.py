@@ -1,4 +1,4 @@
-"""A model directory as it lies on disk: which files count, what it says of itself, and whether it fits."""
+"""A model directory on disk: which files count, what its configuration says, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from bigfive_udf.errors import ArtifactError
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import LETTERS, TRAITS
 
 OWN_MODEL_TYPE = "bigfive_udf"
 """The model_type of a checkpoint with a head of ours, see `modeling`."""
 SILENT = "traits_without_labels"
-"""The entry of config.json that lists traits which were trained without any label: their outputs mean nothing."""
+"""The entry of config.json that lists the traits trained without any label: their outputs mean nothing."""
 INT8_FILE = "int8.safetensors"
-"""Products of an artifact in 8-bit integers, beside the weights in fp32 that they were made of."""
+"""The file of an artifact's products in 8-bit integers, beside the fp32 weights that they were made from."""
 HEADS = ("linear", "mlp")
 POOLINGS = ("cls", "mean")
 
-# Weights, tokenizer and configuration: what a score can depend on, and so what model_id is made of.
+# Weights, tokenizer and configuration: scores can depend on these files, so model_id is computed from them.
 _MODEL_FILES = re.compile(
     r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|tokenizer\.json|"
     r"tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(txt|json)|merges\.txt|"
@@ -37,7 +38,7 @@ def model_files(directory: Path) -> list[Path]:
 
 
 def states(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """Which file each is, by what changes when it is written or replaced: inode, size, times of content and inode."""
+    """By file name, what changes when a file is written or replaced: inode, size, mtime and ctime."""
     found = {p.name: p.stat() for p in files}
     return {name: (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in found.items()}
 
@@ -97,7 +98,7 @@ def check_architecture(directory: Path, config: Mapping[str, Any]) -> None:
     """Refuse a configuration that names no architecture, or a head of ours that this program does not know.
 
     Raises:
-        ArtifactError: what it names, and what there is.
+        ArtifactError: there is no model_type, or the head or the pooling is unknown.
     """
     encoder = config.get("encoder") if config.get("model_type") == OWN_MODEL_TYPE else config
     if not isinstance(encoder, dict) or not isinstance(encoder.get("model_type"), str):
@@ -116,7 +117,7 @@ def trait_order(directory: Path, config: Mapping[str, Any]) -> list[int]:
     """For each trait in our order, the index of its logit.
 
     Raises:
-        ArtifactError: the labels are not the five traits, each once, in whatever order and case.
+        ArtifactError: the labels are not the five traits, each once; order and case do not matter.
     """
     found = config.get("id2label")
     labels = {str(i): str(name) for i, name in found.items()} if isinstance(found, dict) else {}
@@ -133,7 +134,7 @@ def as_trait(directory: Path, label: str) -> str | None:
     """The trait that a label of id2label names, None where it names none.
 
     Raises:
-        ArtifactError: it names a trait turned round.
+        ArtifactError: the label names the opposite of a trait, such as introversion.
     """
     name = re.sub(r"[\s_-]+", " ", label).strip().lower()
     if any(word in name for word in _REVERSED):
@@ -145,10 +146,10 @@ def as_trait(directory: Path, label: str) -> str | None:
 
 
 def check_silent(directory: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a list of traits without labels that is none.
+    """Refuse an entry `traits_without_labels` that is not a list of traits.
 
     Raises:
-        ArtifactError: what it is instead.
+        ArtifactError: it is something else.
     """
     silent = config.get(SILENT) or []
     if not isinstance(silent, list) or not set(map(str, silent)) <= set(TRAITS):
@@ -159,7 +160,7 @@ def check_activation(directory: Path, config: Mapping[str, Any], activation: str
     """Refuse a checkpoint whose logits are not five independent ones.
 
     Raises:
-        ArtifactError: trained with a softmax or as a regression, or it does not say and `activation` does not either.
+        ArtifactError: it was trained with a softmax or as a regression, or neither it nor `activation` says how.
     """
     problem = config.get("problem_type")
     if problem == "multi_label_classification":
@@ -178,7 +179,7 @@ def check_activation(directory: Path, config: Mapping[str, Any], activation: str
 
 
 def read_tensors(files: Iterable[Path]) -> dict[str, Any]:
-    """All tensors of the directory's safetensors files, memory-mapped."""
+    """All tensors of the safetensors files among `files`, memory-mapped."""
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, Any] = {}
@@ -195,19 +196,19 @@ def read_tensors(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def _modern(name: str) -> str:
-    """Checkpoints converted from the first BERTs spell their norms gamma and beta."""
+    """Today's name of a weight: checkpoints converted from the first BERTs name those of norms gamma and beta."""
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
 
 
 def tokenizer_of(directory: Path, path: str, setting: str) -> Any:
-    """The tokenizer in a directory that `setting` gave as `path`.
+    """The tokenizer in a directory; errors name it by `setting` and `path`, the value of that setting.
 
     Raises:
         ArtifactError: there is none, or it can't be loaded.
     """
     from transformers import AutoTokenizer
 
-    # Asked first: where the files are missing, transformers makes an empty tokenizer and says nothing.
+    # Checked first: where the files are missing, transformers makes an empty tokenizer and says nothing.
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise ArtifactError(
             f"{setting} {path} has no tokenizer: copy the tokenizer's files there too (tokenizer.json, or vocab.txt)"
@@ -216,8 +217,6 @@ def tokenizer_of(directory: Path, path: str, setting: str) -> Any:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     # transformers raises whatever its parsers raise; to the user all of it means that the files are wrong.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:160]
         raise ArtifactError(
-            f"{setting} {path} has a tokenizer that can't be loaded ({type(error).__name__}: {first_line}): "
-            "copy its files again"
+            f"{setting} {path} has a tokenizer that can't be loaded ({in_short(error)}): copy its files again"
         ) from error

@@ -1,4 +1,4 @@
-"""The configuration of our own classifier, apart from its computation, whose imports take seconds."""
+"""The configuration of our own classifier, in a module apart from its computation, whose imports take seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BigFiveConfig(PretrainedConfig):
         return AutoConfig.for_model(**self.encoder)
 
     def head_layers(self) -> tuple[tuple[str, str, int], ...]:
-        """Of the head's linear layers the name of the weights, the activation after it, and how many outputs it has."""
+        """For each linear layer of the head: name of its weights, activation after it, and number of outputs."""
         if self.head == "linear":
             return (("head.0", "linear", len(TRAITS)),)
         wide, narrow = MLP_SIZES

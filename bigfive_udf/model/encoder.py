@@ -4,7 +4,7 @@ Source: Devlin et al. 2019, post-norm transformer encoder. It takes windows padd
 differs from the stock classes in four ways that change no result: query, key and value are one product; where the head
 looks only at the first token, the last layer is computed only for it, without keys and values; the constant segment
 embedding is part of the position table; weights are used where they lie, memory-mapped, or laid out for the processor.
-In bf16 on a CPU the sums from layer to layer and the norms stay in fp32, which the stock classes round too.
+In bf16 on a CPU the residual sums and the norms stay in fp32; the stock classes round them to bf16.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ ACTIVATIONS = {
 
 
 def stays_fp32(name: str) -> bool:
-    """Whether a bundle holds a weight in fp32 in every precision: the head's and the norms', few that weigh much."""
+    """Whether a weight stays in fp32 in every precision: the few of the head and the norms, which matter much."""
     return name.startswith("head.") or "norm." in name
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Everything about the computation that is not a weight. All of it is JSON, so that it can travel with them."""
+    """Everything about the computation except the weights. All fields are JSON, to travel with the weights."""
 
     n_layers: int
     n_heads: int
@@ -50,18 +50,18 @@ class EncoderSpec:
     """the activation after each linear layer of the head"""
     pad_token_id: int = 0
     positions_skip_padding: bool = False
-    """RoBERTa numbers tokens from pad_token_id + 1 and gives a literal <pad> in the text no number of its own"""
+    """as in RoBERTa: tokens are numbered from pad_token_id + 1, and a literal <pad> in the text is not counted"""
 
 
 class Encoder:
     """A classifier's forward pass over given weights.
 
-    Weights (h hidden, f feed-forward, v vocabulary, in the precision of the products, or fp32 where `stays_fp32` says):
+    Weights (h hidden, f feed-forward, v vocabulary; fp32 where `stays_fp32` says, else the precision of the products):
     `embeddings.word` (v, h), `embeddings.position` (positions, h), `embeddings.norm.{weight,bias}` (h,), and per layer
     i `layers.i.qkv` (3h, h), `layers.i.attention` (h, h), `layers.i.up` (f, h), `layers.i.down` (h, f), each with
     `.weight` and `.bias`, and `layers.i.attention_norm`, `layers.i.output_norm`; `head.j.{weight,bias}`. Products of a
-    layer may be there in 8-bit integers instead, as `int8.quantized` gives them. `where` those that are not lie:
-    `SHARED` leaves them where they are, `OWN` copies them, `AUTO` copies them unless they are large.
+    layer may be in 8-bit integers instead, in the form that `int8.quantized` returns. `where` says where the weights of
+    the other products lie: `SHARED` leaves them in place, `OWN` copies them, `AUTO` copies them unless they are large.
     """
 
     def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor], where: str = SHARED) -> None:
@@ -69,8 +69,8 @@ class Encoder:
         words = weights["embeddings.word"]
         self._hidden = h = words.shape[1]
         self._dtype = words.dtype  # of products and of attention
-        # The sums that run through all layers. In fp32 they and the norms take a quarter off the error of bf16 and cost
-        # a CPU 1 or 2 per cent (measured); a GPU would have twice as much to read and write.
+        # Of the residual sums. In fp32 they and the norms reduce the error of bf16 by a quarter and cost a CPU 1 or 2
+        # per cent (measured); a GPU would have twice as much to read and write.
         self._sums = torch.float32 if words.device.type == "cpu" else self._dtype
         self._int8 = int8.products(weights)
         parts: dict[str, Tensor] = {}
@@ -82,8 +82,8 @@ class Encoder:
         norms = {name: weight.to(self._sums) for name, weight in weights.items() if "norm." in name}
         self._weights = {**weights, **norms, **parts}
         self._onednn = onednn.products(self._weights, self._product_names(), where)
-        # oneDNN makes a program for each number of rows that a product is asked for, with AMX in 5 to 12 ms, a tenth of
-        # what a batch takes (measured), and keeps 1,024 of them: so there are few numbers.
+        # oneDNN compiles a program for each number of rows of a product and keeps 1,024 of them. With AMX one takes 5
+        # to 12 ms, a tenth of a batch's time (measured): so few different numbers of rows are used.
         self.fills = bool(self._onednn or self._int8)
 
     @property
@@ -100,7 +100,7 @@ class Encoder:
 
     @torch.inference_mode()
     def packed(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """The same of windows laid end to end: ids (tokens,), lengths (rows,) on the CPU -> (rows, 5) in fp32."""
+        """Logits of windows laid end to end: ids (tokens,), lengths (rows,) on the CPU -> (rows, 5) in fp32."""
         layout = Packed(lengths, ids.device)
         return self._forward(self._words(ids).add_(self._packed_positions(ids, layout)), layout)
 
@@ -143,10 +143,10 @@ class Encoder:
         return self._norm(name + "output_norm", self._linear(name + "down", up).to(self._sums).add_(x))
 
     def _attended_by_first(self, first: Tensor, x: Tensor, layout: TokenLayout) -> Tensor:
-        """The last layer's attention, asked by the first tokens only, (rows, h): no key and no value is made.
+        """The last layer's attention with the first tokens (rows, h) as only queries: no keys or values are computed.
 
-        With one query a window, q (K x)' is cheaper as (q K) x', and p (V x)' as V (p x)'. The keys' bias adds the same
-        to all scores of a query, and softmax takes it out again.
+        With one query per window, q (K x)' is cheaper as (q K) x', and p (V x)' as V (p x)'. The keys' bias adds the
+        same number to all scores of a query, and so softmax cancels it.
         """
         key, value = self._weights["last.key.weight"], self._weights["last.value.weight"]  # (heads, h / heads, h)
         n_heads, size = value.shape[:2]
@@ -161,7 +161,7 @@ class Encoder:
         return x
 
     def _product_names(self) -> list[str]:
-        """Those of the layers that are not in 8-bit integers, as they are computed: the last one's may be in parts."""
+        """Names of the layers' products outside int8, as computed: the last layer's `qkv` may be split into parts."""
         of_layers = [n for n in self._weights if n.startswith(("layers.", "last.")) and n.endswith(".weight")]
         named = [n.removesuffix(".weight") for n in of_layers if self._weights[n].dim() == 2]
         in_parts = f"layers.{self.spec.n_layers - 1}.qkv" if self.spec.pooling == "cls" else None

@@ -1,4 +1,4 @@
-"""How well the models behind a table tell the traits, as far as it is known, and how a line says it."""
+"""How well the models behind a table predict the traits, as far as is known, and the line that says so."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Evidence:
 
     model_id: str
     path: str | None = None
-    """where its artifact was; None for a model of which nothing is known but its id"""
+    """where its artifact was; None for a model of which only the id is known"""
     split: str | None = None
-    """how the texts of its evaluation were set apart: author or random"""
+    """how the texts of its evaluation were held out: author or random"""
     silent: tuple[str, ...] = ()
-    """the traits that it was trained without"""
+    """the traits that it was trained on without any label"""
     better: Mapping[str, bool | None] = field(default_factory=dict)
-    """of a trait, whether its evaluation calls it better than chance"""
+    """for each trait, whether the evaluation calls the model better than chance; None where not known"""
     area: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    """of a trait, ROC AUC with the ends of its 95 % interval"""
+    """for each trait, ROC AUC with the ends of its 95 % interval"""
 
     def line(self, trait: str) -> str:
-        """What is known of a trait."""
+        """One line on what is known of a trait."""
         said = _VERDICTS[self.better.get(trait)]
         if trait not in self.area:
             return said
@@ -42,14 +42,14 @@ class Evidence:
 
     @classmethod
     def from_json(cls, text: str) -> Evidence:
-        """Raises ValueError, TypeError or KeyError where the text is none of ours."""
+        """Raises ValueError, TypeError or KeyError where the text does not come from `to_json`."""
         known = json.loads(text)
         area = {trait: (float(a), float(low), float(high)) for trait, (a, low, high) in known["area"].items()}
         return cls(**known | {"silent": tuple(known["silent"]), "area": area})
 
 
 def evidence_of(artifact: Artifact, path: str | None = None) -> Evidence:
-    """What an artifact says of itself; `path` is how the settings call it."""
+    """The evidence in an artifact; `path` is its path in the settings."""
     measured: Mapping[str, Mapping[str, Any]] = artifact.evaluation.get("traits") or {}
     area = {
         trait: (found["roc_auc"], *found["roc_auc_ci"])

@@ -1,4 +1,4 @@
-"""The spellings of DistilBERT, BERT and RoBERTa checkpoints, translated to the one that `Encoder` computes."""
+"""Translation of DistilBERT, BERT and RoBERTa checkpoints to the names and weights that `Encoder` takes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bigfive_udf.model.encoder import ACTIVATIONS, EncoderSpec
 
 @dataclass(frozen=True)
 class _Family:
-    """Where a family keeps what: names of config entries and of weights."""
+    """A family's names for its config entries and weights."""
 
     prefix: str
     config: dict[str, str]
     layer: str
     parts: dict[str, str]
     head: tuple[tuple[str, str], ...]
-    """the stock classification head: weight name and the activation after it; all but the last are as wide as it"""
+    """the stock classification head: weight name and the activation after it; all but the last have the hidden size"""
 
 
 _BERT_CONFIG = {
@@ -97,10 +97,10 @@ def translate(
     head: tuple[tuple[str, str, int], ...] | None = None,
     pooling: str = "cls",
 ) -> tuple[EncoderSpec, dict[str, Tensor]]:
-    """Rename and fuse a checkpoint's tensors for `Encoder`; all stay in their own precision.
+    """Rename and fuse a checkpoint's tensors for `Encoder`; all keep their precision.
 
-    `prefix` and `head` (name, activation and number of outputs of each layer) are those of the family's stock class
-    unless given, as our own head does.
+    `prefix` and `head` (name, activation and number of outputs of each layer) are by default those of the family's
+    stock class; our own classifier passes its own.
 
     Raises:
         ArtifactError: a tensor that the configuration promises is not there, or has another shape.

@@ -1,4 +1,4 @@
-"""How far the scores of a reduced precision are from those in fp32, and how many labels turn over."""
+"""How far the scores of a reduced precision are from those in fp32, and how many labels flip."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Fidelity:
     precision: str
     documents: int
     labels: int
-    """of all traits together; one without a threshold or without probabilities has none"""
+    """labels compared, of all traits together: with a threshold and both probabilities, or with only one probability"""
     label_flips: float
-    """share of the labels, of all traits together, that come out otherwise"""
+    """share of the labels, of all traits together, that differ"""
     p99_difference: float
-    """of 99 % of the probabilities, the largest difference"""
+    """99th percentile of the differences of the probabilities"""
     max_difference: float
 
 

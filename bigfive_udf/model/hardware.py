@@ -16,8 +16,8 @@ from bigfive_udf.errors import SettingsError
 _BF16_WORDS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-# Numbers of mallopt, from glibc's malloc.h, and what they are set to: the most that glibc takes for the first one (half
-# of an arena's heap), and for the second several times what a batch needs.
+# Numbers of mallopt's parameters, from glibc's malloc.h, and their values: for M_MMAP_THRESHOLD the most that glibc
+# takes (half of an arena's heap), for M_TRIM_THRESHOLD several times what a batch needs.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST_FROM_HEAP, _MOST_KEPT = 32 << 20, 128 << 20
 
@@ -51,10 +51,10 @@ def look(use_gpu: bool = True) -> Hardware:
 
 
 def decide(device: str, precision: str, machines: Sequence[Hardware], section: str = "model") -> Placement:
-    """Choose for all `machines` together: what one of them lacks, none uses, so a table has one precision.
+    """Choose one placement for all `machines`: none uses what another lacks, so a table has one precision.
 
-    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16, fp16 or int8; `section` is that of the settings, which
-    errors name.
+    `device` is auto, cpu or cuda; `precision` auto, fp32, bf16, fp16 or int8; `section` is the section
+    of the settings that errors name.
 
     Raises:
         SettingsError: the settings ask for what a machine does not have.
@@ -83,7 +83,7 @@ def decide(device: str, precision: str, machines: Sequence[Hardware], section: s
 
 
 def more_exact(placement: Placement, machines: Sequence[Hardware]) -> Placement:
-    """The same place with the next more exact arithmetic that all `machines` have; at the end stands fp32."""
+    """The same device with the next more exact precision that all `machines` have; the last one is fp32."""
     if placement.precision == "int8":
         return decide("cpu", "auto", machines)
     better = "fp16" if placement == Placement("cuda", "bf16") else "fp32"
@@ -91,10 +91,10 @@ def more_exact(placement: Placement, machines: Sequence[Hardware]) -> Placement:
 
 
 def cuda_device(address: str) -> str:
-    """The name by which CUDA knows the GPU that Spark calls `address`, in this process.
+    """CUDA's name, in this process, for the GPU that Spark calls `address`.
 
-    Spark's addresses are the machine's numbers, as nvidia-smi has them. CUDA counts from 0 those that the process may
-    see, where CUDA_VISIBLE_DEVICES names them or a container holds no others.
+    Spark's addresses are the machine's GPU numbers, as nvidia-smi shows them. CUDA numbers from 0 only the GPUs that
+    the process may see: those in CUDA_VISIBLE_DEVICES, or those of its container.
 
     Raises:
         SettingsError: the process sees no such GPU.
@@ -105,14 +105,14 @@ def cuda_device(address: str) -> str:
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if address in visible[:seen]:
         return f"cuda:{visible.index(address)}"
-    if visible and all(name.isdecimal() for name in visible):  # by the machine's numbers too: this one it hides
+    if visible and all(name.isdecimal() for name in visible):  # the machine's numbers too: this GPU is hidden
         raise SettingsError(
             f"{platform.node()}: CUDA_VISIBLE_DEVICES={','.join(visible)} hides GPU {address}, which Spark gives: "
             "unset it, or let the discovery script name only those"
         )
     if address.isdecimal() and int(address) < seen:
         return f"cuda:{int(address)}"
-    if seen <= 1:  # a container's only one, whatever the machine calls it; of none check_machine tells
+    if seen <= 1:  # a container's only GPU, whatever its number; if there is none, check_machine says so
         return "cuda:0"
     raise SettingsError(
         f"{platform.node()}: Spark gives a task GPU {address}, of {seen} that are numbered from 0: let the discovery "
@@ -121,11 +121,11 @@ def cuda_device(address: str) -> str:
 
 
 def use_threads(n_threads: int) -> None:
-    """Let this process compute with `n_threads` threads: what the Spark task was given, so that workers don't fight."""
+    """Let this process compute with `n_threads` threads, as the Spark task was given, so that workers don't compete."""
     import torch
 
     torch.set_num_threads(n_threads)
-    # The tokenizer's own pool, read when it first starts.
+    # For the tokenizer's own pool, which reads them when it first starts.
     os.environ["RAYON_NUM_THREADS"] = str(n_threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if n_threads > 1 else "false"
 
@@ -133,8 +133,8 @@ def use_threads(n_threads: int) -> None:
 def keep_freed_memory() -> None:
     """Let this process keep up to 128 MB of what it frees, where its allocator is glibc's; elsewhere do nothing.
 
-    Every batch asks for tensors like those that the last one freed. Left alone, glibc gives them back to the system and
-    takes them page by page again, zeroed: some 3 % of a Spark worker's processor time on messages (measured).
+    Every batch allocates tensors like those that the last batch freed. By default glibc returns freed memory to the
+    system and gets it back page by page, zeroed: some 3 % of a Spark worker's processor time on messages (measured).
     """
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Models by name: what the Hugging Face hub has, or what this machine has of it already."""
+"""Models by name, from the Hugging Face hub or from this machine's copy of them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from pathlib import Path
 
 from bigfive_udf.errors import ArtifactError
+from bigfive_udf.redaction import in_short
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _SECONDS = 10
 
 
 def is_name(path: str) -> bool:
-    """Whether it can be a name on the hub: `owner/name`, or the bare name of an old model."""
+    """Whether `path` can be a name on the hub: `owner/name`, or the bare name of an old model."""
     return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", path) is not None
 
 
 def public_name(path: str) -> str:
-    """What may be said of where a model came from: its name on the hub, or its own; where it lay is nobody's business,
-    and would make a model_id depend on it."""
+    """The publishable origin of a model: its name on the hub, or its local name without the private path."""
     local = Path(path).expanduser()
     return path if not local.exists() and is_name(path) else local.resolve().name
 
@@ -26,8 +26,8 @@ def public_name(path: str) -> str:
 def snapshot(name: str, setting: str) -> Path:
     """The directory of a model's files: safetensors, tokenizer and configuration; `setting` is named in errors.
 
-    The machine's own copy serves where there is one, network or not. Where there is none, whether the hub can be
-    reached is found out first: its client would go on trying for minutes.
+    If the machine has its own copy, that is used, with or without a network. If not, it is checked first whether the
+    hub can be reached, because the hub's client would retry for minutes.
 
     Raises:
         ArtifactError: no such model, no network, or no safetensors.
@@ -53,9 +53,8 @@ def snapshot(name: str, setting: str) -> Path:
         ) from None
     # Whatever else the client raises (no network, offline mode, a full disk), the user's cure is the same.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:120]
         raise ArtifactError(
             f"{name} is no directory here, and the Hugging Face hub can't be reached "
-            f"({type(error).__name__}: {first_line}): correct {setting}, or, of a model of the hub, on a machine "
+            f"({in_short(error, 120)}): correct {setting}, or, of a model of the hub, on a machine "
             f"with a network run `hf download {name} --local-dir DIR`, copy DIR here and set {setting}=DIR"
         ) from None

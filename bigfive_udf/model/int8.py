@@ -2,15 +2,15 @@
 
     y = x W' + b  ~  s (q Q') t + [x_c, m, 1] R
 
-q are the activations of a token as whole numbers from 0 to 127, m its smallest value and s the size of a step; Q are
-the weights as whole numbers from -127 to 127 and t the size of a step of each output. Columns c of x, the few with by
-far the largest values, stay out of it and are multiplied exactly (Dettmers et al. 2022, LLM.int8(): they would leave
-the others no digits); R holds their weights, the sums over Q that m is multiplied with, and the bias.
+q are the activations of a token as whole numbers from 0 to 127, m the token's smallest value and s its step size; Q are
+the weights as whole numbers from -127 to 127, and t the step size of each output. The few columns c of x with by far
+the largest values are not rounded but multiplied exactly: they would leave the others no digits (Dettmers et al. 2022,
+LLM.int8()). R holds the weights of these columns, the sums over Q that m is multiplied with, and the bias.
 
-A token's range is its own, so the tokens beside it decide nothing; and with 127 steps instead of 255 pairs of products
-fit 16 bits, so processors without VNNI, which would cut them off, compute the same whole numbers. But: what is rounded
-comes from layers in fp32, whose last bits do depend on the batch and the processor, and a value between two steps takes
-such a bit for a whole step.
+Each token has its own range, so the other tokens of a batch have no influence. With 127 steps instead of 255, the sum
+of two products fits 16 bits, so processors without VNNI, which would cut it off, compute the same whole numbers. But
+the activations come from layers in fp32, whose last bits do depend on the batch and the processor. For a value halfway
+between two steps, such a bit decides which of the two it is rounded to.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Int8Product:
         rows.index_fill_(1, self._columns, 0)  # put back below: a copy would take longer than all the rest
         smallest = rows.amin(1, keepdim=True)
         step = (rows.amax(1, keepdim=True) - smallest).div_(_STEPS).clamp_(min=1e-12)
-        # By way of int8, to which torch converts several times as fast; up to 127 the bits are the same.
+        # Converted by way of int8, which torch does several times as fast; up to 127 the bits are the same.
         whole = rows.sub(smallest).mul_(step.reciprocal()).round_().to(torch.int8).view(torch.uint8)
         rows.index_copy_(1, self._columns, exact)
         y = torch.ops.onednn.qlinear_pointwise(
@@ -68,10 +68,10 @@ class Int8Product:
 
 
 def products(weights: Mapping[str, Tensor]) -> dict[str, Int8Product]:
-    """Those products of a model that are there in this form.
+    """The products of a model that are in 8-bit integers, by name.
 
     Raises:
-        SettingsError: there are some, and this PyTorch can't compute them.
+        SettingsError: the model has such products, and this PyTorch can't compute them.
     """
     names = [name.removesuffix(".scale") for name in weights if name.endswith(".scale")]
     if names and not hasattr(torch.ops.onednn, "qlinear_pointwise"):

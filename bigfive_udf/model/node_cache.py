@@ -1,8 +1,8 @@
 """One unpacked copy of a bundle per machine and user, whatever the number of processes that map it.
 
 The directory is named by the bundle's digest, belongs to this user alone (0700), is written aside under a file lock
-and renamed into place, so that a process sees it whole or not at all. Copies that no run has used for a week go when
-another is written; a process that still maps one keeps it, for the kernel keeps unlinked files that are mapped.
+and renamed into place, so that a process sees it whole or not at all. Copies that no run has used for a week
+are deleted when another is written. A process that still maps one is not disturbed: the kernel keeps mapped files.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _KEEP_SECONDS = 7 * 24 * 3600
 
 
 def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
-    """The directory of the bundle with this digest; `files` is called only where the machine has none yet.
+    """The directory of the bundle with this digest; `files` is called only if the machine has no whole copy.
 
     Raises:
         OutputError: the directory for temporary files belongs to somebody else, can't be written, or is full.
-        ArtifactError: a file of the bundle would lie elsewhere.
+        ArtifactError: the name of a file in the bundle leads out of the directory.
     """
     root = own_directory()
     target = root / digest
     with locked(root):
         with contextlib.suppress(FileNotFoundError):
-            os.utime(target)  # in use: who prunes next, under this lock, sees it
+            os.utime(target)  # marks it as in use for the next `_prune`, which holds this lock
         if not _is_whole(target):
             if target.exists():
                 _log.warning("this machine's copy of the model was not whole, it is written again")
-            shutil.rmtree(target, ignore_errors=True)  # what a cleaner of temporary files has left of it
+            shutil.rmtree(target, ignore_errors=True)  # the rest that a cleaner of temporary files has left
             _write(root, target, files())
             _prune(root, keep=target)
     return target
@@ -51,10 +51,10 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Let no other process that asks for it into `root` while the block runs.
+    """Hold the lock of the directory `root` while the block runs; other processes that call this wait.
 
     Raises:
-        OutputError: its lock can't be opened.
+        OutputError: the file of the lock can't be opened.
     """
     try:
         lock = (root / "lock").open("w")
@@ -66,8 +66,10 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether every file is there that was written, and as long: cleaners of temporary files take them one by one, and
-    a machine that loses power may keep a file's name without its content."""
+    """Whether every written file is there in full size.
+
+    Cleaners of temporary files delete files one by one, and a power failure may leave a file without its content.
+    """
     try:
         sizes = json.loads(_list_of(target).read_text())
         return all((target / name).stat().st_size == size for name, size in sizes.items())
@@ -80,10 +82,10 @@ def _list_of(target: Path) -> Path:
 
 
 def own_directory(purpose: str = "") -> Path:
-    """A directory for temporary files that this user alone can enter, the same for each purpose.
+    """A directory for temporary files that this user alone can enter, one per purpose.
 
     Raises:
-        OutputError: what is there belongs to somebody else, others can enter it, or it can't be made.
+        OutputError: the directory belongs to somebody else, others can enter it, or it can't be made.
     """
     try:
         root = Path(tempfile.gettempdir()) / f"bigfive_udf-{os.getuid()}{purpose}"

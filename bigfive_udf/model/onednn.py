@@ -1,8 +1,8 @@
-"""Products of the encoder by oneDNN, asked for by name, as torch's own compiler does on x86.
+"""Products of the encoder by oneDNN, called explicitly, as torch's own compiler does on x86.
 
-torch's `linear` takes MKL for fp32, which does 0.85 of what oneDNN does with AVX-512 and 0.9 with AVX2, and computes an
-activation in a second pass over the result. Both read weights where they lie. A worker that may hold a copy of its own
-has them laid out for its processor beforehand, which is faster once more, most of all in bf16.
+torch's `linear` uses MKL for fp32, which reaches 0.85 of oneDNN's speed with AVX-512 and 0.9 with AVX2. It computes an
+activation in a second pass over the result. Both can read the weights where they lie. A worker that may hold its own
+copy of the weights lays them out for its processor beforehand, which is faster still, most of all in bf16.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 from bigfive_udf.model.scores import AUTO, OWN, SHARED
 
 MOST_OWN_BYTES = 256 << 20
-"""What auto lets a worker hold: those of DistilBERT fit in either precision, those of a large model do not."""
+"""Most bytes of weights that AUTO copies per worker: DistilBERT's fit in either precision, a large model's do not."""
 _ROWS = 512
-"""Tokens of a batch, about; the layout is chosen for as many, and right for any number."""
+"""Typical tokens of a batch: the layout is chosen for this number, and gives right results for any other."""
 _WITH_PRODUCT = {
     "linear": ("none", ""),
     "relu": ("relu", ""),
@@ -44,9 +44,9 @@ class OneDnnProduct:
 
 
 def computes(activation: str) -> bool:
-    """Whether this activation can be computed with a product, and is not slower so.
+    """Whether oneDNN can compute this activation together with a product, and is not slower than a separate pass.
 
-    Without AVX-512 GELU in oneDNN slows the product down by a fifth, and torch's own pass takes a twentieth (measured).
+    Without AVX-512, GELU in oneDNN slows the product down by a fifth; torch's own pass takes a twentieth (measured).
     """
     if "gelu" in activation and torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -54,7 +54,7 @@ def computes(activation: str) -> bool:
 
 
 def products(weights: Mapping[str, Tensor], names: Iterable[str], where: str = SHARED) -> dict[str, OneDnnProduct]:
-    """Products over `weights`, which hold NAME.weight and NAME.bias; {} where oneDNN can't, or gains nothing.
+    """Products over `weights`, which hold NAME.weight and NAME.bias; {} where oneDNN can't do them or gains nothing.
 
     `where` is AUTO, SHARED or OWN.
     """

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without the reports that a head is new, which it is meant to be, and the bars of loads that take a second."""
+    """Suppress reports that a head is new, which is intended, and progress bars of loads that take a second."""
     import transformers
 
     log = transformers.utils.logging

@@ -32,29 +32,30 @@ from bigfive_udf.model.encoder import Encoder
 from bigfive_udf.model.scores import Effort, Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.model.windows import Windows
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import EMPTY, FAILED, SCORED, TRAITS
 
 _log = logging.getLogger(__name__)
 _NO_MEMORY = "out of memory"
 _GPU_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""For padded batches. Not cuDNN, which torch prefers on the newest GPUs: it makes a plan for each shape, and almost
-every batch has another one."""
+"""Attention kernels for padded batches. cuDNN, which torch prefers on the newest GPUs, is left out: it makes a plan for
+each shape, and almost every batch has a new shape."""
 _QUOTATION = 8
-"""Characters that a message may not share with the text that it is about: fewer are chance, or a word."""
+"""A message that shares this many characters in a row with its text quotes it: fewer are chance, or a word."""
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
-"""Padded tokens a batch: on a CPU core more gains nothing, a GPU wants to be filled."""
+"""Padded tokens per batch: a CPU core gains nothing from more, a GPU needs many to be busy."""
 _SWITCH_SECONDS = 1e-4
-"""How long a thread may run Python while another one gives work to a GPU. That one lets go of the interpreter with
-every call of torch, and by default waits five milliseconds to have it back: 220 calls a second beside a thread that
-only runs Python, 14,000 with this (measured)."""
+"""How long a thread may run Python while another thread gives work to a GPU. This other thread releases the interpreter
+with every call of torch, and by default waits five milliseconds to get it back. Beside a thread that only runs Python,
+that allows 220 calls a second; this setting allows 14,000 (measured)."""
 
 
 @dataclass
 class _Prepared:
-    """What is known of texts before the model sees them, one entry for each that differs from those before it."""
+    """What is known of texts before the model sees them: one entry for each distinct text."""
 
     place: np.ndarray
-    """(n,) of all texts: which of the different ones each is"""
+    """(n,) for every text, repeated ones included: the index of its entry"""
     status: np.ndarray
     reason: np.ndarray
     n_tokens: np.ndarray
@@ -76,21 +77,21 @@ class _Prepared:
 
 @dataclass
 class _Begun:
-    """What the device has been told to compute, a batch of windows each, and why windows could not be, by document."""
+    """Batches of windows that the device has been given to compute, and the failures, by document."""
 
     prepared: _Prepared
     batches: list[tuple[np.ndarray, Tensor]]
-    """which windows, and their logits on the CPU, where a GPU writes them when it has computed them"""
+    """the windows of each batch, and their logits on the CPU, where a GPU writes them once they are computed"""
     failures: dict[int, str]
     written: torch.cuda.Event | None
-    """when a GPU has written all of them"""
+    """occurs when a GPU has written all logits"""
 
 
 class Scorer:
     """A model ready to score on one device.
 
-    `forward` maps (ids, lengths) as `Encoder` does to logits in trait order; `pad_token_id` fills the batches; `silent`
-    are the positions of traits that get no probability; `packed`: windows are laid end to end, as `Encoder.packed`
+    `forward` maps (ids, lengths) to logits in trait order, as `Encoder` does; `pad_token_id` pads the batches; `silent`
+    are the indices of traits that get no probability; with `packed`, windows are laid end to end, as `Encoder.packed`
     takes them.
     """
 
@@ -122,12 +123,12 @@ class Scorer:
     def open(cls, directory: Path, options: ScoringOptions, device: str = "cpu", pack: bool = True) -> Scorer:
         """Load an unpacked bundle; its weights are memory-mapped, so that processes of a machine can share them.
 
-        `pack` False: batches are padded also where there is a kernel for windows laid end to end.
+        With `pack` False, batches are padded even where there is a kernel for windows laid end to end.
         """
         about = json.loads((directory / bundle.ABOUT).read_text())
         where = torch.device(device)
         if where.type == "cuda" and where.index is not None:
-            torch.cuda.set_device(where)  # or what reads the weights would take memory of the first GPU too
+            torch.cuda.set_device(where)  # or reading the weights would take memory of the first GPU too
         forward = bundle.load_forward(directory, about, where, options.weights)
         tokenizer = TextTokenizer((directory / bundle.TOKENIZER).read_text(encoding="utf-8"))
         packed = False
@@ -143,9 +144,10 @@ class Scorer:
         return self._end(self._begin(self._prepare(texts)))
 
     def score_all(self, batches: Iterable[Sequence[str | None]], ahead: bool | None = None) -> Iterator[Scores]:
-        """`score` of each batch.
+        """Yield the `score` of each batch.
 
-        `ahead`, as a GPU wants it: while it computes a batch, the next is tokenized and the last one's scores taken.
+        With `ahead`, by default on a GPU only, the next batch is tokenized while the device computes this one, and the
+        scores of the batch before are collected.
         """
         if not (self._device.type == "cuda" if ahead is None else ahead):
             yield from map(self.score, batches)
@@ -163,7 +165,7 @@ class Scorer:
                 yield self._end(computing)
 
     def _prepare(self, texts: Sequence[str | None]) -> _Prepared:
-        """Tokens and windows of the texts that differ, and which of them each text is."""
+        """Tokens and windows of the distinct texts, and which of these each text is."""
         started = time.perf_counter()
         first: dict[str | None, int] = {}
         place = np.fromiter((first.setdefault(text, len(first)) for text in texts), int, len(texts))
@@ -195,7 +197,7 @@ class Scorer:
         return Windows.cut(texts, self._rule, self._tokenizer.prefix, self._tokenizer.suffix)
 
     def _begin(self, p: _Prepared) -> _Begun:
-        """Give the device all windows, in batches; where the model fails on one, its document is set down."""
+        """Give the device all windows in batches; if the model fails on a window, record why for its document."""
         windows, effort, started = p.windows, p.effort, time.perf_counter()
         lengths = windows.lengths
         failures: dict[int, str] = {}
@@ -206,8 +208,8 @@ class Scorer:
             logits = self._tried(windows, batch)
             if isinstance(logits, str):
                 if self._device.type == "cuda":
-                    torch.cuda.empty_cache()  # what the failed batch held: it is free only now
-                if len(batch) > 1:  # until it passes, or one row is to blame
+                    torch.cuda.empty_cache()  # the failed batch's memory, which is free only now
+                if len(batch) > 1:  # halved until it passes or one window is to blame
                     _log.warning("a batch is halved, for the model can't take it: %s", logits)
                     half = len(batch) // 2
                     pending += [batch[half:], batch[:half]]
@@ -229,13 +231,13 @@ class Scorer:
         return _Begun(p, done, failures, written)
 
     def _tried(self, windows: Windows, batch: np.ndarray) -> Tensor | str:
-        """Logits of a batch on the CPU, once the device is through with it, or why there are none.
+        """Logits of a batch on the CPU, valid once the device has computed them, or the reason why there are none.
 
         Raises:
             Exception: the GPU is at fault.
         """
         try:
-            # From a GPU a copy that nobody waits for yet, into pinned memory: what is queued later does not delay it.
+            # From a GPU an asynchronous copy into pinned memory: work that is queued later does not delay it.
             return self._logits(windows, batch).to("cpu", non_blocking=True)
         # Out of memory, or a row that the model can't take (ValueError is how models of transformers say so).
         except (RuntimeError, MemoryError, IndexError, ValueError) as error:
@@ -244,7 +246,7 @@ class Scorer:
             return _short(error)
 
     def _end(self, begun: _Begun) -> Scores:
-        """Logits, means, probabilities, and every text's row again."""
+        """Collect logits, compute means and probabilities, and return a row for every text, repeated ones included."""
         p, started = begun.prepared, time.perf_counter()
         if begun.written is not None:
             begun.written.synchronize()
@@ -277,7 +279,7 @@ class Scorer:
 
 @contextmanager
 def _switching_often() -> Iterator[None]:
-    """Threads of this process take turns more often; it is Python's own setting, for all of them."""
+    """Let the threads of this process take turns more often: Python's setting applies to all of them."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, _SWITCH_SECONDS))
     try:
@@ -287,8 +289,11 @@ def _switching_often() -> Iterator[None]:
 
 
 def is_the_gpus(error: Exception, n_windows: int) -> bool:
-    """Whether the GPU is at fault, and no text: what it lacks for a single window others hold, and after an error of
-    CUDA's own nothing works in this process any more."""
+    """Whether the GPU is at fault, and no text.
+
+    If memory is short for a single window, others hold it. After one of CUDA's own errors nothing works in this process
+    any more.
+    """
     words = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "ALLOC_FAILED" in words:
         return n_windows == 1
@@ -296,7 +301,7 @@ def is_the_gpus(error: Exception, n_windows: int) -> bool:
 
 
 def _without(text: str, error: Exception) -> str:
-    """One short line without any of the text, which the error may quote."""
+    """The error as one short line, or only its type where the line quotes the text."""
     short = _short(error)
     return type(error).__name__ if _shares(short, text) else short
 
@@ -304,8 +309,7 @@ def _without(text: str, error: Exception) -> str:
 def _short(error: Exception) -> str:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error):
         return _NO_MEMORY
-    first_line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first_line[:200]}"
+    return in_short(error)
 
 
 def _shares(message: str, text: str) -> bool:

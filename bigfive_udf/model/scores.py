@@ -1,4 +1,4 @@
-"""What goes into scoring and what comes out of it; nothing here computes, so it is there without torch."""
+"""Options and results of scoring; nothing here computes, so this module needs no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pandas as pd
 from bigfive_udf.traits import PROBABILITY_FIELDS, UDF_FIELDS
 
 AUTO, SHARED, OWN = "auto", "shared", "own"
-"""Where the weights of the products lie: once per machine, or in each worker, laid out for its processor; auto: in each
-unless they are large."""
+"""Where the weights of the products lie. shared: once per machine; own: in each worker, laid out for its processor;
+auto: own unless they are large."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Effort:
     """What scoring took, to be added up over batches, workers and tasks."""
 
     repeats: int = 0
-    """texts that were the same as one beside them and took its scores"""
+    """texts that took the scores of an equal text in the same call"""
     tokens: int = 0
     """tokens that the model was given, special tokens counted"""
     padded_tokens: int = 0
-    """the same with padding: what was computed"""
+    """tokens that were computed, padding counted"""
     windows: int = 0
     batches: int = 0
     tokenize_seconds: float = 0.0
@@ -49,6 +49,19 @@ class Effort:
             setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
         return self
 
+    def __sub__(self, earlier: Effort) -> Effort:
+        return Effort(**{f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)})
+
+    @property
+    def padding_share(self) -> float:
+        """The share of the computed tokens that are padding."""
+        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
+
+    @property
+    def worker_seconds(self) -> dict[str, float]:
+        """Seconds by stage, added up over all workers."""
+        return {"tokenize": round(self.tokenize_seconds, 3), "model": round(self.model_seconds, 3)}
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -57,7 +70,7 @@ class Scores:
     probabilities: np.ndarray
     """(n, 5) float32; NaN where the text was not scored, or the model knows nothing of the trait"""
     logits: np.ndarray
-    """(n, 5) float64, the same before the sigmoid; NaN where the text was not scored"""
+    """(n, 5) float64, the values before the sigmoid; NaN where the text was not scored"""
     n_tokens: np.ndarray
     """(n,) int32; -1 where the text could not be tokenized"""
     n_windows: np.ndarray

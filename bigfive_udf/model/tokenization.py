@@ -8,8 +8,8 @@ import tokenizers
 
 from bigfive_udf.errors import ArtifactError
 
-# The tokenizer's objects of one call are alive together, some 100 bytes for every character: bound them, whatever the
-# caller's batch is.
+# The tokenizer's objects of one call are alive together, some 100 bytes for every character: so a call is bounded,
+# whatever the caller's batch is.
 _TEXTS_PER_CALL = 512
 _CHARACTERS_PER_CALL = 1 << 18
 

@@ -1,4 +1,4 @@
-"""The windows of one call's texts: their tokens, to which text each belongs, and the ids of a batch of them."""
+"""The windows of one call's texts: their tokens, the text that each belongs to, and the token ids of a batch."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from bigfive_udf.model.batching import WindowRule, split_windows
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows text by text.
+    """Windows in the order of their texts.
 
-    Arrays, so that what is done with each token takes no turn of Python's: beside a GPU its thread is wanted.
+    Held as arrays, so that no Python code runs for each token: beside a GPU, Python's time is needed to feed it.
     """
 
     ids: np.ndarray
-    """(tokens,) of all windows, one after the other, special ones counted"""
+    """(tokens,) token ids of all windows, one window after the other, special tokens included"""
     lengths: np.ndarray
-    """(windows,) how many of them each has"""
+    """(windows,) number of token ids of each window"""
     document: np.ndarray
-    """(windows,) the number of its text"""
+    """(windows,) number of the text that each window belongs to"""
     weight: np.ndarray
-    """(windows,) tokens of text in it"""
+    """(windows,) text tokens of each window, special tokens not counted"""
     truncated: list[int]
-    """texts that have more tokens than their windows hold"""
+    """numbers of the texts that have more tokens than their windows hold"""
 
     @classmethod
     def cut(

@@ -1,1 +1,1 @@
-"""An artifact whose products can be computed in 8-bit integers, made of one in fp32. No Spark."""
+"""Making, from an artifact in fp32, one whose matrix products can be computed in 8-bit integers. No Spark."""

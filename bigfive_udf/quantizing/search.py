@@ -1,9 +1,9 @@
-"""Which products of a model can be in 8-bit integers: as many as leave the labels of a sample alone.
+"""Which matrix products of a model can be in 8-bit integers: as many as the labels of a sample allow.
 
 1. Half of the texts are run through the model in fp32, to see which inputs of each product are the largest ones.
-2. Each product by itself is put in int8, and how far that moves the logits of some texts puts them in order.
-3. With all of them in int8, then without the one that moves most, the two, four, ... and the half that do, the other
-   half of the texts is scored: the curve of speed against fidelity. The first variant within the limit is the one.
+2. Each product is put in int8 by itself; the products are ordered by how far that moves the logits of some texts.
+3. The other half of the texts is scored with all products in int8, then without the 1, 2, 4, ... and finally half of
+   them that move the logits most: the curve of speed against fidelity. The first variant within the limit is chosen.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import TRAITS
 
 _KINDS = ("qkv", "attention", "up", "down")
-# Enough to put products in order; each of them is tried by itself.
+# Enough texts to order the products, each of which is tried by itself.
 _TRIAL = 96
+# Speed is measured on more: fewer texts than a task of the score job has make more padding and smaller batches.
+_TIMED = 512
 _TURNS = 3
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A model with some products in int8, as it did on the measured half of the sample."""
+    """A model with some products in int8, and its results on the measured half of the sample."""
 
     precision: str
     products: tuple[str, ...]
-    """those in int8"""
+    """names of the products in int8"""
     tokens_per_second: float
     """of the model by itself, on one core of this machine"""
     fidelity: Fidelity | None
@@ -49,7 +51,7 @@ class Variant:
 
     @property
     def most_flips(self) -> float:
-        """The share of labels that may turn over as far as the sample tells: Wilson's upper bound, 95 % one-sided."""
+        """The largest share of labels that may turn over, by the sample: Wilson's upper bound, 95 % one-sided."""
         if self.fidelity is None:
             return 0.0
         p, n, z = self.fidelity.label_flips, self.fidelity.labels, 1.645
@@ -59,13 +61,13 @@ class Variant:
 
 
 def product_names(spec: EncoderSpec) -> list[str]:
-    """Those that can be in int8: all of every layer, but for a last one that is computed for first tokens only."""
+    """Products that can be in int8: those of every layer, except a last one that is computed for first tokens only."""
     n_layers = spec.n_layers - (spec.pooling == "cls")
     return [f"layers.{i}.{kind}" for i in range(n_layers) for kind in _KINDS]
 
 
 def steps(n_products: int) -> list[int]:
-    """How many products are left out in turn: 0, 1, 2, 4, ... and half of them."""
+    """How many products stay in fp32, one number for each variant: 0, 1, 2, 4, ... and half of them."""
     half = n_products // 2
     return [0, *(2**i for i in range(half.bit_length()) if 2**i < half), *([half] if half else [])]
 
@@ -91,7 +93,7 @@ class Search:
             raise ArtifactError(f"{artifact.path} has but one layer, of which nothing is worth putting in int8")
 
     def quantized(self, texts: Sequence[str], exact_columns: int) -> dict[str, dict[str, Tensor]]:
-        """Every product in int8; `exact_columns` inputs stay exact, those that are the largest in `texts`."""
+        """Every product in int8; its `exact_columns` inputs with the largest values in `texts` stay exact."""
         watching = _Watching(self._spec, self._weights)
         self._scorer(watching.packed, packed=True).score(texts)  # padding has large inputs of its own
         return {
@@ -104,21 +106,21 @@ class Search:
         }
 
     def by_sensitivity(self, products: Mapping[str, Mapping[str, Tensor]], texts: Sequence[str]) -> list[str]:
-        """The products' names; the one that moves the logits most when it is in int8 alone comes first."""
+        """The products' names; first the product that, alone in int8, moves the logits most."""
         some = texts[:_TRIAL]
         known = [i for i in range(len(TRAITS)) if i not in self._silent]
         exact = self.scorer().score(some).logits[:, known]
         moved = {}
         for name in self.names:
             found = self.scorer(tensors_of(products, [name])).score(some).logits[:, known]
-            # A text that int8 alone can't score is moved as far as can be.
+            # A text that fails only in int8 counts as an infinite change.
             moved[name] = np.nan_to_num((found - exact)[np.isfinite(exact)] ** 2, nan=np.inf).mean()
         return sorted(moved, key=lambda name: -moved[name])
 
     def curve(
         self, products: Mapping[str, Mapping[str, Tensor]], by_sensitivity: Sequence[str], texts: Sequence[str]
     ) -> list[Variant]:
-        """fp32, bf16 where the processor has it, then variants in int8, that with all products first."""
+        """Measure fp32, bf16 where the processor has it, then variants in int8, beginning with all products."""
         tried: dict[tuple[str, tuple[str, ...]], Scorer] = {}
         tried["fp32", ()] = self.scorer()
         if hardware.look(use_gpu=False).cpu_bf16:
@@ -127,14 +129,14 @@ class Search:
             names = tuple(name for name in self.names if name not in by_sensitivity[:left_out])
             tried["int8", names] = self.scorer(tensors_of(products, names))
         exact, *others = [scorer.score(texts).probabilities for scorer in tried.values()]
-        rates = _tokens_per_second(list(tried.values()), texts[:_TRIAL])
+        rates = _tokens_per_second(list(tried.values()), texts[:_TIMED])
         fidelity: list[Fidelity | None] = [None]
         for (precision, _), found in zip(list(tried)[1:], others, strict=True):
             fidelity.append(compare(found, exact, self._artifact.thresholds, precision))
         return [Variant(*about, rate, how) for about, rate, how in zip(tried, rates, fidelity, strict=True)]
 
     def scorer(self, int8_products: Mapping[str, Tensor] | None = None) -> Scorer:
-        """The model with those products, as `tensors_of` gives them, in int8, and all else in fp32."""
+        """The model with `int8_products`, as `tensors_of` returns them, in int8 and all else in fp32."""
         weights = bundle.with_int8(self._weights, int8_products or {})
         return self._scorer(Encoder(self._spec, weights, self._options.weights))
 
@@ -144,12 +146,12 @@ class Search:
 
 
 def tensors_of(products: Mapping[str, Mapping[str, Tensor]], names: Sequence[str]) -> dict[str, Tensor]:
-    """Those products as an artifact holds them: each tensor by its full name."""
+    """The tensors of the named products as an artifact holds them: each by its full name."""
     return {f"{name}.{part}": products[name][part] for name in names for part in int8.PARTS}
 
 
 class _Watching(Encoder):
-    """Sees the inputs of every product go by: `largest` (k,), the largest size of each input."""
+    """Records the inputs of every product: `largest` maps a product to (k,), the largest size of each input."""
 
     def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor]) -> None:
         super().__init__(spec, weights)
@@ -162,7 +164,7 @@ class _Watching(Encoder):
 
 
 def _tokens_per_second(scorers: Sequence[Scorer], texts: Sequence[str]) -> list[float]:
-    """The model's by itself, with one thread as a Spark task has it: medians of turns that the models take."""
+    """Speed of each model by itself, with one thread like a Spark task: medians over turns that the models take."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

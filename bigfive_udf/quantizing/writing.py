@@ -1,4 +1,4 @@
-"""The new artifact: all that the old one has, the products in int8, and what they do to the labels."""
+"""Writing the new artifact: all that the old one has, the products in int8, and their effect on the labels."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from bigfive_udf.training.data import read_texts
 CARD = "README.md"
 _SECTION = "\n\n## 8-bit integers\n\n"
 _LEAST = 100
-# As the check at the beginning of a run does: long texts would take their time, and say nothing more.
+# As in the check at the beginning of a run: longer texts would take more time, and tell nothing more.
 _CHARACTERS = 2000
 
 
 def read_sample(settings: SampleSettings) -> tuple[list[str], list[str]]:
-    """Texts to calibrate on, and as many others to measure: all different, the beginning of each.
+    """Texts to calibrate on, and as many others to measure; all are different, and only the beginning of each is used.
 
     Raises:
         InputError: they can't be read, or are too few.
@@ -43,7 +43,7 @@ def read_sample(settings: SampleSettings) -> tuple[list[str], list[str]]:
     texts = list(dict.fromkeys(cut for text in read_texts(settings) if (cut := text[:_CHARACTERS]).strip()))
     if len(texts) < _LEAST:
         raise InputError(f"{settings.path} has {len(texts)} different texts; at least {_LEAST} are needed")
-    # By digest: the choice is that of the seed, whatever the order of the file.
+    # Sorted by digest: only the seed decides the choice, not the order of the file.
     texts.sort(key=lambda text: hashlib.sha256(f"{settings.seed} {text}".encode()).digest())
     texts = texts[: settings.documents]
     return texts[::2], texts[1::2]
@@ -52,7 +52,7 @@ def read_sample(settings: SampleSettings) -> tuple[list[str], list[str]]:
 def check_source(artifact: Artifact, path: str) -> None:
     """
     Raises:
-        ArtifactError: it is a plain checkpoint, of a directory or a hub, which has no place for what is found out.
+        ArtifactError: the artifact is a plain checkpoint (a directory, or from a hub) with no place for the results.
     """
     if not artifact.description:
         raise ArtifactError(
@@ -64,7 +64,7 @@ def check_source(artifact: Artifact, path: str) -> None:
 def write_quantized(
     artifact: Artifact, output: str, tensors: Mapping[str, Tensor], chosen: Variant, curve: Sequence[Variant]
 ) -> None:
-    """Write the new artifact whole, and tried out, or not at all.
+    """Write the new artifact and try it out; if either fails, nothing is written.
 
     Raises:
         OutputError: `output` exists, or can't be written.
@@ -121,7 +121,7 @@ def about_variant(variant: Variant) -> dict[str, Any]:
 
 
 def curve_lines(curve: Sequence[Variant], n_products: int) -> list[str]:
-    """The table that a person reads, the exact model first."""
+    """The curve as a table for people, the exact model first."""
     lines = [
         f"  {'precision':<10}{'in int8':>10}{'tokens/s':>12}{'of fp32':>10}{'labels turned over':>20}{'p99 |dp|':>12}"
     ]

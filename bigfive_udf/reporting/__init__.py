@@ -1,1 +1,1 @@
-"""The report of a table: what was counted, what became of it since a reference, and the page that says so."""
+"""The report of a table: its counts, their drift since a reference, and the page that shows both."""

@@ -1,4 +1,4 @@
-"""The bins that probabilities are counted in: hundredths, and finer ones where a rare trait has all of its texts."""
+"""The bins for counting probabilities: hundredths, and finer ones at both ends, where all texts of a rare trait lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 TAIL = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 """edges below the first hundredth; above the last one they are mirrored"""
 EDGES = np.array([*TAIL, *(i / 100 for i in range(1, 100)), *(1 - edge for edge in reversed(TAIL))])
-"""A bin holds the probabilities from its lower edge on, up to and without its upper one."""
+"""A bin includes its lower edge and excludes its upper edge."""
 BINS = len(EDGES) + 1
 DRAWN = 20
 """bins of a chart, each a twentieth wide"""
@@ -23,7 +23,7 @@ def counted(probabilities: np.ndarray) -> np.ndarray:
 
 
 def drawn(counts: np.ndarray) -> np.ndarray:
-    """(BINS,) -> (DRAWN,)"""
+    """(BINS,) counts -> (DRAWN,) counts of the bins of a chart."""
     return np.array([part.sum() for part in np.split(counts, _DRAWN_EDGES)])
 
 
@@ -34,7 +34,7 @@ def cumulative(counts: np.ndarray) -> np.ndarray:
 
 
 def quantiles(counts: np.ndarray, shares: tuple[float, ...]) -> list[float | None]:
-    """Where those shares of (BINS,) counts lie below, each within 0 and 1, to within a bin; None of nothing."""
+    """The probability below which each of `shares` (0 to 1) of (BINS,) counts lies, to within a bin; None if empty."""
     total = counts.sum()
     if total == 0:
         return [None] * len(shares)

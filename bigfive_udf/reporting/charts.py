@@ -1,4 +1,4 @@
-"""The charts of the page: matplotlib draws them as SVG, whose colours the page decides, by light and by dark."""
+"""The charts of the page: matplotlib draws them as SVG, and the page sets their colours, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bigfive_udf.reporting.bins import DRAWN
 from bigfive_udf.reporting.counts import LENGTHS
 from bigfive_udf.traits import TRAITS
 
-# Stand-ins for matplotlib, which knows no CSS: each is replaced by what the page calls that colour.
+# Stand-ins for matplotlib, which knows no CSS: each is replaced by the page's CSS for that colour.
 _INK, _MUTED, _GRID, _ONE, _TWO, _BAND = "#010203", "#020304", "#030405", "#040506", "#050607", "#060708"
 _CSS = {
     _INK: "currentColor",
@@ -56,7 +56,7 @@ _THOUSANDS = FuncFormatter(lambda x, _: f"{x:,.10g}")
 
 
 def charts(figures: Mapping[str, Any]) -> dict[str, Markup]:
-    """All charts of the page, by the names that its template has for them."""
+    """All charts of the page, by their names in its template."""
     with matplotlib.rc_context(_STYLE):
         made = {f"distribution_{trait}": _distribution(trait, figures["traits"][trait]) for trait in TRAITS}
         made |= {f"time_{trait}": _over_time(trait, figures["partitions"]) for trait in TRAITS}
@@ -193,11 +193,11 @@ def _small() -> tuple[Figure, Axes]:
 
 
 def _name_partitions(axes: Axes, partitions: Sequence[Mapping[str, Any]]) -> None:
-    """The first, the middle and the last, by their values alone: more do not fit on a phone."""
+    """Label the first, the middle and the last partition with their values only: more labels do not fit on a phone."""
     n = len(partitions)
     at = sorted({0, n // 2, n - 1} if n != 2 else {0, 1})
     names = ["/".join(part.rpartition("=")[2] for part in partitions[i]["partition"].split("/")) for i in at]
-    # Nothing of a name is for matplotlib's own notation.
+    # matplotlib must not read a part of a name as its own notation.
     shown = [name.replace("$", r"\$") if len(name) <= 12 else name[:11].replace("$", r"\$") + "…" for name in names]
     axes.set_xticks(at, shown)
     if n > 2:
@@ -208,7 +208,7 @@ def _name_partitions(axes: Axes, partitions: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _svg(figure: Figure, key: str, title: str, described: str) -> Markup:
-    """The figure as an element of the page: named for who can't see it, of any width, in the page's colours."""
+    """The figure as an element of the page: described for screen readers, of any width, in the page's colours."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": key}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -219,11 +219,11 @@ def _svg(figure: Figure, key: str, title: str, described: str) -> Markup:
     drawn = _PLACES.sub(lambda m: _DIGITS.sub(r"\1", m[0]), drawn)
     for stand_in, colour in _CSS.items():
         drawn = drawn.replace(stand_in, colour)
-    # One page has many figures, and matplotlib calls the parts of each the same.
+    # One page has many figures, and matplotlib gives the parts of each figure the same ids.
     drawn = re.sub(r'\bid="', f'id="{key}-', drawn)
     drawn = re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", drawn)
     box = re.search(r'viewBox="[^"]*"', drawn)
     assert box is not None
     labels = f'<title id="{key}-title">{escape(title)}</title><desc id="{key}-desc">{escape(described)}</desc>'
     head = f'<svg class="chart" {box[0]} role="img" aria-labelledby="{key}-title" aria-describedby="{key}-desc">'
-    return Markup(head + labels + drawn[drawn.index(">") + 1 :])  # what matplotlib writes, it escapes
+    return Markup(head + labels + drawn[drawn.index(">") + 1 :])  # matplotlib escapes the text that it writes

@@ -1,4 +1,4 @@
-"""What was counted in the rows of a table: all that a report says of texts and scores comes from these arrays."""
+"""The counts of a table's rows: everything that a report says about texts and scores comes from these arrays."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from bigfive_udf.reporting.drift import Side
 
 LENGTHS = (0, 1, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""tokens from which a class of text lengths begins"""
+"""lower bounds of the classes of text lengths, in tokens"""
 GROUPS, LEAST_GROUPS, MOST_CELLS = 256, 64, 100_000
-"""groups of authors that drift is judged by; fewer where there are many partitions"""
+"""groups of authors for judging drift; fewer where there are many partitions"""
 
 
 def groups_for(partitions: int) -> int:
-    """How many groups authors are put into, so that partitions times groups stays a number that fits anywhere."""
+    """Number of groups of authors, chosen so that partitions times groups fits into any machine's memory."""
     return int(min(GROUPS, max(LEAST_GROUPS, MOST_CELLS // max(1, partitions))))
 
 
 @dataclass(frozen=True)
 class Counts:
-    """P partitions, G groups of authors (one where nothing is known of authors); traits in their order."""
+    """Counts of P partitions and G groups of authors (one if authors are unknown); traits in the order of `TRAITS`."""
 
     documents: np.ndarray
     """(P,)"""
@@ -30,7 +30,7 @@ class Counts:
     truncated: np.ndarray
     """(P,)"""
     tokens: np.ndarray
-    """(P,) of all texts together"""
+    """(P,) tokens of all texts together"""
     longest: np.ndarray
     """(P,) tokens of the longest text"""
     windows: np.ndarray
@@ -40,18 +40,18 @@ class Counts:
     labels: np.ndarray
     """(P, 5) texts with a label"""
     positive: np.ndarray
-    """(P, 5) of these, with a true one"""
+    """(P, 5) texts with a label that is true"""
     sums: np.ndarray
     """(P, G, 5) sums of probabilities"""
     scores: np.ndarray
-    """(P, G, 5) how many they are"""
+    """(P, G, 5) numbers of probabilities"""
     bins: np.ndarray
     """(P, 5, BINS) probabilities by bin"""
     by_group: np.ndarray
-    """(2, G, 5, BINS) the same by group of authors, of the reference and of the current side"""
+    """(2, G, 5, BINS) probabilities by group of authors and bin, of the reference and of the current side"""
     reasons: tuple[tuple[str, str, int], ...] = field(default=())
     """status, reason and number of texts, the most frequent first"""
 
     def side(self, number: int, partitions: np.ndarray) -> Side:
-        """One side of the comparison: 0 the reference, 1 the current one; `partitions` (P,) is true for its own."""
+        """One side of the comparison, 0 the reference or 1 the current one; `partitions` holds partition indices."""
         return Side(self.by_group[number], self.bins[partitions], self.sums[partitions], self.scores[partitions])

@@ -1,14 +1,14 @@
-"""Whether the probabilities of a trait lie elsewhere than they did, judged by how much they wander anyway.
+"""Whether the probabilities of a trait have moved, judged by how much they vary anyway.
 
-A significance test of texts is no use here: texts of one author are alike, so that it sounds a false alarm on every
-third or fourth table, and of a hundred million texts everything is significant. What counts is how far apart two
-stretches of this table come to lie although nothing has happened. Two things move them: other authors write, which is
-imitated by resampling whole authors, and days differ, which is imitated by giving both sides other days' deviations.
+A significance test of texts is of no use here. Texts of one author are alike, so it raises a false alarm on every
+third or fourth table, and with a hundred million texts everything is significant. What counts is how far apart two
+stretches of this table lie although nothing has happened. Two things move them. Other authors write: this is imitated
+by resampling whole authors. Days differ: this is imitated by giving both sides the deviations of other days.
 
 Authors are resampled in a few hundred groups, by a hash of their names, so that a table of any size fits into memory.
-Because deviations of different authors are independent, those of groups add up to the same variance (the method of
-random groups: Wolter, Introduction to Variance Estimation, chapter 2). What the days of a side differ by is set
-against what resampled authors make them differ by, and only the rest counts as the days' own.
+Deviations of different authors are independent, so the deviations of groups add up to the same variance (the method of
+random groups: Wolter, Introduction to Variance Estimation, chapter 2). The variance between the days of a side is
+compared with the variance between them that resampled authors cause; only the rest is attributed to the days.
 
 But: a drift that began before the reference, or comes and goes within a side, is not seen.
 """
@@ -25,31 +25,31 @@ from bigfive_udf.traits import TRAITS
 
 NONE, SMALL, LARGE, UNKNOWN = "none", "small", "large", "not known"
 FALSE_ALARMS = 0.01
-"""share of reports that call some trait although nothing has happened"""
+"""share of reports that show a drift of some trait although nothing has happened"""
 LEAST_DISTANCE = 0.05
-"""KS distance below which a shift is too small to matter, however sure: an eighth of a standard deviation"""
+"""KS distance below which a shift is too small to matter, however certain: an eighth of a standard deviation"""
 LARGE_DISTANCE, LARGE_PSI = 0.2, 0.25
-"""from either on a drift is large: about half a standard deviation"""
+"""a drift that reaches one of these is large: about half a standard deviation"""
 LEAST_GROUPS, LEAST_DAYS = 8, 3
-"""with fewer authors, or partitions beyond one a side, their spread says nothing"""
+"""fewest groups of authors, and partitions beyond the first of each side: with fewer, their spread says nothing"""
 _RESAMPLES = 1000
 _PSI_BINS = 10
 
 
 @dataclass(frozen=True)
 class Side:
-    """The counted texts of one side: (groups, 5, BINS) by author's group, and by partition."""
+    """The counted texts of one side, by group of authors and by day; a day is a partition."""
 
     by_group: np.ndarray
-    """one group where nothing is known of authors; the two sides have the same groups"""
+    """(groups, 5, BINS); one group if authors are unknown; the two sides have the same groups"""
     by_day: np.ndarray
-    """(days, 5, BINS); no day where texts have none"""
+    """(days, 5, BINS); no days if the texts have none"""
     sums: np.ndarray
     """(days, groups, 5) sums of the probabilities"""
     counts: np.ndarray
-    """(days, groups, 5) how many they are"""
+    """(days, groups, 5) numbers of probabilities"""
     effective: tuple[float, ...] | None = None
-    """of texts whose authors are not at hand: how many independent texts they are worth, by trait"""
+    """by trait, the effective number of independent texts; only for texts whose authors are not at hand"""
 
     @property
     def total(self) -> np.ndarray:
@@ -59,11 +59,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far one trait has moved. `ordinary` is how far it comes to lie although nothing has happened."""
+    """How far one trait has moved. `ordinary` is how far it can move although nothing has happened."""
 
     grade: str
     distance: float | None = None
-    """of Kolmogorov and Smirnov: the largest difference of shares below one probability"""
+    """Kolmogorov-Smirnov distance: the largest difference of the two sides' shares below one probability"""
     psi: float | None = None
     """population stability index, over ten bins that hold a tenth of the reference each"""
     ordinary: float | None = None
@@ -79,7 +79,7 @@ class Judgement:
 
 
 def judge(reference: Side, current: Side, seed: int = 0) -> Judgement:
-    """Compare the two sides, all traits together: in `FALSE_ALARMS` of cases some trait is called for nothing."""
+    """Compare the two sides, all traits together: `FALSE_ALARMS` is the share with a false alarm for some trait."""
     rng = np.random.default_rng(seed)
     sides = (reference, current)
     weights = _weights(sides, rng)
@@ -98,12 +98,12 @@ def judge(reference: Side, current: Side, seed: int = 0) -> Judgement:
 
 
 def worst(grades: Sequence[str]) -> str:
-    """The grade of all together."""
+    """The worst of the known grades; `UNKNOWN` if none is known."""
     return next((grade for grade in (LARGE, SMALL, NONE) if grade in grades), UNKNOWN)
 
 
 def stability_index(reference: np.ndarray, current: np.ndarray) -> float:
-    """Population stability index of (BINS,) counts; a bin without texts counts as half of one."""
+    """Population stability index of (BINS,) counts; a bin without texts counts as half a text."""
     below = cumulative(reference)
     cuts = np.unique(np.searchsorted(below, np.arange(1, _PSI_BINS) / _PSI_BINS - 1e-12) + 1)
     cuts = cuts[cuts < BINS]
@@ -123,7 +123,7 @@ def _grade(distance: float, psi: float, ordinary: float | None) -> str:
 
 
 def _noise(sides: tuple[Side, Side], weights: np.ndarray | None, by_days: bool, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, 5, BINS) by how much the difference of the sides changes though nothing has happened."""
+    """(resamples, 5, BINS) changes of the difference between the sides although nothing has happened."""
     noise = np.zeros((_RESAMPLES, len(TRAITS), BINS))
     for side, sign in zip(sides, (1, -1), strict=True):
         if side.effective is not None:
@@ -137,7 +137,7 @@ def _noise(sides: tuple[Side, Side], weights: np.ndarray | None, by_days: bool, 
 
 
 def _days_beyond_one(sides: tuple[Side, Side]) -> int:
-    """The days of both sides, less one for each that has any: the degrees of freedom of their deviations."""
+    """The days of both sides, less one for each side with days: the degrees of freedom of their deviations."""
     return sum(max(0, len(side.by_day) - 1) for side in sides)
 
 
@@ -151,27 +151,27 @@ def _weights(sides: tuple[Side, Side], rng: np.random.Generator) -> np.ndarray |
 
 
 def _sizes(side: Side) -> np.ndarray:
-    """(groups,) probabilities of each group of authors, of all traits."""
+    """(groups,) number of probabilities of each group of authors, all traits together."""
     return side.by_group.sum((1, 2))
 
 
 def _worth(sizes: np.ndarray) -> float:
-    """How many groups of equal size these are worth (Kish)."""
+    """The effective number of groups: how many groups of equal size these are worth (Kish)."""
     return float(sizes.sum() ** 2 / (sizes.astype(float) ** 2).sum()) if sizes.any() else 0.0
 
 
 def _of_authors(side: Side, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, 5, BINS) by how much the side changes with other authors.
+    """(resamples, 5, BINS) changes of the side with other authors.
 
-    Who writes on both sides is drawn for both. The fewer groups hold most of the texts, the less is known of their
-    spread, hence Student's t instead of the normal.
+    Authors of both sides are drawn for both. The fewer groups hold most of the texts, the less is known of their
+    spread, hence Student's t instead of the normal distribution.
     """
     drawn = (weights @ side.by_group.reshape(len(side.by_group), -1)).reshape(len(weights), *side.total.shape)
     return (cumulative(drawn) - cumulative(side.total)) * _student(_worth(_sizes(side)) - 1, len(weights), rng)
 
 
 def _of_single_texts(side: Side, effective: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
-    """The same where all that is known of the authors is how many independent texts theirs are worth."""
+    """(resamples, 5, BINS) changes of a side of which only the effective number of independent texts is known."""
     parts = []
     for counts, worth in zip(side.total, effective, strict=True):
         n, share = max(1, round(worth)), counts / max(1, counts.sum())
@@ -181,7 +181,7 @@ def _of_single_texts(side: Side, effective: tuple[float, ...], rng: np.random.Ge
 
 
 def _days_own_share(sides: tuple[Side, Side], weights: np.ndarray) -> np.ndarray:
-    """(5,) the share of the variance of the mean probability between a side's days that its authors do not explain."""
+    """(5,) share of the variance between the mean probabilities of a side's days that its authors do not explain."""
     seen, explained = np.zeros(len(TRAITS)), np.zeros(len(TRAITS))
     for side in sides:
         days = len(side.counts)
@@ -199,16 +199,16 @@ def _days_own_share(sides: tuple[Side, Side], weights: np.ndarray) -> np.ndarray
 
 
 def _apart(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(..., days, 5) the days' means less the mean of all days."""
+    """(..., days, 5) each day's mean less the mean of all days."""
     means = sums / np.maximum(counts, 1e-9)
     whole = sums.sum(-2, keepdims=True) / np.maximum(counts.sum(-2, keepdims=True), 1e-9)
     return np.where(counts > 0, means - whole, 0.0)
 
 
 def _of_days(sides: tuple[Side, Side], rng: np.random.Generator) -> np.ndarray:
-    """(resamples, 5, BINS) by how much the difference of the sides changes with other days.
+    """(resamples, 5, BINS) changes of the difference between the sides with other days.
 
-    Each day of either side gets the deviation of a day drawn from both, as it is or turned over.
+    Each day of either side gets the deviation of a day drawn from both sides, with a random sign.
     """
     pool, shares = [], []
     for side in sides:
@@ -229,12 +229,12 @@ def _of_days(sides: tuple[Side, Side], rng: np.random.Generator) -> np.ndarray:
 
 
 def _student(freedom: float, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, 1, 1) factors that make of a normal deviation one of Student's t."""
+    """(resamples, 1, 1) factors that turn a normal deviation into one of Student's t."""
     return np.sqrt(freedom / rng.chisquare(freedom, size=resamples))[:, None, None]
 
 
 def _ordinary(distances: np.ndarray, judged: Sequence[int]) -> np.ndarray:
-    """(resamples, 5) -> (5,) the distance that all traits together exceed in `FALSE_ALARMS` of the resamples."""
+    """(resamples, 5) -> (5,) limits: in `FALSE_ALARMS` of the resamples some trait's distance exceeds its limit."""
     scale = np.sqrt((distances**2).mean(0))
     if not len(judged):
         return scale

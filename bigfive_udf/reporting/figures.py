@@ -44,12 +44,12 @@ class ReportInputs:
     """All that a report is made of."""
 
     name: str
-    """of the table"""
+    """name of the table"""
     stretch: Stretch
     counts: Counts
-    """of `stretch.counted`"""
+    """counts of the partitions in `stretch.counted`"""
     stored: Side | None
-    """the reference that the artifact keeps, where that is the kind"""
+    """the reference that the artifact keeps, if `stretch.kind` is the artifact"""
     records: Sequence[Record]
     failures: Sequence[Failure]
     standing: Mapping[str, Any]
@@ -58,12 +58,12 @@ class ReportInputs:
 
 
 def figures_of(inputs: ReportInputs) -> dict[str, Any]:
-    """The tree: lists where there is an order, maps where there are names, numbers as exact as they are known."""
+    """The tree of figures: lists for ordered items, maps for named items, numbers as exact as they are known."""
     stretch, counts = inputs.stretch, inputs.counts
     at = {e.partition: i for i, e in enumerate(stretch.counted)}
     shown = np.array([at[e.partition] for e in stretch.shown])
     drift, reference = _drift(inputs, at)
-    # Where there is a comparison its two sides are drawn: the page as a whole may hold both.
+    # If there is a comparison, its two sides are drawn, because the partitions of the page may belong to both.
     judged = np.array([at[e.partition] for e in stretch.current], int) if drift["traits"] else shown
     return {
         "format_version": FORMAT_VERSION,
@@ -110,7 +110,7 @@ def figures_of(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def _texts(counts: Counts, at: np.ndarray) -> dict[str, Any]:
-    """The texts of some partitions together."""
+    """Totals over the texts of some partitions."""
     documents, scored = int(counts.documents[at].sum()), int(counts.statuses[at, 0].sum())
     tokens = int(counts.tokens[at].sum())
     return {
@@ -214,7 +214,7 @@ def _why_none(inputs: ReportInputs) -> str:
 
 
 def _run(record: Record) -> dict[str, Any]:
-    """One run. Its stages follow one another: before the first step and after the last, and the steps."""
+    """One run. Its seconds divide into the scoring steps and everything before, between and after them."""
     stages = dict(record.worker_seconds)
     rest = None
     if record.seconds is not None and record.scoring_seconds is not None:
@@ -239,7 +239,7 @@ def _run(record: Record) -> dict[str, Any]:
 
 
 def _cost(records: Sequence[Record], cost: CostSettings) -> dict[str, Any]:
-    """What all runs together took, as far as their records say."""
+    """Time and cost of all runs together, as far as their records say."""
     known = [r for r in records if r.core_seconds is not None]
     hours = sum(r.core_seconds or 0.0 for r in known) / 3600
     documents = sum(r.documents for r in known)

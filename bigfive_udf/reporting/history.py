@@ -1,4 +1,4 @@
-"""What the runs of a table were like, by the records that they left beside it."""
+"""The runs of a table, from the records that they left beside it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bigfive_udf.reporting.stretch import Stretch
+from bigfive_udf.runs import RUNNING
 from bigfive_udf.tables.filesystem import FileSystem
 from bigfive_udf.tables.ledger import Entry
-
-_UNDER_WAY = "running"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run. What a record lacks, because its run ended early or an older version wrote it, is None or empty."""
+    """One run. Fields that its record lacks are None or empty: the run ended early, or an older version wrote it."""
 
     run_id: str
     exit_code: int | None
@@ -35,11 +34,11 @@ class Record:
     failed: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     whole_corpus: bool = False
-    """whether the run is known to have looked at the whole corpus, and not only at what the command line named"""
+    """whether the run is known to have looked at the whole corpus, not only at partitions from the command line"""
 
     @property
     def core_seconds(self) -> float | None:
-        """What it took from the machine."""
+        """Seconds times cores; None where one of them is not known."""
         return None if self.seconds is None or self.cores is None else self.seconds * self.cores
 
 
@@ -51,11 +50,11 @@ class Failure:
     reason: str
     run_id: str
     mended_by: str | None = None
-    """the later run that has committed it, where one has"""
+    """the later run that committed the partition, if there is one"""
     kept: bool = False
-    """whether the table has the rows that it had before"""
+    """whether the table still has the partition's earlier rows"""
     gone_by: str | None = None
-    """the later run that did not find it in the corpus, where one looked through all of it"""
+    """the later run that searched the whole corpus without finding the partition, if there is one"""
 
     @property
     def settled(self) -> bool:
@@ -63,9 +62,9 @@ class Failure:
 
 
 def read_history(fs: FileSystem, job_path: str, stretch: Stretch, run_id: str | None) -> list[Record]:
-    """The runs behind the partitions of a page, and those between them; with `run_id` that one alone. Oldest first.
+    """The runs behind the partitions of a page and the runs between them, oldest first; with `run_id`, only that run.
 
-    Relabelling and failing leave a record too, though the ledger may know nothing of it.
+    Runs that only relabelled or failed leave a record too, even if the ledger does not know them.
     """
     first = min(e.run_id for e in stretch.shown)
     last = None if stretch.whole else max(e.run_id for e in stretch.shown)
@@ -82,14 +81,14 @@ def read_history(fs: FileSystem, job_path: str, stretch: Stretch, run_id: str | 
     for name in sorted(chosen):
         try:
             found.append(_record(name, json.loads(fs.read(f"{job_path}/runs/{name}.json")), name == under_way))
-        # Cut short, or expired meanwhile: it tells nothing, and is no reason to have no report.
+        # A record that was cut short, or has expired meanwhile, must not prevent a report.
         except (ValueError, TypeError, AttributeError, FileNotFoundError):
             continue
     return found
 
 
 def last_settings(fs: FileSystem, job_path: str) -> dict[str, Any]:
-    """The settings of the last run that has changed partitions, else of the last that has some; empty without one."""
+    """The settings of the last run that changed partitions, else of the last run with settings; else empty."""
     found: dict[str, Any] = {}
     for name in reversed([n for n in fs.names(f"{job_path}/runs") if n.endswith(".json")]):
         try:
@@ -97,14 +96,14 @@ def last_settings(fs: FileSystem, job_path: str) -> dict[str, Any]:
             settings, partitions = record.get("settings"), record.get("partitions")
         except (ValueError, AttributeError, FileNotFoundError):
             continue
-        if settings and partitions:  # one that was refused may name columns and a model that the table never saw
+        if settings and partitions:  # a refused run may name columns and a model that the table never had
             return dict(settings)
         found = found or dict(settings or {})
     return found
 
 
 def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Failure]:
-    """The partitions that failed, those that nothing has settled first, then the latest; each partition once."""
+    """The partitions that failed, each once: unsettled ones first, and the latest first among each kind."""
     latest: dict[str, Failure] = {}
     for record in records:
         for name, reason in record.failed.items():
@@ -112,7 +111,7 @@ def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Fa
             if entry is not None and entry.run_id > record.run_id:
                 latest[name] = Failure(name, reason, record.run_id, mended_by=entry.run_id)
                 continue
-            # Whatever fails is tried again by the next run that finds it.
+            # The next run that finds a failed partition tries it again.
             looked = (r for r in records if r.run_id > record.run_id and r.exit_code in (0, 5) and r.whole_corpus)
             gone = next((r.run_id for r in looked if name not in r.failed), None)
             latest[name] = Failure(name, reason, record.run_id, kept=entry is not None, gone_by=gone)
@@ -121,8 +120,8 @@ def failures(records: Sequence[Record], entries: Mapping[str, Entry]) -> list[Fa
 
 
 def _record(run_id: str, content: Mapping[str, Any], marked: bool) -> Record:
-    # The message of a run that has not ended: of one that was killed too, until the next run notices.
-    under_way = marked and content.get("exit_code") is None and content.get("message") == _UNDER_WAY
+    # This is the message of a run that has not ended. A killed run keeps it too, until the next run notices.
+    under_way = marked and content.get("exit_code") is None and content.get("message") == RUNNING
     workers, threads = content.get("workers"), content.get("threads_per_worker")
     cores = (content.get("spark") or {}).get("cores") or (workers * max(1, threads or 1) if workers else None)
     return Record(

@@ -33,7 +33,7 @@ def page_of(figures: Mapping[str, Any]) -> str:
         for path, kind, after in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
             try:
                 filled.append(number(path, kind))
-            except (KeyError, IndexError, TypeError, ValueError):  # somebody's partition is called like that
+            except (KeyError, IndexError, TypeError, ValueError):  # a partition's name looks like a placeholder
                 filled.append(escape(f"[[{path}:{kind}]]"))
             filled.append(escape(after))
         return Markup("").join(filled)
@@ -87,7 +87,7 @@ def _rate(value: float) -> str:
 
 
 def _when(text: str) -> str:
-    """A record's time as people write it; what is no time stays as it is."""
+    """A record's time as people write it; a text that is not a time stays as it is."""
     try:
         return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
     except ValueError:

@@ -1,7 +1,7 @@
-"""The probabilities of held-out texts that an artifact keeps of its training, for drift to be judged against.
+"""The probabilities of held-out texts that an artifact keeps from its training, as a reference to judge drift.
 
 `reference.json` lies in the artifact and is digested like its other files; model_id does not depend on it. It holds
-counts by bin and no text: as the figures in evaluation.json, they are those of texts that the model had not seen.
+counts by bin and no text. Like the figures in evaluation.json, they come from texts that the model had not seen.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_reference(directory: Path) -> Side | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format_version"] != FORMAT_VERSION or not np.allclose(content["edges"], EDGES):
-            return None  # of another version, which counted otherwise
+            return None  # written by another version, which counted otherwise
         counts = np.array([content["traits"][trait]["counts"] for trait in TRAITS], np.int64).reshape(len(TRAITS), BINS)
         effective = tuple(float(content["traits"][trait]["effective_texts"]) for trait in TRAITS)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -61,7 +61,7 @@ def read_reference(directory: Path) -> Side | None:
 
 
 def _effective(probabilities: np.ndarray, group: np.ndarray) -> float:
-    """How many independent texts these are worth for their mean, texts of one author being alike."""
+    """How many independent texts these are worth for estimating their mean, since texts of one author are alike."""
     known = ~np.isnan(probabilities)
     values, group = probabilities[known], group[known]
     if len(values) < 2 or np.ptp(values) == 0:

@@ -1,4 +1,4 @@
-"""What is known of the model behind the scores: the main figures of its evaluation.json, or that there is none."""
+"""What is known about the model behind the scores: the main figures of its evaluation.json, if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which partitions a report is about, and which of them drift is judged against. Pure: the ledger's entries decide."""
+"""Which partitions a report covers, and which ones drift is judged against, decided from the ledger's entries only."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Stretch:
 
     shown: tuple[Entry, ...]
     current: tuple[Entry, ...]
-    """the side that is judged: of one model, which is that of the last partition"""
+    """the side that is judged: partitions that were scored by the model of the last partition"""
     reference: tuple[Entry, ...]
-    """the side that it is judged against; empty where that is the artifact or nothing"""
+    """the side that `current` is compared with; empty where that is the artifact or nothing"""
     kind: str
     """where the reference is from"""
     other_models: int = 0
-    """partitions that would belong to a side, and were scored by another model"""
+    """partitions that would belong to a side, but were scored by another model"""
     whole: bool = True
-    """whether it goes up to the table's last partition"""
+    """whether the page goes up to the table's last partition"""
 
     @property
     def model_id(self) -> str:
@@ -66,7 +66,7 @@ def choose(
         shown = _between(ordered, columns, "partitions", wanted.since, wanted.until)
     shown = shown[-wanted.last :]
     kind, candidates = _reference(ordered, shown, columns, reference)
-    # Probabilities of different models are not to be compared.
+    # Probabilities of different models must not be compared.
     model = shown[-1].model_id
     names = {e.partition for e in candidates}
     current = [e for e in shown if e.partition not in names]
@@ -86,7 +86,7 @@ def choose(
 
 
 def in_order(entries: Iterable[Entry]) -> list[Entry]:
-    """By the values of the partition columns, as numbers where all values of a column are such; nulls last."""
+    """Entries sorted by the values of the partition columns: as numbers if a column has only numbers; nulls last."""
     found = list(entries)
     columns = list(found[0].values) if found else []
     numeric = {

@@ -1,6 +1,6 @@
 """The first screen: what ran, whether anything failed, whether anything has drifted, and whether the model is any good.
 
-A sentence names a number by its place in the tree of figures, as in [[texts.documents:int]]; page.py puts it in.
+A sentence names a number by its place in the tree of figures, as in [[texts.documents:int]]; page.py fills it in.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def verdicts(figures: Mapping[str, Any]) -> list[Verdict]:
-    """The four cards, in the order in which a morning asks them."""
+    """The four cards, in the order in which a user asks the questions in the morning."""
     return [_ran(figures), _failed(figures), _drifted(figures), _good(figures)]
 
 

@@ -1,4 +1,4 @@
-"""Where a report comes from and goes to: a table that is only looked at, and two files."""
+"""The input and the output of a report: a table that is only read, and two files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bigfive_udf.tables.score_table import ScoreTable, described
 
 
 def page_maker() -> Callable[[Mapping[str, Any]], str]:
-    """What makes a page of figures, as far as its libraries are installed, which scoring does without.
+    """The function that makes a page from figures; its libraries are optional, since scoring does without them.
 
     Raises:
-        SettingsError: one is missing.
+        SettingsError: a library is missing.
     """
     try:
         from bigfive_udf.reporting.page import page_of
@@ -30,7 +30,7 @@ def page_maker() -> Callable[[Mapping[str, Any]], str]:
 
 
 def open_to_read(fs: FileSystem, path: str) -> tuple[ScoreTable, Ledger]:
-    """The table at `path` and its ledger; nothing is held or written, and a run may go on meanwhile.
+    """The table at `path` and its ledger; nothing is locked or written, so a run may go on meanwhile.
 
     Raises:
         InputError: there is no table, or what lies beside it can't be read.
@@ -47,7 +47,7 @@ def open_to_read(fs: FileSystem, path: str) -> tuple[ScoreTable, Ledger]:
         return table, Ledger(fs, f"{table.job_path}/ledger")
     except FileNotFoundError:
         raise InputError(f"table.path {path} was changed by a run while it was read: make the report again") from None
-    except OutputError as error:  # to the score job it is the output, here it is what is read
+    except OutputError as error:  # the table is the output of the score job, but the input here
         raise InputError(f"table.path {path} can't be read: {error}") from error
 
 

@@ -18,27 +18,29 @@ class EvaluatedModelSettings(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "fp32", description="arithmetic of the scores that are evaluated"
+        "fp32", description="precision in which the evaluated scores are computed"
     )
     activation: Literal["sigmoid"] | None = Field(
-        None, description="only for a checkpoint that does not say how it was trained"
+        None, description="sigmoid: accept a checkpoint that does not say how it was trained"
     )
     base: str | None = Field(
         None,
-        description="encoder that --compare-splits trains from; null: what the artifact was trained from",
+        description="encoder that --compare-splits starts from; null: the one that the artifact was trained from",
         json_schema_extra=PATH_OR_NAME,
     )
 
 
 class EvaluatedDataSettings(LabelledDataSettings):
     seen: Literal["leave_out", "keep"] = Field(
-        "leave_out", description="texts and authors that the model was trained on: leave_out, or keep (and say so)"
+        "leave_out",
+        description="what to do with texts and authors that the model was trained on: leave_out, or keep (the "
+        "evaluation then says so)",
     )
 
 
 class EvaluateOutputSettings(Section):
     path: str | None = Field(
-        None, description="file of the evaluation, JSON; null: evaluation.json in the model's directory",
+        None, description="JSON file for the evaluation; null: evaluation.json in the model's directory",
         json_schema_extra=PATH,
     )  # fmt: skip
 

@@ -24,17 +24,17 @@ class SourceSettings(Section):
     )
     base: str | None = Field(
         None,
-        description="where a Keras model's encoder began: a directory, or a name on the hub, with its configuration "
-        "and tokenizer; huggingface: where the tokenizer is, if the checkpoint has none",
+        description="keras: the model that the encoder was loaded from, with its configuration and tokenizer; "
+        "huggingface: the model that has the tokenizer, if the checkpoint has none; a directory, or a name on the hub",
         json_schema_extra=PATH_OR_NAME,
     )
     labels: list[str] | None = Field(
         None,
-        description="the trait of each output, in their order: five names, or letters such as [E, N, A, C, O]; "
-        "null: id2label of the checkpoint's config.json; a Keras file does not say, so there it must be set",
+        description="traits of the model's outputs, in output order: five names, or letters such as [E, N, A, C, O]; "
+        "null: as id2label in the checkpoint's config.json says; required for a Keras file, which does not say it",
     )
     activation: Literal["sigmoid"] | None = Field(
-        None, description="only for a checkpoint that does not say how it was trained"
+        None, description="sigmoid: accept a checkpoint that does not say how it was trained"
     )
 
     @field_validator("labels")
@@ -66,7 +66,7 @@ class SourceSettings(Section):
 
     @property
     def kind(self) -> str:
-        """huggingface or keras, decided."""
+        """The format, huggingface or keras, with auto resolved."""
         if self.format != "auto":
             return self.format
         return "keras" if PurePath(self.path).suffix.lower() in KERAS_ENDINGS else "huggingface"
@@ -76,15 +76,15 @@ class ImportedModelSettings(Section):
     max_length: int | None = Field(
         None,
         ge=4,
-        description="tokens of a window, special ones counted: what the model was trained with; null: as many as it "
-        "takes, at most 512",
+        description="tokens per window, special tokens included, as in the model's training; null: the most that the "
+        "model takes, up to 512",
     )
-    languages: list[str] = Field([], description="languages of the texts that it was trained on: [en]")
+    languages: list[str] = Field([], description="languages of the training texts, such as [en]")
 
 
 class ImportedLabelSettings(Section):
     thresholds: dict[str, Share] = Field(
-        {}, description="probability from which a label is true, by trait; 0.5 for those that are not named"
+        {}, description="probability from which a label is true, by trait; 0.5 for traits that are not named"
     )
 
     @field_validator("thresholds")

@@ -1,4 +1,4 @@
-"""Settings of a labelled table: texts of known authors' traits, which the train and the evaluate job read."""
+"""Settings of a labelled table, which the train and evaluate jobs read: texts with the traits of their authors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Cut = float | Literal["median"]
 
 
 class TextTableSettings(Section):
-    """A table of texts, whatever else it holds."""
+    """A table of texts, with or without other columns."""
 
     path: str = Field(description="table of texts: a file, or a directory of Parquet files", json_schema_extra=PATH)
     format: Literal["csv", "parquet", "json"] | None = Field(
@@ -36,12 +36,14 @@ class LabelledDataSettings(TextTableSettings):
     path: str = Field(description="labelled table: a file, or a directory of Parquet files", json_schema_extra=PATH)
     author_column: str | None = Field(None, description="column that names the author of a text; null: there is none")
     label_columns: dict[str, str] = Field(
-        {}, description="column of each trait's label: {openness: cOPN}; empty: those named as traits, else E N A C O"
+        {},
+        description="column of each trait's label, such as {openness: cOPN}; empty: the column named like the trait, "
+        "else like its letter (E, N, A, C, O)",
     )
     cut: Cut | dict[str, Cut] | None = Field(
         None,
-        description="where the labels are scores: the score from which on a trait is high, or median "
-        "(over the training authors); one for all or by trait",
+        description="for labels that are scores: the score from which a trait counts as high, or median "
+        "(over the training authors); one value for all traits, or one per trait",
     )
 
     @field_validator("label_columns")
@@ -72,5 +74,5 @@ class LabelledDataSettings(TextTableSettings):
         return self
 
     def cut_of(self, trait: str) -> Cut | None:
-        """The cut of one trait, whichever way it was given."""
+        """The cut of one trait, set for all traits or for this one; None: its labels are no scores."""
         return self.cut.get(trait) if isinstance(self.cut, dict) else self.cut

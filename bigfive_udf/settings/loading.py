@@ -1,4 +1,4 @@
-"""Settings out of a YAML file and `--set`, with one clear line for whatever is wrong with them."""
+"""Load settings from a YAML file and `--set`; whatever is wrong with them is reported in one clear line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import yaml
 from pydantic import ValidationError
 
 from bigfive_udf.errors import SettingsError
+from bigfive_udf.settings.secrets import STARS
 from bigfive_udf.settings.section import PATH_OR_HUB, PATH_OR_NAME, Section
+from bigfive_udf.tables.filesystem import is_uri
 
 S = TypeVar("S", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also takes 1e-4 for the number that everybody means, as YAML 1.2 does."""
+    """The safe loader, which also reads 1e-4 as a number, as YAML 1.2 does."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
@@ -39,11 +41,11 @@ def load_settings(kind: type[S], config: str | Path | None, overrides: Sequence[
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise SettingsError(f"--set {override}: write it as key.path=value")
+            raise SettingsError(f"--set {_told(override)}: write it as key.path=value")
         try:
             value = yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
-            raise SettingsError(f"--set {override}: the value is not YAML; put quotes around it") from None
+            raise SettingsError(f"--set {_told(override)}: the value is not YAML; put quotes around it") from None
         _assign(values, key, _resolved_key(kind, key.split("."), value, Path.cwd()), override)
     try:
         return kind.model_validate(values)
@@ -59,7 +61,9 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
-        raise SettingsError(f"--config {file} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+        # YAML takes a password that begins with * or ! for an alias or a tag, and its message would quote it.
+        problem = re.sub(r"(alias|tag) '.*'", rf"\1 {STARS}", str(getattr(error, "problem", None) or error))
+        raise SettingsError(f"--config {file} is not YAML{where}: {problem}") from None
     if not isinstance(content or {}, dict):
         raise SettingsError(
             f"--config {file} holds {type(content).__name__}, expected sections such as input: and output:"
@@ -96,10 +100,10 @@ def _resolved_key(kind: type[Section], keys: Sequence[str], value: Any, base: Pa
     marks = field.json_schema_extra if field else None
     if not isinstance(value, str) or not isinstance(marks, dict) or "path" not in marks:
         return value
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", value):
-        return value  # a URI
+    if is_uri(value):
+        return value
     if not value:
-        return value  # refused by name later, not taken for the folder itself
+        return value  # empty: refused later with its key; joined with `base` it would become that folder
     path = base / os.path.expanduser(value)
     owner = {PATH_OR_HUB["path"]: r"\w[\w.-]*/", PATH_OR_NAME["path"]: r"(?:\w[\w.-]*/)?"}.get(str(marks["path"]))
     if owner is not None and re.fullmatch(owner + r"\w[\w.-]*", value) and not path.exists():
@@ -113,9 +117,30 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
         inner = values.get(name)
         values[name] = dict(inner) if isinstance(inner, Mapping) else {}
         if inner is not None and not isinstance(inner, Mapping):
-            raise SettingsError(f"--set {override}: {name} is a value, not a section")
+            raise SettingsError(f"--set {_told(override)}: {name} is a value, not a section")
         values = values[name]
     values[last] = value
+
+
+def _about_catalog(keys: Sequence[str]) -> str:
+    """The message for a mistake in output.catalog, without its values and without a key that may be a value."""
+    if len(keys) == 1:
+        return "output: must be a section of settings, written as output: and indented keys below it"
+    name = keys[2] if len(keys) > 2 else ""
+    if not re.fullmatch(r"[\w.-]+", name):
+        return "output.catalog: must be a map of properties, such as {type: sql, uri: ...}, a space after each :"
+    return (
+        f"output.catalog.{name}: must be a string: put quotes around a number, and write a name with dots as one key, "
+        "such as output.catalog={s3.region: ...}"
+    )
+
+
+def _told(override: str) -> str:
+    """The override as messages may show it: without values that may be secrets of the catalog."""
+    key, equals, _ = override.partition("=")
+    if key != "output" and not key.startswith("output.catalog"):
+        return override
+    return f"{key}={STARS}" if equals else f"output.catalog{STARS}"
 
 
 def _one_line(kind: type[Section], error: ValidationError, file: Path | None) -> str:
@@ -124,7 +149,9 @@ def _one_line(kind: type[Section], error: ValidationError, file: Path | None) ->
     keys = [str(part) for part in first["loc"]]
     key = ".".join(keys)
     value = first.get("input")
-    if first["type"] == "extra_forbidden":
+    if keys[:2] == ["output", "catalog"] or (keys == ["output"] and isinstance(value, (list, str))):
+        message = _about_catalog(keys)
+    elif first["type"] == "extra_forbidden":
         section = _section(kind, keys[:-1])
         known = list(section.model_fields) if section else []
         close = difflib.get_close_matches(keys[-1], known, n=1)

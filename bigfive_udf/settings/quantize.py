@@ -9,24 +9,24 @@ from bigfive_udf.settings.section import PATH, Section, Share
 
 
 class QuantizedModelSettings(Section):
-    path: str = Field(description="artifact to make another one of: a directory", json_schema_extra=PATH)
+    path: str = Field(description="directory of the artifact to quantize", json_schema_extra=PATH)
 
 
 class SampleSettings(TextTableSettings):
     path: str = Field(
-        description="some thousand texts like those that will be scored, without labels: a file, or a directory of "
-        "Parquet files; it is read whole",
+        description="some thousand unlabelled texts like those that will be scored: a file, or a directory of Parquet "
+        "files; it is read completely",
         json_schema_extra=PATH,
     )
     documents: int = Field(
-        2000, ge=100, description="how many of them; half are calibrated on, the other half measured"
+        2000, ge=100, description="number of texts to use; half for calibration, the other half for measuring"
     )
-    seed: int = Field(0, ge=0, description="of the choice of texts")
+    seed: int = Field(0, ge=0, description="random seed for choosing the texts")
 
 
 class Int8Settings(Section):
     exact_columns: int = Field(
-        16, ge=0, le=64, description="inputs of each product, those with the largest values, that stay exact"
+        16, ge=0, le=64, description="inputs of each matrix product that stay exact: those with the largest values"
     )
 
 
@@ -42,7 +42,7 @@ class QuantizeSettings(Section):
     int8: Int8Settings = Int8Settings()
     max_label_flips: Share = Field(
         0.01,
-        description="share of labels that may turn over, by the upper end of what the measured half allows: 0, 1, 2, 4 "
-        "and so on up to half of the products stay in fp32 until that is so",
+        description="share of labels that may flip, by the upper confidence bound on the measured half; to stay below "
+        "it, 0, 1, 2, 4 and so on up to half of the matrix products stay in fp32",
     )
     output: QuantizeOutputSettings

@@ -1,4 +1,4 @@
-"""Makes docs/settings.md of the settings' own definitions: `python -m bigfive_udf.settings.reference`."""
+"""Make docs/settings.md from the definitions of the settings: `python -m bigfive_udf.settings.reference`."""
 
 from __future__ import annotations
 

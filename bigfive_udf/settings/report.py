@@ -17,10 +17,16 @@ class ReportedTableSettings(Section):
 
 
 class ReportedPartitionsSettings(Section):
-    run: str | None = Field(None, description="run_id: only the partitions that this run has committed, and its record")
-    since: str | None = Field(None, description="partitions from this one on, such as dt=2026-11-16; null: by last")
-    until: str | None = Field(None, description="partitions up to this one, inclusive; null: the last one")
-    last: int = Field(28, ge=1, le=366, description="most partitions of the page, the last ones of what is asked for")
+    run: str | None = Field(
+        None, description="run_id: show only the partitions that this run has committed, and its record"
+    )
+    since: str | None = Field(
+        None, description="first partition to show, such as dt=2026-11-16; null: decided by partitions.last"
+    )
+    until: str | None = Field(None, description="last partition to show; null: the last one of the table")
+    last: int = Field(
+        28, ge=1, le=366, description="maximum number of partitions on the page; of more, the last ones are shown"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> ReportedPartitionsSettings:
@@ -32,14 +38,17 @@ class ReportedPartitionsSettings(Section):
 class ReferenceSettings(Section):
     kind: Literal["auto", "table", "artifact", "none"] = Field(
         "auto",
-        description="what drift is judged against: a past stretch of the table, the artifact's held-out texts, or "
-        "nothing; auto: the partitions before those of the page, else the first half of these, else the artifact",
+        description="what drift is judged against; table: a past stretch of the table; artifact: the artifact's "
+        "held-out texts; none: nothing; auto: the partitions before those on the page, else the first half of the "
+        "page's partitions, else the artifact",
     )
-    since: str | None = Field(None, description="first partition of the past stretch; null: by last")
+    since: str | None = Field(None, description="first partition of the past stretch; null: decided by reference.last")
     until: str | None = Field(
-        None, description="last partition of the past stretch, which may lie on the page; null: the one before it"
+        None, description="last partition of the past stretch, may be on the page; null: the last one before the page"
     )
-    last: int = Field(28, ge=1, le=1000, description="most partitions of the past stretch, its last ones")
+    last: int = Field(
+        28, ge=1, le=1000, description="maximum number of partitions in the past stretch; of more, the last ones count"
+    )
 
     @model_validator(mode="after")
     def _of_the_table(self) -> ReferenceSettings:
@@ -54,21 +63,21 @@ class ReferenceSettings(Section):
 
 class ReportedModelSettings(Section):
     path: str | None = Field(
-        None, description="the model's directory, for its evaluation; null: that of the last run",
+        None, description="directory of the model, for its evaluation; null: the model of the last run",
         json_schema_extra=PATH_OR_HUB,
     )  # fmt: skip
 
 
 class CostSettings(Section):
     per_core_hour: float | None = Field(
-        None, ge=0, description="price of one core for one hour; null: no money is named"
+        None, ge=0, description="price of one core for one hour; null: no costs are shown"
     )
     currency: str = Field("EUR", description="currency of cost.per_core_hour")
 
 
 class ReportOutputSettings(Section):
     path: str = Field(
-        description="file of the page, such as report.html, on any file system; its numbers lie beside it as .json",
+        description="file for the page, such as report.html, on any file system; its numbers go beside it as .json",
         json_schema_extra=PATH,
     )
 

@@ -1,4 +1,4 @@
-"""What the settings of all jobs are made of."""
+"""Building blocks for the settings of all jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bigfive_udf.traits import LETTERS, TRAITS
 
-# A relative path is resolved against the folder of its file; a name on the model hub looks like one and is left alone.
+# How loading.py resolves a relative path; a name on the model hub looks like a relative path but stays unchanged.
 PATH: dict[str, Any] = {"path": "file system"}
 PATH_OR_HUB: dict[str, Any] = {"path": "file system or hub"}
 PATH_OR_NAME: dict[str, Any] = {"path": "file system, hub or a bare name"}
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """Settings that know every key they have and change nothing that they are given."""
+    """Base of all settings: refuses unknown keys and converts no values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_min_length=1)
 
@@ -26,10 +26,10 @@ V = TypeVar("V")
 
 
 def by_trait(value: Mapping[str, V]) -> dict[str, V]:
-    """A map from traits, or their letters, with the traits' names as keys.
+    """The same map with traits' names as keys, where letters may stand for them.
 
     Raises:
-        ValueError: a key is no trait, or a trait is there twice.
+        ValueError: a key is no trait, or a trait is given twice.
     """
     named = {LETTERS.get(key, key): found for key, found in value.items()}
     if twice := [key for key in value if LETTERS.get(key, key) != key and LETTERS.get(key) in value]:

@@ -1,8 +1,8 @@
-"""Spark's daemon of Python workers, with what every worker imports already imported: they are forked from it.
+"""Spark's daemon of Python workers, which forks every worker with the workers' imports already done.
 
 So a worker starts in a moment instead of seconds, and the libraries' memory, 200 MB and more, is there once per machine
-and not once per worker. Switched on by `spark.python.daemon.module`, which job_session does in local mode; on a cluster
-it needs the package in the executors' Python, not only in --py-files.
+and not once per worker. `spark.python.daemon.module` switches the daemon on; job_session sets it in local mode. On a
+cluster the executors' Python must have the package; --py-files is not enough.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib
 
 import pyspark.daemon
 
-# Nothing here starts a thread or touches a GPU when it is imported, or the forks would inherit what they can't use.
+# None of these may start a thread or touch a GPU when it is imported: a forked worker could use neither.
 _PRELOADED = (
     "pandas",
     "pyarrow",
@@ -25,11 +25,11 @@ _PRELOADED = (
 
 
 def preload() -> None:
-    """Import what workers need. What can't be imported is left for the worker to say, which can tell the driver."""
+    """Import what workers need; a failed import is left to the worker, which can report it to the driver."""
     for name in _PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    # Counting references in what lives for good would copy its pages into every worker.
+    # Otherwise a garbage collection in a worker would write to these permanent objects, and so copy their pages.
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,7 @@
-"""Fine-tuning in several processes: Spark's TorchDistributor starts them, transformers' Trainer makes one of them.
+"""Fine-tuning in several processes: Spark's TorchDistributor starts them, transformers' Trainer lets them cooperate.
 
-On one machine in local mode, else one process per Spark task, on whatever hosts the cluster has. The base model, the
-labelled texts and the checkpoints are read and written by every process: on several hosts their paths must be shared.
+In local mode they all run on one machine, else each runs in a Spark task, on any hosts of the cluster. Every process
+reads the base model and reads or writes checkpoints: on several hosts their paths must be shared.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _WEIGHTS, _ABOUT = "together.safetensors", "together.json"
 
 
 def finetune_together(processes: int, device: str) -> Callable[..., Finetuned]:
-    """A function that takes what `finetune` takes and returns what it returns, and trains in so many processes.
+    """A function with the arguments and the result of `finetune` that trains in so many processes.
 
     `device` is auto (a GPU for each process where every machine has one), cpu or cuda.
 
     Raises:
-        SettingsError: the cluster has fewer places for tasks than that.
+        SettingsError: the cluster runs fewer tasks at a time than `processes`.
     """
     from pyspark.ml.torch.distributor import TorchDistributor
 
@@ -43,7 +43,7 @@ def finetune_together(processes: int, device: str) -> Callable[..., Finetuned]:
     use_gpu = hardware.decide(device, "auto", executors_hardware(spark, device)).device == "cuda"
     check_gpus(spark.sparkContext.getConf(), use_gpu, local)
     distributor = TorchDistributor(num_processes=processes, local_mode=local, use_gpu=use_gpu)
-    logging.getLogger("TorchDistributor").setLevel(logging.WARNING)  # else two lines of its own for every fold
+    logging.getLogger("TorchDistributor").setLevel(logging.WARNING)  # else it logs two lines for every fold
 
     def together(
         training: Examples,
@@ -74,7 +74,7 @@ def check_gpus(conf: SparkConf, use_gpu: bool, local: bool) -> None:
 def _one_process(
     training: Examples, base: str, options: FinetuneOptions, scratch: str, validation: Examples | None
 ) -> None:
-    """What each process runs; the first one leaves the model behind."""
+    """Fine-tune as one of the processes; the first process saves the model."""
     import os
 
     from safetensors.torch import save_file

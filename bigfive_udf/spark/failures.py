@@ -1,4 +1,4 @@
-"""What Spark's exceptions mean to a user: most of a night's failures are the input's, the output's or the settings'."""
+"""Spark's exceptions as errors for the user: most failures of a night come from the input, the output or settings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from bigfive_udf import errors
 from bigfive_udf.errors import BigFiveError, InputError, MachinesLostError, OutputError, SettingsError
+from bigfive_udf.redaction import first_line
 
 MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
-"""What reading.py raises instead of Spark's own error, which quotes the record."""
+"""The error that input/reading.py raises instead of Spark's own error, which quotes the record."""
 _RAISED_IN_WORKER = re.compile(r"bigfive_udf\.errors\.(\w+Error): (.*)")
 _FILE = re.compile(r"\b(?:file|hdfs|s3a?|gs|abfss?|wasbs?|viewfs):/[^\s,;'\"()\]]+")
 _WORKERS_MEMORY = (
@@ -31,7 +32,7 @@ _LOST = {
     "Unable to allocate": _WORKERS_MEMORY,
     "FetchFailed": "results were lost with their executors: see their logs for why they ended",
 }
-"""What ends a run where Spark has tried again in vain, and the cure. No defect, and nobody's input."""
+"""Words of errors that end a run after Spark's retries, and the cure: no defect of ours, and not the input's fault."""
 _UNREADABLE = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE_FOOTER",
@@ -74,29 +75,39 @@ _OUTAGE = (
 _DENIED = ("AccessDeniedException", "ExpiredToken", "SecretManager$InvalidToken")
 
 
+_OF_THE_INPUT = "a file of the input can't be read ({reason}): restore it or move it away"
+
+
 @contextmanager
-def spark_failures() -> Iterator[None]:
-    """Turn what Spark raises in this block into the errors that they are to a user."""
+def spark_failures(unreadable: str = _OF_THE_INPUT) -> Iterator[None]:
+    """Turn Spark's exceptions in this block into the errors that the user should see.
+
+    `unreadable` is the message for a file that can't be read, with {reason} in it and a cure. By default it says that
+    the file belongs to the input.
+    """
     try:
         yield
     except BigFiveError:
         raise
     except Exception as error:
-        meant = explained(error)
+        meant = explained(error, unreadable)
         if meant is None:
             raise
         raise meant from error
 
 
-def explained(error: Exception) -> BigFiveError | None:
-    """The error that the user should see instead of Spark's, or None where it is a defect of ours."""
+def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError | None:
+    """The error that the user should see instead of Spark's, or None where the cause is a defect of ours.
+
+    `unreadable` is the message for a file that can't be read, as in `spark_failures`.
+    """
     text = str(error)
     if match := _RAISED_IN_WORKER.search(text):
         kind = getattr(errors, match[1], None)
         if isinstance(kind, type) and issubclass(kind, BigFiveError):
             return kind(match[2].strip())
     if condition := next((word for word in _CONDITION if word in text), None):
-        # First, and in words of ours: Spark's quote the row's value, which may say anything.
+        # Before the checks below, and in our own words: Spark's message quotes the row's value, which may be any text.
         return SettingsError(
             f"input.where fails on a row ({condition}): partition columns are strings, compare them with quoted "
             "values; of other values, try_cast makes null of what can't be cast"
@@ -108,7 +119,7 @@ def explained(error: Exception) -> BigFiveError | None:
         )
     if word := next((word for word in _NO_SPACE if word in text), None):
         return OutputError(f"the disk is full ({word}): free space for the table and for spark.local.dir")
-    # Before what follows: a lost machine's message may name files that went with it.
+    # Before the checks below: the message about a lost machine may name files that were lost with it.
     lost = next((word for word in _LOST if word in text), None)
     if lost == _JVM_MEMORY and any(word in text for word in _UNREADABLE):
         lost = None  # a damaged file makes its reader ask for more memory than there is
@@ -121,33 +132,36 @@ def explained(error: Exception) -> BigFiveError | None:
         )
     if _EVENT_LOG in text:
         return SettingsError(
-            f"Spark can't write its event log ({_first_line(text)}): make the directory of spark.eventLog.dir, or set "
+            f"Spark can't write its event log ({_said_first(text)}): make the directory of spark.eventLog.dir, or set "
             "spark.eventLog.enabled=false"
         )
-    unreadable = any(word in text for word in _UNREADABLE)
-    if any(word in text for word in _DENIED) and not unreadable:
+    is_unreadable = any(word in text for word in _UNREADABLE)
+    if any(word in text for word in _DENIED) and not is_unreadable:
         return OutputError(
             f"storage denies access ({_line_with(text, _DENIED)}): renew its token or key where it has expired, or "
             "check the permissions of output.path; run it again"
         )
-    if any(word in text for word in _OUTAGE) and not unreadable:
+    if any(word in text for word in _OUTAGE) and not is_unreadable:
         return OutputError(
             f"storage, or a service that Spark needs, did not answer ({_line_with(text, _OUTAGE)}): run it again once "
             "it does; nothing is half-written"
         )
-    if any(word in text for word in _NO_PERMISSION) and not unreadable:
+    if any(word in text for word in _NO_PERMISSION) and not is_unreadable:
         return OutputError(
             f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
         )
-    if unreadable:
+    if is_unreadable:
         file = _FILE.search(text)
         reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)
-        return InputError(f"a file of the input can't be read ({reason}): restore it or move it away")
+        return InputError(unreadable.format(reason=reason))
     return None
 
 
 def not_started(error: Exception) -> BigFiveError:
-    """What it means to a user that Spark gave no session. No row has been read yet, so its own words may be told."""
+    """The error that the user should see if Spark can't start a session.
+
+    It may quote Spark's own words, because no row has been read yet.
+    """
     text = str(error)
     if any(word in text for word in _UNREACHABLE):
         return MachinesLostError(
@@ -155,15 +169,14 @@ def not_started(error: Exception) -> BigFiveError:
             "the storage of its event log, are up and at that address; nothing was begun, run it again"
         )
     return explained(error) or SettingsError(
-        f"Spark can't start with this configuration ({_first_line(text)}): correct it where it is set, in the property "
+        f"Spark can't start with this configuration ({_said_first(text)}): correct it where it is set, in the property "
         "file, by --conf or by --master"
     )
 
 
-def _first_line(text: str) -> str:
-    """What Spark says first; py4j puts a line of its own before it."""
-    said = text.split("\n: ", 1)[-1]
-    return re.sub(r"\s+", " ", next(iter(said.strip().splitlines()), "")).strip()[:300]
+def _said_first(text: str) -> str:
+    """The first line of Spark's own words, which follow a line of py4j."""
+    return first_line(text.split("\n: ", 1)[-1], 300)
 
 
 def _line_with(text: str, words: tuple[str, ...]) -> str:

@@ -12,10 +12,10 @@ _ARROW = "spark.sql.execution.arrow.pyspark.enabled"
 
 
 def local_rows(spark: SparkSession, rows: Sequence[Sequence[Any]], columns: Mapping[str, str]) -> DataFrame:
-    """A DataFrame of `rows`; `columns` are the names and SQL types of their values.
+    """A DataFrame of `rows`; `columns` maps the name of each column to its SQL type.
 
-    By way of Arrow: over a plain list Spark maps a function, in Python workers of another kind than those that score,
-    which take seconds to start and 200 MB.
+    The rows go through Arrow. For a plain list, Spark would map a function over it in a second kind of Python workers,
+    beside those that score. Starting these takes seconds and 200 MB.
     """
     spark.conf.set(_ARROW, "true")
     frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)

@@ -1,9 +1,9 @@
-"""Where Spark shuffles and spills in local mode: a directory for each process, with a lock that dies with it.
+"""The directories for Spark's shuffles and spills in local mode: one per process, with a lock that ends with it.
 
 <TMPDIR>/bigfive_udf-<uid>-spark/run-<random>/lock     held while the process lives
 
-Spark removes what it wrote there when it ends. Of a process that was killed the texts would stay, so the next one
-removes every directory whose lock nobody holds.
+Spark deletes its files there when it ends. A killed process leaves its texts behind, so the next process deletes every
+directory whose lock nobody holds.
 """
 
 from __future__ import annotations
@@ -22,28 +22,31 @@ from bigfive_udf.model import node_cache
 
 @cache
 def own_scratch() -> Path:
-    """The directory of this process, which this user alone can enter; those of dead processes are removed.
+    """The directory of this process, which this user alone can enter; directories of dead processes are deleted.
 
     Raises:
-        OutputError: it can't be made.
+        OutputError: the directory can't be made and locked.
     """
     root = node_cache.own_directory("-spark")
     mine = root / f"run-{uuid.uuid4().hex}"
     try:
-        with node_cache.locked(root):  # so that nobody finds a directory that has not got its lock yet
+        with node_cache.locked(root):  # so that nobody finds a directory that is not locked yet
             mine.mkdir(mode=0o700)
             _lock(mine)
             dead = {path: lock for path in root.glob("run-*") if path != mine and (lock := _lock(path)) is not None}
     except OSError as error:
         raise OutputError(f"{mine} can't be made and locked ({error.strerror}); {node_cache.CURE}") from error
-    for path, lock in dead.items():  # which may take a while, and keeps nobody waiting
+    for path, lock in dead.items():  # outside the lock, because this may take a while
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
     return mine
 
 
 def _lock(directory: Path) -> int | None:
-    """Lock the directory while the returned file is open; None where another process has the lock, or removes it."""
+    """Lock the directory until the returned file descriptor is closed.
+
+    Returns None if another process has the lock or is deleting the directory.
+    """
     try:
         file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:

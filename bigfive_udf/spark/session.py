@@ -1,4 +1,4 @@
-"""The Spark session of a job, and what can be said of the machines behind it."""
+"""The Spark session of a job, and facts about the machines behind it."""
 
 from __future__ import annotations
 
@@ -32,18 +32,17 @@ from bigfive_udf.spark.scratch import own_scratch
 _log = logging.getLogger(__name__)
 
 _BARS = "spark.ui.showConsoleProgress"
-# Set where the user has not set them. Partition values are strings, kept to the letter; a row must never be left out
-# because a file could not be read.
+# Set where the user has not set them.
 _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # A step names its files, and Spark lists them again: by default in a task for each, up to 10,000.
+    # A step names its files, and Spark lists them again: by default in one task per file, up to 10,000 tasks.
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",
     _BARS: "false",
 }
 _DAEMON, _WORKERS_PATH = "spark.python.daemon.module", "spark.executorEnv.PYTHONPATH"
-# They log what a task fails with. The job tells which partition failed and why, without the row.
+# These loggers log the errors of tasks. The job tells which partition failed and why, without the row.
 _LOGGERS_OF_ROWS = (
     "org.apache.spark.executor.Executor",
     "org.apache.spark.scheduler.TaskSetManager",
@@ -55,6 +54,7 @@ _LOGGERS_OF_ROWS = (
 _CANCEL_SECONDS = 0.5
 _GONE = ("SparkContext was shut down", "stopped SparkContext")
 _WAKING = "wake workers"
+# Partition values are strings, kept to the letter; a row must never be left out because a file could not be read.
 _ALWAYS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
@@ -64,7 +64,7 @@ _ALWAYS = {
 
 
 _CATALOG = "spark.sql.catalogImplementation"
-# So that what the job writes into a statement's literals means what it says.
+# So that Spark takes the literals in the job's SQL statements exactly as the job writes them.
 _ALWAYS_WITH_CATALOG = {
     "spark.sql.variable.substitute": "false",
     "spark.sql.parser.escapedStringLiterals": "false",
@@ -74,13 +74,13 @@ _ALWAYS_WITH_CATALOG = {
 def job_session(name: str, verbose: bool = False, log_texts: bool = False, catalog: bool = False) -> SparkSession:
     """The session that spark-submit prepared, or a local one where the job runs as plain python.
 
-    Without `log_texts` this process's JVM does not log the errors of tasks, which may quote a row. With `catalog` it
-    keeps tables in a Hive metastore, the embedded one where the configuration names no other.
+    Without `log_texts` this process's JVM does not log the errors of tasks, which may quote a row. With `catalog` the
+    session keeps tables in a Hive metastore, the embedded one where the configuration names no other.
 
     Raises:
-        SettingsError: the configuration is one that would hang or that Spark refuses, or one of Spark Connect.
+        SettingsError: the configuration would hang, is refused by Spark, or is for Spark Connect.
         MachinesLostError: the cluster can't be reached.
-        OutputError: in local mode there is no directory for what Spark shuffles and spills.
+        OutputError: in local mode, the directory for Spark's shuffles and spills can't be made.
     """
     if "SPARK_REMOTE" in os.environ:
         raise SettingsError(
@@ -89,7 +89,7 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     builder: Any = SparkSession.builder.appName(name)
     from pyspark import SparkConf, SparkContext
 
-    # Before there is a JVM, a SparkConf is empty, whatever spark-submit was told, and --master would be overruled.
+    # Without a JVM, a SparkConf is empty whatever options spark-submit got, and --master would be overruled.
     SparkContext._ensure_initialized()
     given = SparkConf()
     if _is_local(given.get("spark.master", "local[*]") or ""):
@@ -100,13 +100,13 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     if not given.contains("spark.master"):
         builder = builder.master("local[*]")
     defaults = _DEFAULTS if verbose else {**_DEFAULTS, "spark.log.level": "ERROR"}
-    # Where a job runs as plain python, Spark takes it for a shell, and would draw bars of its own over ours.
+    # Spark takes a job that runs as plain python for a shell, and would draw its own progress bars over ours.
     as_shell = () if "PYSPARK_GATEWAY_PORT" in os.environ else (_BARS,)
     for key, value in defaults.items():
         if key in as_shell or not given.contains(key):
             builder = builder.config(key, value)
     if catalog:
-        # Hive leaves an empty directory behind for every session, unless all of them have the same.
+        # Hive leaves an empty directory behind for every session, unless all sessions use the same directory.
         resources = f"{tempfile.gettempdir()}/hive-resources-{os.getuid()}"
         for key, value in {_CATALOG: "hive", "spark.hadoop.hive.downloaded.resources.dir": resources}.items():
             if not given.contains(key):
@@ -127,8 +127,17 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     return session
 
 
+def any_session() -> SparkSession:
+    """The active session, unchanged, or else a new one with the settings that every job makes itself.
+
+    Raises:
+        SettingsError: see `job_session`.
+    """
+    return SparkSession.getActiveSession() or job_session("result")
+
+
 def _own_daemon(given: Any) -> dict[str, str]:
-    """Workers forked with their imports (daemon.py), where they run this interpreter, which can import this package."""
+    """The settings for workers from daemon.py, where workers run this interpreter, which can import this package."""
     if given.contains(_DAEMON) or given.contains("spark.pyspark.python"):
         return {}
     if shutil.which(os.environ["PYSPARK_PYTHON"]) != sys.executable:
@@ -136,20 +145,19 @@ def _own_daemon(given: Any) -> dict[str, str]:
     root = str(Path(bigfive_udf.__file__).parent.parent)
     if root in (*site.getsitepackages(), site.getusersitepackages()):
         return {_DAEMON: "bigfive_udf.spark.daemon"}
-    # A checkout or a zip, which a new interpreter need not know of.
+    # The package is in a checkout or a zip, which a new interpreter may not find.
     return {_DAEMON: "bigfive_udf.spark.daemon", _WORKERS_PATH: root} if not given.contains(_WORKERS_PATH) else {}
 
 
 def _own_scratch(given: Any) -> dict[str, str]:
-    """Where shuffled and spilled texts lie: Spark alone makes a directory that all users of the machine can read."""
+    """A private directory for shuffled and spilled texts: all users of the machine can read Spark's own directory."""
     if given.contains("spark.local.dir") or "SPARK_LOCAL_DIRS" in os.environ:
         return {}
     return {"spark.local.dir": str(own_scratch())}
 
 
 def about_session(spark: SparkSession) -> dict[str, Any]:
-    """Where a job ran, for its record: the master, the application's id, by which the cluster's logs are found, and the
-    cores that it has now."""
+    """Where a job ran, for its record: master, application id (to find the cluster's logs) and current cores."""
     context = spark.sparkContext
     return {
         "master": context.master or "",
@@ -161,12 +169,12 @@ def about_session(spark: SparkSession) -> dict[str, Any]:
 def slots(spark: SparkSession) -> int:
     """How many tasks run at once on the executors that are there now, by their cores and GPUs."""
     context: Any = spark.sparkContext._jsc.sc()
-    # Not defaultParallelism, which spark.default.parallelism replaces: a wish for shuffles says nothing of machines.
+    # Not defaultParallelism: it can be set by spark.default.parallelism, which is about shuffles, not machines.
     return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
 
 
 def cores(spark: SparkSession) -> int:
-    """The cores that these tasks have."""
+    """How many cores the tasks that run at once have together."""
     return slots(spark) * int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
 
 
@@ -178,7 +186,10 @@ def stop() -> None:
 
 
 def is_gone(error: BaseException) -> bool:
-    """Whether an error came of Spark's end. A signal to spark-submit reaches its JVM: here it is heard of so."""
+    """Whether the cause of an error is that Spark has ended.
+
+    A signal to spark-submit reaches its JVM; this process learns of the signal only by such an error.
+    """
     seen: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in seen:
@@ -188,7 +199,7 @@ def is_gone(error: BaseException) -> bool:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Whether it is the connection to the JVM, and no other, that is lost."""
+    """Whether the error means that the connection to the JVM is lost, and not another connection."""
     if isinstance(error, Py4JNetworkError):
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -196,9 +207,9 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 
 def cancel_jobs() -> bool:
-    """Cancel what Spark computes, and whatever it begins from now on. Returns whether it was computing.
+    """Cancel all of Spark's jobs, running and future ones. Returns whether Spark was computing.
 
-    By a thread of its own, which has its own connection to the JVM: that of the caller, a signal's handler, may be
+    A separate thread does it over its own connection to the JVM: the connection of the caller, a signal handler, may be
     waiting for an answer.
     """
     from pyspark import SparkContext
@@ -212,7 +223,7 @@ def cancel_jobs() -> bool:
     def cancel() -> None:
         with contextlib.suppress(Exception):
             tracker = context.statusTracker()
-            # That of the thread that wakes the workers is none of the caller's.
+            # The job that wakes the workers does not count: the caller did not start it.
             active.extend(set(tracker.getActiveJobsIds()) - set(tracker.getJobIdsForGroup(_WAKING)))
             asked.set()
             while True:
@@ -238,7 +249,7 @@ def is_local(spark: SparkSession) -> bool:
 
 
 def wake_workers(spark: SparkSession) -> None:
-    """In local mode, let the Python workers start while the driver is busy: what they import takes them seconds."""
+    """In local mode, let the Python workers start while the driver is busy: their imports take seconds."""
     if not is_local(spark):
         return
     workers = slots(spark)
@@ -248,7 +259,7 @@ def wake_workers(spark: SparkSession) -> None:
 
     def wake() -> None:
         spark.sparkContext.setJobGroup(_WAKING, "start the Python workers")
-        with contextlib.suppress(Exception):  # whatever is wrong with the workers, the first step says it
+        with contextlib.suppress(Exception):  # if the workers fail, the first step will say why
             frame = spark.range(0, workers, 1, workers).mapInArrow(same, "id long")
             frame.write.format("noop").mode("overwrite").save()
 
@@ -256,9 +267,9 @@ def wake_workers(spark: SparkSession) -> None:
 
 
 def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardware]:
-    """What the machines that will compute can do: this one in local mode, else every executor that answers.
+    """The hardware of the machines that will compute: this one in local mode, else every executor that answers.
 
-    Where `device` is auto, a cluster's GPUs are those that Spark gives to tasks: of others it would give each to all.
+    Where `device` is auto, a cluster's GPUs count only if Spark assigns them to tasks: all tasks would share any other.
     """
     if is_local(spark):
         return [hardware.look(device != "cpu")]
@@ -271,13 +282,13 @@ def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardwa
 
     tasks = 4 * slots(spark)
     schema = pa.schema([("name", pa.string()), ("cpu_bf16", pa.bool_()), ("cuda_bf16", pa.bool_())])
-    # As those that score: a function mapped over an RDD would start workers of another kind.
+    # In the kind of workers that also score: a function mapped over an RDD would start workers of another kind.
     frame = spark.range(0, tasks, 1, tasks).mapInArrow(looked, "name string, cpu_bf16 boolean, cuda_bf16 boolean")
     return [hardware.Hardware(**row.asDict()) for row in frame.distinct().collect()]
 
 
 def warn_of_crowd(spark: SparkSession, device: str) -> None:
-    """In local mode there is a worker for each task that runs at once, and each has a model on a GPU."""
+    """Warn if many workers share a GPU: in local mode, each task that runs at once has a worker with its own model."""
     if device != "cuda" or not is_local(spark):
         return
     import torch
@@ -305,7 +316,7 @@ def _refuse_gpu_in_local_mode(conf: Any) -> None:
 
 
 def _make_event_log_directory(conf: Any) -> None:
-    """Spark starts no session where the directory of its event log is missing; a local one is made."""
+    """Make the directory of Spark's event log if it is local: where it is missing, Spark starts no session."""
     where = conf.get("spark.eventLog.dir", "file:/tmp/spark-events")
     if conf.get("spark.eventLog.enabled", "false").lower() == "true" and _is_local_path(where):
         with contextlib.suppress(OSError):  # Spark says what is wrong with it

@@ -8,12 +8,13 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, local_path
+from bigfive_udf.redaction import first_line
+from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, is_uri, local_path
 from bigfive_udf.tables.hadoop import HadoopFileSystem
 
 
 def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
-    """The file system of `path` and the path in its form: a plain one on the local disk, a URI elsewhere.
+    """The file system of `path`, and the path as this file system takes it: plain on the local disk, else a URI.
 
     A path without a scheme belongs to the cluster's default file system (fs.defaultFS), as it does for Spark.
 
@@ -23,7 +24,7 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
     configuration = spark._jsc.hadoopConfiguration()
     jvm = spark._jvm
     assert jvm is not None
-    if "://" not in path and not path.startswith("file:") and configuration.get("fs.defaultFS").startswith("file:"):
+    if not is_uri(path) and configuration.get("fs.defaultFS").startswith("file:"):
         return LocalFileSystem(), os.path.realpath(path)
     plain = local_path(path) if path.startswith("file:") else None
     if plain is not None:
@@ -36,7 +37,7 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
             raise
         java: Any = error.java_exception  # type: ignore[attr-defined]
         kind = java.getClass().getSimpleName()
-        message = next(iter((java.getMessage() or "").splitlines()), "") or kind
+        message = first_line(java.getMessage() or "", 300) or kind
         lacking = kind == "UnsupportedFileSystemException" or "ClassNotFoundException" in message
         cure = (
             "add its connector to the session"
@@ -48,20 +49,20 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
 
 
 def as_uri(fs: FileSystem, path: str) -> str:
-    """The path as Spark must be given it, so that a local one is not taken for one of the default file system."""
+    """The path for Spark; a local path gets a scheme, or Spark would look for it in the default file system."""
     return "file://" + path if isinstance(fs, LocalFileSystem) else path
 
 
 def as_pattern(fs: FileSystem, path: str) -> str:
-    """The same for reading, where Spark takes its arguments for globs and this is a name that was found."""
+    """The path of a found file for Spark's readers; glob characters are escaped, because Spark reads paths as globs."""
     return as_uri(fs, "".join("\\" + c if c in "*?[]{}\\" else c for c in path))
 
 
 def quoted(column: str) -> str:
-    """A column's name for an expression, where a bare dot would mean a field of it."""
+    """A column name quoted for an expression; without quotes, a dot in it would mean a field of a struct."""
     return "`" + column.replace("`", "``") + "`"
 
 
 def literal(value: str | None) -> str:
-    """A string as a literal of Spark's SQL, whatever stands in it."""
+    """A string as a literal of Spark SQL, whatever characters it contains."""
     return "NULL" if value is None else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 from pyspark import Accumulator
@@ -38,7 +37,7 @@ _STRUCT = "__bigfive"
 
 @dataclass(frozen=True)
 class SparkModel:
-    """An artifact on its way to the executors: broadcast once, the same for every DataFrame that it scores."""
+    """An artifact that is broadcast to the executors once, for all DataFrames that it scores."""
 
     artifact: Artifact
     placement: hardware.Placement
@@ -95,29 +94,46 @@ def model_at(
     return SparkModel(artifact, placement, remote, _column_function(remote))
 
 
-def score_udf(spark: SparkSession, path: str | os.PathLike[str], **options: Any) -> Callable[[Column | str], Column]:
+def score_udf(
+    spark: SparkSession,
+    path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    options: ScoringOptions | None = None,
+) -> Callable[[Column | str], Column]:
     """A column function: text -> struct of prob_<trait>, n_tokens, n_windows, truncated, status, status_reason.
 
         score = bigfive_udf.score_udf(spark, "models/default")
         df.select("id", score("text").alias("scores")).select("id", "scores.*")
 
-    It is evaluated once per row, also where the result is filtered or used twice. `options` are those of
-    `spark_model`: device, precision, options.
+    It is evaluated once per row, also where the result is filtered or used twice. `precision` auto is bf16 where every
+    executor has it, else fp32 on CPUs and fp16 on GPUs; `options` are those of `Artifact.options`.
 
     Raises:
         ArtifactError: the model is missing, damaged or of the wrong kind.
+        SettingsError: the executors lack `device` or `precision`, or the session is one of Spark Connect.
     """
-    return spark_model(spark, load_artifact(path), **options).column
+    artifact = load_artifact(path)
+    return spark_model(spark, artifact, device=device, precision=precision, options=options).column
 
 
 def score_dataframe(
-    df: DataFrame, path: str | os.PathLike[str], text_column: str = "text", **options: Any
+    df: DataFrame,
+    path: str | os.PathLike[str],
+    text_column: str = "text",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    options: ScoringOptions | None = None,
 ) -> DataFrame:
     """The DataFrame with the score columns appended: probabilities, labels, token counts, status, model and precision.
 
+    `device`, `precision` and `options` are those of `score_udf`.
+
     Raises:
         InputError: there is no such column, or it holds no strings.
-        SettingsError: a column of the DataFrame has the name of a score column.
+        SettingsError: a column of the DataFrame has the name of a score column, or as for `score_udf`.
         ArtifactError: the model is missing, damaged or of the wrong kind.
     """
     session.require_classic(df.sparkSession)
@@ -126,7 +142,7 @@ def score_dataframe(
     if taken:
         raise SettingsError(f"the DataFrame has a column {sorted(taken)[0]}, which scoring adds: drop or rename it")
     artifact = load_artifact(path)
-    model = spark_model(df.sparkSession, artifact, **options)
+    model = spark_model(df.sparkSession, artifact, device=device, precision=precision, options=options)
     return with_scores(df, model, text_column, artifact.thresholds)
 
 
@@ -147,7 +163,7 @@ def with_scores(
 
 
 def label_columns(artifact: Artifact, thresholds: Mapping[str, float | None], prefix: str = "") -> list[Column]:
-    """The label of every trait, computed from the probability columns, whose names `prefix` stands before."""
+    """The label of every trait, computed from the probability columns; `prefix` precedes their names."""
     return [
         _described(label(F.col(f"{prefix}{probability_column(trait)}"), thresholds[trait]), f)
         for trait, f in zip(TRAITS, label_fields([evidence_of(artifact)], [thresholds]), strict=True)
@@ -175,9 +191,9 @@ def _column_function(remote: RemoteModel) -> Callable[[Column | str], Column]:
     def bigfive_scores(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         return score_batches(remote, batches)
 
-    # With postponed annotations pyspark can't see through the strings of a nested function's types.
+    # Postponed annotations are strings, which pyspark can't resolve for a nested function.
     bigfive_scores.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
-    # Nondeterministic, so that Spark evaluates it once, whatever stands around it.
+    # Nondeterministic, so that Spark evaluates it once, whatever the query around it.
     udf = pandas_udf(bigfive_scores, returnType=returns).asNondeterministic()  # type: ignore[call-overload]
 
     def column(text: Column | str) -> Column:

@@ -1,8 +1,9 @@
-"""When the files of the view by author go, which spark/output/author_files.py makes: as trash does, catalog or not.
+"""Deletes replaced files of the view by author when trash of their age is deleted, with or without a catalog.
 
-<output>.job/by_author/<run_id>/_REPLACED     since when a later commit, or later files, stand in their place
+<output>.job/by_author/<run_id>/_REPLACED     the time since which a later commit, or later files, have replaced them
 
-They name authors, so whoever erases one must not need a catalog for it, nor the settings by which they were made.
+spark/output/author_files.py writes the files. They name authors, so the erasure of an author must need neither a
+catalog nor the settings with which the files were made.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from bigfive_udf.tables.ledger import Ledger
 
 
 def forget_replaced(fs: FileSystem, job_path: str, ledger: Ledger, before: datetime) -> None:
-    """Remove for good what was replaced before that time, and note of what is replaced since when it is.
+    """Delete the files that were replaced before that time, and write the time into those that are newly replaced.
 
     Raises:
-        OSError: it can't be removed.
+        OSError: files can't be deleted or marked.
     """
     folder = f"{job_path}/by_author"
     names = fs.names(folder)
     for name in names:
         if name == names[-1] and name >= ledger.last_run:
-            continue  # what the view reads, and no commit has come since
+            continue  # the view reads these files, and no later run has committed
         mark, since = f"{folder}/{name}/_REPLACED", None
         with contextlib.suppress(FileNotFoundError, ValueError):
             since = datetime.fromisoformat(fs.read(mark).strip())

@@ -1,12 +1,12 @@
-"""How a step of a run becomes part of the table: announced, published, entered in the ledger, in this order.
+"""How a step of a run becomes part of the table: it is announced, published and entered in the ledger, in this order.
 
-    1. <output>.job/commit.json says what is about to happen: which staged partitions, and their ledger entries
-    2. the table publishes them, so that every reader finds the old rows of a partition or the new ones
-    3. the ledger gets its entries
-    4. what was replaced goes to the trash, and commit.json goes
+    1. <output>.job/commit.json announces the commit: the staged partitions and their ledger entries
+    2. the table publishes the partitions: new rows replace the old ones, in one change where the storage can do that
+    3. the ledger gets the entries
+    4. the replaced rows are put away (in a Parquet table: to the trash), and commit.json is deleted
 
-A run that dies before 1 has changed nothing, and its staging is thrown away. One that dies later is finished by the
-next run from commit.json, before that run does anything else: publishing and entering once more changes nothing.
+A run that dies before 1 has changed nothing; the next run deletes its staging. If a run dies later, the next run first
+finishes the commit from commit.json: publishing and entering once more changes nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ JOURNAL = "commit.json"
 
 @dataclass(frozen=True)
 class Commit:
-    """Entries that are committed together, and the directory that holds the new rows of those that are not removed."""
+    """Entries that are committed together, and the directory with the new rows of all but the removed partitions."""
 
     commit: str
-    """names it: the run and the step"""
+    """name of the commit: the run and the step"""
     staging: str
     entries: tuple[Entry, ...]
 
@@ -44,17 +44,17 @@ class Commit:
 
 
 class Publisher(Protocol):
-    """A kind of table, as a commit needs it."""
+    """The methods of a table that a commit needs."""
 
     def publish(self, commit: Commit, previous: Mapping[str, Entry]) -> None:
-        """Show the new rows to readers in the place of the old ones; done already, in whole or in part, is fine."""
+        """Replace the old rows, as readers see them, by the new ones; safe to repeat after any attempt."""
 
     def discard(self, commit: Commit) -> None:
-        """Put away what the commit has replaced."""
+        """Put away the rows that the commit has replaced, and clear its staging."""
 
 
 def announced(fs: FileSystem, journal: str) -> Commit | None:
-    """The commit that a run has begun, or that one which died has left; None where there is none.
+    """The commit that is under way, or that a dead run has left unfinished; None where there is none.
 
     Raises:
         OutputError: the journal can't be read, or is damaged.
@@ -91,7 +91,7 @@ class Committer:
         """Commit a step.
 
         Raises:
-            OutputError: the table can't be written; what is not finished, the next run finishes.
+            OutputError: the table can't be written; the next run finishes the commit if it was announced.
             TableLockedError: another run has taken the table over, or could have.
         """
         with as_output_error(self._journal):
@@ -111,7 +111,7 @@ class Committer:
         self._finish(commit)
 
     def recover(self) -> Commit | None:
-        """Finish what a dead run had announced, and say what it was."""
+        """Finish the commit that a dead run had announced, and return it."""
         commit = announced(self._fs, self._journal)
         if commit is not None:
             self._finish(commit)

@@ -1,4 +1,4 @@
-"""What an error of the file system is to a user."""
+"""Errors of the file system, as messages for the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CURES = {
 
 @contextmanager
 def as_output_error(path: str) -> Iterator[None]:
-    """Turn an OSError of the block into the OutputError that it is for the job."""
+    """Turn an OSError that the block raises into an OutputError, which names `path` and a cure."""
     try:
         yield
     except OSError as error:
@@ -28,5 +28,5 @@ def as_output_error(path: str) -> Iterator[None]:
 
 
 def cure_of(error: OSError, otherwise: str) -> str:
-    """What helps against this error, whatever was done with the path; `otherwise` where that depends."""
+    """The cure for this error if it is the same whatever was done with the path, else `otherwise`."""
     return _CURES.get(error.errno or 0, otherwise)

@@ -1,4 +1,4 @@
-"""The one seam to storage: what the job does with files outside Spark. Here the local disk, in hadoop.py others."""
+"""The one interface to files outside Spark, implemented here for local disks and in hadoop.py for other storage."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _GLOB_CHARACTERS = frozenset("*?[{")
 _Item = TypeVar("_Item")
 
@@ -33,7 +34,7 @@ class FileInfo:
 
 
 class FileSystem(Protocol):
-    """What a table needs of storage. Paths are absolute and in the file system's own form. Errors are OSErrors."""
+    """The storage operations of a table. Paths are absolute and in the file system's own form. Errors are OSErrors."""
 
     def expand(self, path: str) -> list[str]:
         """The existing paths that a path or glob names."""
@@ -44,7 +45,7 @@ class FileSystem(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def names(self, directory: str) -> list[str]:
-        """The names in a directory, in order; none where it is not there."""
+        """The sorted names in a directory; empty if the directory does not exist."""
 
     def make_directory(self, path: str) -> None: ...
 
@@ -52,31 +53,31 @@ class FileSystem(Protocol):
         """The content of a small file."""
 
     def put(self, path: str, content: str, private: bool = False) -> None:
-        """Write a small file whole, or not at all; a private one is for its owner and the owner's group."""
+        """Write a small file whole or not at all; only its owner and the owner's group may read a private one."""
 
     def swap_in(self, new: str, target: str) -> None:
-        """Put directory `new` in the place of `target`; what was there, if anything, lies at `new` afterwards."""
+        """Put directory `new` in the place of `target`; the old directory, if any, is at `new` afterwards."""
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file or directory, below a directory that is made where it is missing; a file replaces a file."""
+        """Rename a file or directory; makes the target's parent directory if needed, and a file replaces a file."""
 
     def delete(self, path: str) -> None:
-        """Remove a file or a tree; nothing there is fine."""
+        """Remove a file or a directory tree, if it exists."""
 
     def tail(self, path: str, size: int) -> bytes:
         """The last bytes of a file, at most so many."""
 
     def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-        """Do something with every item, with some of them at once where the storage is far away.
+        """Call `work` for every item, for several items at once where the storage is remote.
 
-        The first error is raised once what had begun has ended, and what had not is left.
+        After an error no further call begins; the error is raised when the calls that had begun have ended.
         """
 
     def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
-        """Take the lock file at `path` and write who holds it; None where somebody else does.
+        """Take the lock file at `path` and write to it who holds it; None if another run does.
 
-        A holder that dies, however suddenly, holds it no more. What the block is given tells whether the lock is still
-        ours, as it is asked before every commit; it raises OSError where that can't be told.
+        If a holder dies, however suddenly, its lock becomes free. The block is given a function that tells whether the
+        lock is still ours. It is called before every commit, and raises OSError where it can't tell.
         """
 
 
@@ -96,7 +97,7 @@ class LocalFileSystem:
 
     def files(self, root: str) -> Iterator[FileInfo]:
         for _ in range(_LISTINGS - 1):
-            # What is gone when it is asked for may be back, as a directory that was replaced.
+            # A path that has just vanished may be back at once: a directory that was being replaced.
             with contextlib.suppress(FileNotFoundError):
                 return iter(list(self._list(root)))
             if not os.path.exists(root):
@@ -117,7 +118,7 @@ class LocalFileSystem:
                         status = entry.stat()
                         yield FileInfo(entry.path, status.st_size, status.st_mtime)
                 except FileNotFoundError:
-                    # What others write and remove there, such as Spark's _temporary, is no file of anybody else yet.
+                    # Temporary files of other writers, such as Spark's _temporary, may vanish: nobody else uses them.
                     if not entry.name.startswith(("_", ".")):
                         raise
 
@@ -138,7 +139,7 @@ class LocalFileSystem:
 
     def put(self, path: str, content: str, private: bool = False) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        aside = f"{path}.tmp"  # always this one, so that the next run writes over what a killed one has left
+        aside = f"{path}.tmp"  # a fixed name, so that the next run overwrites what a killed one has left
         try:
             with open(aside, "w", encoding="utf-8") as file:
                 if private:
@@ -193,7 +194,7 @@ class LocalFileSystem:
         except BlockingIOError:
             os.close(file)
             return None
-        # Written in place: a lock is that of the file's inode, so the file must stay.
+        # Written in place: the lock belongs to the file's inode, so the file must not be replaced.
         os.ftruncate(file, 0)
         os.pwrite(file, content.encode(), 0)
         return _held(file)
@@ -217,7 +218,7 @@ def alternatives(pattern: str) -> list[str]:
 
 
 def _exchange(a: str, b: str) -> bool:
-    """Exchange two paths in one step, so that a reader finds either; False where the system can't."""
+    """Exchange two paths in one step, so that a reader always finds one of them; False where the system can't."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
@@ -228,6 +229,11 @@ def _exchange(a: str, b: str) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), b)
+
+
+def is_uri(path: str) -> bool:
+    """Whether the path begins with a scheme, also file: of the local disk; hdfs:/a has one, as hdfs://host/a does."""
+    return _SCHEME.match(path) is not None
 
 
 def local_path(uri: str) -> str | None:

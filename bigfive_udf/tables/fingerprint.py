@@ -1,4 +1,4 @@
-"""What a partition's scores depend on, in parts, so that a plan can say not only that something changed but what."""
+"""Everything that a partition's scores depend on, kept in parts, so that a plan can say what has changed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bigfive_udf.tables.partitions import Partition, relative_path
 
 @dataclass(frozen=True)
 class ScoreRecipe:
-    """All that decides what a run writes for a text, whatever partition it lies in.
+    """Everything that decides what a run writes for a text, in whichever partition the text lies.
 
-    `settings` are those that change scores, and no others: a thread count is none of them. `columns` are the carried
-    columns in their order, `thresholds` those of the labels, by trait. `pseudonyms` are the fingerprints of the keys by
-    which columns are pseudonymised.
+    `settings` are only the settings that change scores; a thread count, for example, does not. `columns` are the
+    carried columns in their order, `thresholds` the label thresholds by trait. `pseudonyms` maps each pseudonymised
+    column to the fingerprint of its key.
     """
 
     model_id: str
@@ -31,14 +31,14 @@ class ScoreRecipe:
 def input_digest(partition: Partition, root: str) -> str:
     """A digest of the partition's files: path below `root`, size, and the content's tag or else the modification time.
 
-    So a corpus that is moved as a whole, times kept, stays the same, and a file whose content is replaced without a
-    change of size and time is not noticed.
+    So a corpus that is moved as a whole keeps its digests if its modification times are kept. Without a tag, new
+    content of the same size and time is not noticed.
     """
     return _digest([partition.version, *_lines(partition.files, root)])
 
 
 def fingerprint(digest: str, recipe: ScoreRecipe) -> str:
-    """One digest of all that the scores of a partition depend on; thresholds are not among it, nor kept columns."""
+    """One digest of everything that a partition's scores depend on, and so without thresholds and carried columns."""
     return _digest([digest, recipe.model_id, json.dumps(recipe.settings, sort_keys=True)])
 
 

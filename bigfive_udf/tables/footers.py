@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.redaction import column_names, first_line
 from bigfive_udf.tables.filesystem import FileSystem
 
 Columns = dict[str, str]
@@ -24,15 +25,13 @@ Columns = dict[str, str]
 
 _FOOTER_BYTES = 64 << 10
 _MOST_BYTES = 64 << 20
-"""More is no footer's length: the file is damaged."""
+"""No footer is longer: a file that says so is damaged."""
 _COMPRESSED = re.compile(r"\.(gz|bz2|zst|zstd|lz4|snappy|deflate)$")
-# Three words at most, none of them long.
-_NAME = re.compile(r"\S{1,40}(\s\S{1,20}){0,2}")
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says of itself: its columns, and its rows and the bytes of its text where it tells."""
+    """A file's columns and, where they are known, its number of rows and the compressed bytes of its text column."""
 
     columns: Columns
     rows: int | None = None
@@ -40,7 +39,7 @@ class Footer:
 
 
 def not_parquet(path: str, reason: str) -> InputError:
-    """What to say of a file that should be Parquet, and what is the likeliest cure."""
+    """The error for a file that should be Parquet but is not, with the likeliest cure."""
     ending = _COMPRESSED.sub("", path.lower()).rpartition(".")[2]
     kind = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "ndjson": "json"}.get(ending)
     cure = f"it is called {ending}, so set input.format={kind}" if kind else "restore it or move it away"
@@ -48,16 +47,16 @@ def not_parquet(path: str, reason: str) -> InputError:
 
 
 def footer_of(fs: FileSystem, path: str, text_column: str | None = None) -> Footer:
-    """The footer of a Parquet file, with the bytes, compressed as they are, of the text column where it has one.
+    """The footer of a Parquet file, with the compressed bytes of the text column if the file has that column.
 
     Raises:
-        InputError: the file is no whole Parquet file, or can't be read.
+        InputError: the file is not a complete Parquet file, or can't be read.
     """
     try:
         about = pq.read_metadata(pa.BufferReader(_end_of(fs, path)))
         schema = about.schema
     except (pa.ArrowException, OSError) as error:
-        raise not_parquet(path, _first_line(error)) from None
+        raise not_parquet(path, (first_line(str(error)) or type(error).__name__)) from None
     names = schema.to_arrow_schema().names
     columns: Columns = {}
     text_bytes = None
@@ -75,7 +74,7 @@ def footer_of(fs: FileSystem, path: str, text_column: str | None = None) -> Foot
 
 
 def _end_of(fs: FileSystem, path: str) -> bytes:
-    """The end of a file from where its footer begins: mostly one read, for footers are some kilobytes."""
+    """The end of a file, with all of its footer: mostly one read, because footers have some kilobytes."""
     end = fs.tail(path, _FOOTER_BYTES)
     size = int.from_bytes(end[-8:-4], "little") + 8  # the footer, its length, and PAR1
     longer = end.endswith(b"PAR1") and len(end) == _FOOTER_BYTES < size <= _MOST_BYTES
@@ -83,7 +82,7 @@ def _end_of(fs: FileSystem, path: str) -> bytes:
 
 
 def _stored(column: pq.ColumnSchema) -> str:
-    """A leaf's type, in one word for what Spark reads as one type: writers spell some types in two ways."""
+    """A leaf's type; two types that Spark reads as one have one name, because writers differ in spelling them."""
     logical = json.loads(column.logical_type.to_json())
     kind = logical["Type"]
     if kind == "None":
@@ -99,7 +98,7 @@ def _stored(column: pq.ColumnSchema) -> str:
 
 
 def read_footers(files: Sequence[str], read: Callable[[str], Footer]) -> dict[str, Footer | InputError]:
-    """The footers of files, and the error where one can't be read."""
+    """The footer of each file, or the error if it can't be read."""
 
     def one(path: str) -> Footer | InputError:
         try:
@@ -115,7 +114,7 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
     """The needed columns and their types, which every file must have alike.
 
     Raises:
-        InputError: a file lacks one, has it in another type than the first file, or could not be read.
+        InputError: a file lacks a needed column, has it in another type than the first file, or could not be read.
     """
     first: tuple[str, Columns] | None = None
     for path, footer in footers.items():
@@ -123,7 +122,7 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
             raise footer
         missing = [c for c in needed if c not in footer.columns]
         if missing:
-            others = named(footer.columns)
+            others = column_names(footer.columns)
             raise InputError(
                 f"{path} has no column {missing[0]}, its columns are {others}: correct the settings or the file"
             )
@@ -136,12 +135,3 @@ def check_columns(footers: Mapping[str, Footer | InputError], needed: Sequence[s
                     "write both in one type"
                 )
     return {name: first[1][name] for name in needed} if first else {}
-
-
-def named(columns: Iterable[str]) -> str:
-    """Columns as a message may name them: what a CSV file without a header has for names is its first row."""
-    return ", ".join(c if _NAME.fullmatch(c) else f"({len(c)} characters)" for c in columns) or "none that is readable"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160]

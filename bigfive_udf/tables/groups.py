@@ -1,8 +1,8 @@
 """A corpus without partition columns, divided into groups of files that are scored and committed one by one.
 
-A file stays in its group for good, so that a new, changed or removed file concerns one group and no other: the ledger
-says who is where, and only files that it does not know make new groups. These are cut by the time at which files came:
-those that will go together, because they are the oldest, are then in few groups.
+A file stays in its group for good, so that a new, changed or removed file affects only one group. The ledger says which
+file is in which group, and only files that it does not know form new groups. New groups are cut in the order of the
+files' modification times: the oldest files, which will be deleted together, are then in few groups.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def grouped(
 ) -> Layout:
     """The groups of a corpus: those that the ledger knows, and new ones of at most `max_bytes` and `max_files`.
 
-    `known` maps the name of every group that there ever was to the paths of its files, relative to `root`. A group all
-    of whose files are gone is no longer there; one file over the bound makes a group of its own.
+    `known` maps the name of every group that ever existed to the paths of its files, relative to `root`. If all files
+    of a group are gone, the group is left out. A file that is larger than `max_bytes` forms a group of its own.
     """
     owner = {path: name for name, paths in known.items() for path in paths}
     found: dict[str, list[FileInfo]] = {}

@@ -1,4 +1,4 @@
-"""The seam of filesystem.py for hdfs, s3a, gs, abfss and whatever else the cluster's Hadoop knows, over the JVM."""
+"""The interface of filesystem.py for hdfs, s3a, gs, abfss and all else that the cluster's Hadoop has, over the JVM."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 
 from bigfive_udf.tables.filesystem import FileInfo
 
-# A listing comes as one string: a call over py4j for every file would take minutes for what Hadoop lists in seconds.
+# A listing comes as one string: Hadoop lists in seconds, but a py4j call for every file would take minutes.
 _STATUS = re.compile(
     r"FileStatus\{path=(?P<path>.*?); isDirectory=(?:true|false); length=(?P<size>\d+); "
     r".*?modification_time=(?P<modified>\d+); .*?\}(?:\[eTag='(?P<etag>[^']*)'[^\]]*\])?(?=, \S*FileStatus\{|\]$)",
     re.DOTALL,
 )
 _RENEW_SECONDS = 20.0
-# A lock that was not renewed for so long is that of a dead run.
+# A lock that was not renewed for so long belongs to a dead run.
 _LEASE_SECONDS = 300.0
-# Between attempts to read the lock, before it is said that it can't be read.
+# Pauses between attempts to read the lock; the last attempt raises its error.
 _PAUSES = (0.5, 2.0)
-# Where a rename is no single change: it copies the object and then deletes it.
+# Storage without an atomic rename: it copies the object and then deletes it.
 _OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 _AT_ONCE = 8
 _LISTINGS = 5
@@ -35,10 +35,10 @@ _Item = TypeVar("_Item")
 _CODES = {
     "FileNotFoundException": errno.ENOENT,
     "AccessControlException": errno.EACCES,
-    "AccessDeniedException": errno.EPERM,  # of S3, where a token has expired too
+    "AccessDeniedException": errno.EPERM,  # S3 raises it for an expired token too
     "InvalidToken": errno.EPERM,
 }
-# After which the same may succeed.
+# Exceptions after which the same request may succeed later.
 _OUTAGES = (
     "ConnectException",
     "ConnectTimeoutException",
@@ -56,7 +56,7 @@ _ONLY_NEW = "fs.option.create.conditional.overwrite"
 
 
 class HadoopFileSystem:
-    """What any Hadoop file system offers.
+    """A `FileSystem` on any file system of Hadoop.
 
     `jvm` is the session's py4j view, `configuration` its Hadoop configuration.
     """
@@ -98,8 +98,8 @@ class HadoopFileSystem:
             try:
                 return iter(list(self._list(root)))
             except OSError as error:
-                # A directory that others remove below, such as Spark's _temporary, ends the listing of all; Hadoop's
-                # local disk has several ways to say so.
+                # If others remove a directory below, such as Spark's _temporary, the whole listing fails; Hadoop's
+                # local file system has several errors for that.
                 if error.errno not in (errno.ENOENT, errno.EIO) or not self.exists(root):
                     raise
         return self._list(root)
@@ -109,7 +109,7 @@ class HadoopFileSystem:
             fs, location = self._at(root)
             listed = self._iterators.toList(fs.listFiles(location, True))
             found = list(_STATUS.finditer(listed.toString()))
-            # Some wrappers, viewfs among them, print no path: then each file is asked.
+            # Some wrappers, viewfs among them, print no path: then each status is read by itself.
             if len(found) != listed.size() or any(":/" not in m["path"] for m in found):
                 for s in listed:
                     yield FileInfo(s.getPath().toString(), s.getLen(), s.getModificationTime() / 1000)
@@ -146,8 +146,8 @@ class HadoopFileSystem:
         with _as_os_error(path):
             fs, location = self._at(path)
             if _is_object_store(fs):
-                # Such an object is there whole once its stream is closed; to rename it would be to delete and to copy.
-                self._overwrite(path, content)  # private or not: whose it is, is for the store's own rules
+                # An object appears whole once its stream is closed; a rename would delete and copy.
+                self._overwrite(path, content)  # private or not: the store's own rules say who may read it
                 return
             _, aside = self._at(f"{path}.tmp")
             try:
@@ -159,7 +159,7 @@ class HadoopFileSystem:
                 fs.delete(aside, False)
 
     def _overwrite(self, path: str, content: str) -> None:
-        """Never leaves the name without a file, but may show an empty or a short one for a moment."""
+        """Rewrite a file in place: its name always exists, but readers may find it empty or cut short for a moment."""
         with _as_os_error(path):
             fs, location = self._at(path)
             stream = fs.create(location, True)
@@ -215,7 +215,7 @@ class HadoopFileSystem:
             for item in items:
                 begun.append(self._pool.submit(work, item))
             wait(begun, return_when=FIRST_EXCEPTION)
-        finally:  # after Ctrl-C too: what is not awaited would go on when the table is no longer held
+        finally:  # after Ctrl-C too: calls not awaited would go on when the table is no longer held
             for waiting in begun:
                 waiting.cancel()
             wait(begun)
@@ -234,7 +234,7 @@ class HadoopFileSystem:
                 _rename(fs, here, there)
 
     def hold(self, path: str, content: str) -> AbstractContextManager[Callable[[], bool]] | None:
-        """A lease: a file that only one can create, renewed while it is held, taken over once it is long unrenewed.
+        """A lease: a file that only one run can create, that it renews, and that others take over once renewals stop.
 
         Ages are told by the store's own clock. Where creating a file is not exclusive (S3 without conditional writes),
         two runs that start within a moment of each other may both think that they hold it.
@@ -245,7 +245,7 @@ class HadoopFileSystem:
         return None
 
     def _took_over(self, path: str, token: str) -> bool:
-        """Whether the lock was that of a dead run and is now ours."""
+        """Whether the lock belonged to a dead run and is now ours."""
         if not self._is_dead(path):
             return False
         # Whoever makes this file looks once more and takes the lock; all others leave it alone.
@@ -275,7 +275,7 @@ class HadoopFileSystem:
                 try:
                     stream.write(bytearray(content.encode()))
                 finally:
-                    stream.close()  # S3 says no sooner that somebody was faster
+                    stream.close()  # only now does S3 say that another run has created the file
             except Exception as error:
                 if _is_taken(getattr(error, "java_exception", None)):
                     return False
@@ -308,7 +308,7 @@ class HadoopFileSystem:
         one_at_a_time = threading.RLock()
 
         def still() -> bool:
-            """Whether nobody has taken it over, nor was free to."""
+            """Whether no other run has taken the lock over, or was free to do so."""
             try:
                 return time.monotonic() - renewed[0] < _LEASE_SECONDS and self.read(path) == token
             except FileNotFoundError:
@@ -324,7 +324,7 @@ class HadoopFileSystem:
 
         def renew() -> None:
             while not ended.wait(_RENEW_SECONDS):
-                # What fails once may succeed the next time, which is long before anybody may take it over.
+                # A failed renewal may succeed the next time, long before anybody may take the lock over.
                 with contextlib.suppress(OSError), one_at_a_time:
                     if not still():
                         return
@@ -338,7 +338,7 @@ class HadoopFileSystem:
         finally:
             ended.set()
             thread.join()
-            with contextlib.suppress(OSError):  # then it will be found dead
+            with contextlib.suppress(OSError):  # then others will find the lock dead
                 if ours():
                     self.delete(path)
 
@@ -348,15 +348,16 @@ def _is_object_store(fs: Any) -> bool:
 
 
 def _new_file(fs: Any, location: Any) -> Any:
-    """A stream to a file that must not be there yet."""
+    """A stream to a new file, which must not exist yet."""
     if fs.getUri().getScheme() != "s3a":
         return fs.create(location, False)
-    # S3A looks and then writes over whatever has come since, unless its Hadoop knows this option; others ignore it.
+    # S3A looks for the file first and later overwrites one that was created since, unless its Hadoop knows this option.
+    # An older Hadoop ignores the option.
     return fs.createFile(location).overwrite(False).recursive().opt(_ONLY_NEW, True).build()
 
 
 def _is_taken(java: Any) -> bool:
-    """Whether a file could not be created because it is there."""
+    """Whether a file could not be created because it exists already."""
     while java is not None:
         if java.getClass().getSimpleName() in _TAKEN or _PRECONDITION_FAILED in (java.getMessage() or ""):
             return True
@@ -371,7 +372,7 @@ def _rename(fs: Any, source: Any, destination: Any) -> None:
 
 @contextlib.contextmanager
 def _as_os_error(path: str) -> Iterator[None]:
-    """Java's exceptions, by their class's last name, as an OSError on `path`."""
+    """Turn a Java exception into an OSError on `path`; its class's simple name decides the error code."""
     try:
         yield
     except OSError:
@@ -381,7 +382,7 @@ def _as_os_error(path: str) -> Iterator[None]:
         if java is None:
             raise
         kind, message = java.getClass().getSimpleName(), java.getMessage() or ""
-        if kind == "RemoteException":  # a server's own exception, by its full name
+        if kind == "RemoteException":  # it wraps a server's exception and knows the full name of its class
             kind = java.getClassName().rpartition(".")[2]
         code = errno.EAGAIN if kind in _OUTAGES else _CODES.get(kind, errno.EIO)
         raise OSError(code, f"{kind}: {message.splitlines()[0] if message else ''}", path) from None

@@ -1,10 +1,10 @@
 """A score table as an Iceberg table: Spark writes the files, pyiceberg commits them, readers see whole snapshots.
 
-<output>/data/<commit>/…/part-….parquet     the rows of a step, from the beginning where they will stay
-<output>/metadata/                          what the snapshots consist of
+<output>/data/<commit>/…/part-….parquet     the rows of a step, written at once where they will stay
+<output>/metadata/                          the files that describe the table and its snapshots
 <output>.job/catalog.db                     the SQLite catalog, where output.catalog names no other
 <output>.job/staging/<commit>               marks a step that is not committed yet
-<output>.job/unswept                        marks that files may lie in the table that no snapshot has
+<output>.job/unswept                        marks that the table may hold files that no snapshot has
 
 Readers open it as load_catalog("bigfive", **output.catalog).load_table(output.table).
 """
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
 CATALOG = "bigfive"
-"""What pyiceberg calls the catalog; SQL catalogs keep tables apart by it."""
+"""The catalog's name in pyiceberg; SQL catalogs keep tables apart by it."""
 COMMIT = "bigfive.commit"
-"""The property of a snapshot that says which step of which run it is."""
+"""The snapshot property that names the run and step which wrote the snapshot."""
 
 _PROPERTIES = {
     "format-version": "2",
-    # For merge_append to do what it is called for.
+    # Needed for merge_append to merge manifests.
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "2",
-    # A conflict is for us to judge: pyiceberg would append files once more that another run has just committed.
+    # We handle conflicts ourselves: pyiceberg would append files again that another run has just committed.
     "commit.retry.num-retries": "0",
-    # The sweep is ours: it knows how long readers may hold on to an old state.
+    # We delete old metadata ourselves: `_sweep` knows how long readers may hold on to an old state.
     "write.metadata.delete-after-commit.enabled": "false",
 }
 _FILES_AT_ONCE = 8
-# A reader opens them all: once there are so many, an append takes them up in a few large ones.
+# A reader opens all manifests: from this number on, an append merges them into a few large ones.
 _MOST_MANIFESTS = 100
 # Whose exceptions mean that the catalog, or its server, has failed.
 _CATALOG_MODULES = {"sqlalchemy", "requests", "urllib3", "botocore", "google", "thrift", "pyiceberg"}
@@ -63,8 +63,8 @@ _WRONG_SETTINGS = {"NoSuchPropertyException", "NotInstalledError", "ArgumentErro
 class IcebergTable:
     """The table at `path`, on the file system `fs`, known as `identifier` (namespace.table) in a catalog.
 
-    `catalog` are the properties of any pyiceberg catalog; none: SQLite beside the table. `columns` are the partition
-    columns, which are in the files and divide the table by their values.
+    `catalog` holds the properties of any pyiceberg catalog; without any, SQLite beside the table is the catalog.
+    `columns` are the partition columns; the files contain them, and their values divide the table.
     """
 
     fs: FileSystem
@@ -92,7 +92,7 @@ class IcebergTable:
         return f"{self.job_path}/unswept"
 
     def staging(self, commit: str) -> str:
-        self._properties()  # what is wrong with them is said before anything is scored
+        self._properties()  # reports wrong properties before anything is scored
         with as_output_error(self.job_path):
             self.fs.put(f"{self.job_path}/staging/{commit}", "")
         return f"{self._root}/data/{commit}"
@@ -101,7 +101,7 @@ class IcebergTable:
         directory = f"{self._root}/data/{commit}"
         with as_output_error(directory):
             if self.fs.exists(directory):
-                # A run that died at the very end of a commit leaves its mark: the rows are the table's, and stay.
+                # A run that died at the very end of a commit leaves this mark: its rows are in the table and stay.
                 with self._table() as table:
                     self._keep_only(directory, self._live(table, table.snapshots()) if table else ())
             self.fs.delete(f"{self.job_path}/staging/{commit}")
@@ -138,9 +138,9 @@ class IcebergTable:
             self.fs.delete(self._unswept)
 
     def _commit(self, catalog: Catalog, commit: Commit, previous: Mapping[str, Entry]) -> bool:
-        """Take the files of the partitions' previous entries out and their new ones in, in one snapshot, once.
+        """Replace the files of the partitions' previous entries by the new ones in one snapshot; safe to repeat.
 
-        Whether files have come into the table that no snapshot has.
+        Returns whether this leaves files in the table that no snapshot has.
         """
         from pyiceberg.io import load_file_io
 
@@ -150,7 +150,7 @@ class IcebergTable:
         replaced = {name for e in known for name, _ in e.files} - added.keys()
         live: dict[str, DataFile] = {}
         if table:
-            # Most steps only add, and have not been here before: then there is nothing to look up.
+            # Most steps only add files and were never committed before: then there is nothing to look up.
             commits = {s.summary.get(COMMIT) for s in table.snapshots() if s.summary}
             live = self._live(table, [table.current_snapshot()]) if replaced or commit.commit in commits else {}
         gone = [live[name] for name in sorted(replaced) if name in live]
@@ -170,7 +170,7 @@ class IcebergTable:
                     files.delete_data_file(file)
                 for file in self._data_files(metadata, new, footers):
                     files.append_data_file(file)
-        return crowded  # pyiceberg leaves the manifest of the new files that it has merged with the others
+        return crowded  # pyiceberg leaves behind the new files' manifest that it has merged with the others
 
     def _footers(self, io: FileIO, new: Mapping[str, tuple[Entry, int]]) -> dict[str, pq.FileMetaData]:
         import pyarrow.parquet as pq
@@ -193,7 +193,7 @@ class IcebergTable:
             return dict(zip(new, pool.map(footer, new), strict=True))
 
     def _transaction(self, catalog: Catalog, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
-        """Changes to the table, which is made or gets further columns where the new files need it."""
+        """A transaction on the table that, where the new files need it, creates the table or adds columns."""
         import pyarrow as pa
         from pyiceberg.exceptions import ResolveError, ValidationError
 
@@ -241,15 +241,15 @@ class IcebergTable:
         schema, spec = metadata.schema(), metadata.spec()
         carried = {column for entry, _ in new.values() for column in entry.columns}
         plan, ids = compute_statistics_plan(schema, metadata.properties), parquet_path_to_id_mapping(schema)
-        # No least and greatest author or id: a snapshot keeps them of the files that it has replaced, and who is erased
-        # from the rows would stand there on.
+        # No minimum and maximum of authors and ids: a snapshot keeps those of the files that it has replaced, and so
+        # would still name an author who is erased from the rows.
         plan = {
             i: replace(c, mode=match_metrics_mode("counts")) if c.column_name in carried else c for i, c in plan.items()
         }
         for name, (entry, size) in new.items():
             statistics = data_file_statistics_from_parquet_metadata(footers[name], plan, ids)
-            # Strings to the letter, as we know them: pyiceberg takes one that a file keeps no statistics of, for being
-            # long, for null. Values of other types are exact in the statistics, and have their type there.
+            # Strings come from our entry: for a long one the file keeps no statistics, and pyiceberg would take it for
+            # null. Values of other types are exact in the statistics, and have their type there.
             values = [
                 entry.values[f.name]
                 if isinstance(schema.find_type(f.source_id), StringType)
@@ -296,17 +296,17 @@ class IcebergTable:
         ) - frozenset(under_way)
 
     def clean(self, before: datetime, commits: Mapping[str, datetime] | None = None) -> None:
-        """Expire the snapshots that were replaced before that time, and delete what no other snapshot has.
+        """Expire the snapshots that were replaced before that time, and delete files that only they have.
 
-        Readers of what was current at that time, or later, lose nothing. Snapshots have their own times, so that
-        `commits` are not needed.
+        Readers of a snapshot that was current at that time, or later, lose nothing. `commits` is not needed, because
+        snapshots have their own times.
         """
         with self._table() as table:
             if table is None:
                 return
             snapshots = sorted((s.timestamp_ms, s.snapshot_id) for s in table.snapshots())
             old = _replaced([ms for ms, _ in snapshots], before)
-            # Never what a branch or a tag points to: the current one, and what somebody wants to keep.
+            # Never expire what a branch or tag points to: the current snapshot, or one that somebody wants to keep.
             if {i for _, i in snapshots[:old]} - {ref.snapshot_id for ref in table.refs().values()}:
                 self.fs.put(self._unswept, "")
                 recent = datetime.fromtimestamp(snapshots[old][0] / 1000, timezone.utc)
@@ -317,10 +317,10 @@ class IcebergTable:
             self.fs.delete(self._unswept)
 
     def _sweep(self, table: Table, before: datetime | None) -> None:
-        """Delete every file below the table that neither a snapshot nor a step under way has.
+        """Delete every file below the table that belongs neither to a snapshot nor to a step under way.
 
-        Descriptions of the table that were replaced before that time go too: a reader that has just asked the catalog
-        where it is may be about to read one.
+        Metadata files that were replaced before that time go too. Later ones stay: a reader that has just got the
+        location of one from the catalog may be about to read it.
         """
         metadata, snapshots = table.metadata, table.snapshots()
         versions = [(entry.metadata_file, entry.timestamp_ms) for entry in metadata.metadata_log]
@@ -335,7 +335,7 @@ class IcebergTable:
         self._keep_only(f"{self._root}/data", self._live(table, snapshots).keys() | under_way)
 
     def _keep_only(self, directory: str, names: Collection[str]) -> None:
-        """Delete what lies in `directory` but these files and directories, named below the table's root."""
+        """Delete all in `directory` except these files and directories, named relative to the table's root."""
         if not self.fs.exists(directory):
             return
         kept = {f"{self._root}/{name}" for name in names}
@@ -348,13 +348,13 @@ class IcebergTable:
             path = file.path
             if path in kept or any(a in kept for a in _parents(path, directory)):
                 continue
-            # The whole directory, where nothing in it is kept: fewer requests, and none stays behind empty.
+            # A directory of which nothing is kept goes as a whole: fewer requests, and no empty one stays behind.
             dead.add(next((a for a in _parents(path, directory) if a not in above), path))
         for path in sorted(dead):
             self.fs.delete(path)
 
     def _live(self, table: Table, snapshots: Iterable[Snapshot | None]) -> dict[str, DataFile]:
-        """The files that the snapshots have, by their name below the table."""
+        """The data files of the snapshots, by their name relative to the table."""
         manifests = {m.manifest_path: m for s in snapshots if s for m in s.manifests(table.io)}
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             read = pool.map(lambda m: m.fetch_manifest_entry(table.io, discard_deleted=True), manifests.values())
@@ -385,7 +385,7 @@ class IcebergTable:
 
     @contextmanager
     def _table(self) -> Iterator[Table | None]:
-        """The table, None where there is none yet; nothing is written for that."""
+        """The table, or None where there is none yet; looking for it writes nothing."""
         self._properties()
         if not self.catalog and not self.fs.exists(f"{self.job_path}/catalog.db"):
             with as_output_error(self.path):
@@ -443,17 +443,17 @@ class IcebergTable:
         return f"{which} can't be used ({self._reason(error)}): check its settings, and that its server can be reached"
 
     def _reason(self, error: Exception) -> str:
-        """The first line of an error, without what nobody may see."""
+        """The first line of an error, without the catalog's secrets."""
         return without_secrets(next(iter(str(error).strip().splitlines()), type(error).__name__), self.catalog)
 
 
 def _holds(table: Table, schema: pa.Schema) -> bool:
-    """Whether the table has these columns; to ask is cheap, a change makes pyiceberg copy all metadata many times."""
+    """Whether the table has these columns: a cheap check; a change makes pyiceberg copy all metadata many times."""
     from pyiceberg.io.pyarrow import pyarrow_to_schema
 
     try:
         fields = pyarrow_to_schema(schema, table.name_mapping()).fields
-    except ValueError:  # a name that it does not know
+    except ValueError:  # a column that the table does not know
         return False
     return all(field in table.schema().fields for field in fields)
 
@@ -464,5 +464,5 @@ def _parents(path: str, directory: str) -> list[str]:
 
 
 def _replaced(moments: Sequence[int], before: datetime) -> int:
-    """How many of states in order, which became current at these milliseconds, had a successor before that time."""
+    """How many states were replaced before that time; `moments`, in order, are the ms at which each became current."""
     return sum(ms < before.timestamp() * 1000 for ms in moments[1:])

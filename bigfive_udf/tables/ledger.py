@@ -1,9 +1,9 @@
 """The ledger: what has been scored, one small entry for every committed partition, written last.
 
 <output>.job/ledger/00000007-<commit>.jsonl: the entries of one commit, a JSON object a line. An entry with a higher
-`sequence` replaces one of the same partition. Files are written whole and never changed; when there are many, one new
-file takes up what still counts and the older ones go. So a ledger of 10,000 partitions is read in a few requests, and
-a commit costs one, whatever the size of the table.
+`sequence` replaces an older entry of the same partition. Files are written whole and never changed; when there are
+many, one new file takes over the entries that still count, and the older files are deleted. So a ledger of 10,000
+partitions is read in a few requests, and a commit costs one request, whatever the size of the table.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Entry:
     columns: Mapping[str, str] = field(default_factory=dict)
     """the carried columns and their Spark types"""
     pseudonyms: Mapping[str, str] = field(default_factory=dict)
-    """those of them that are pseudonymised, and the fingerprint of the key"""
+    """the pseudonymised columns, each with the fingerprint of its key"""
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     documents: int = 0
     scored: int = 0
@@ -59,7 +59,7 @@ class Entry:
     seconds: float = 0.0
     """the partition's share of the seconds that its step took"""
     files: tuple[tuple[str, int], ...] = ()
-    """the files of the table: name below the partition, size in bytes"""
+    """the files of the table: name as in `ScoreTable.table_files`, size in bytes"""
 
     def line(self) -> str:
         return json.dumps(asdict(self))  # the columns keep their order
@@ -92,21 +92,21 @@ class Ledger:
 
     @property
     def commits(self) -> Mapping[str, datetime]:
-        """When each commit was made of which there are entries, or were before the list of files was shortened."""
+        """The time of each commit whose entries this object has read or appended; `compact` removes none of them."""
         return self._commits
 
     @property
     def last_run(self) -> str:
-        """The run_id of the last commit, '' where there is none."""
+        """The run_id of the last commit; '' if there is none."""
         return max(self._entries.values(), key=lambda e: e.sequence).run_id if self._entries else ""
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """The files of every group that there ever was, removed ones without files."""
+        """The files of every group that ever existed, by name; removed groups have none."""
         return {name: e.group if e.state == COMMITTED else () for name, e in self._entries.items()}
 
     def append(self, commit: str, entries: Iterable[Entry]) -> None:
-        """Write the entries of one commit; the same again changes nothing."""
+        """Write the entries of one commit; repeating this changes nothing."""
         found = list(entries)
         name = f"{found[0].sequence:08d}-{commit}.jsonl"
         self._fs.put(f"{self._directory}/{name}", "".join(e.line() + "\n" for e in found))
@@ -116,13 +116,13 @@ class Ledger:
         self.sequence = max(self.sequence, found[0].sequence)
 
     def compact(self) -> None:
-        """Take up all entries in one file, where there are many files."""
+        """Merge all entries into one file if there are many files."""
         if len(self._files) <= _MOST_FILES:
             return
         old = sorted(self._files)
         self.sequence += 1
         name = f"{self.sequence:08d}-all.jsonl"
-        # Removed ones too: the number of a group is never given twice.
+        # Removed entries too: the number of a group is never used twice.
         content = "".join(e.line() + "\n" for _, e in sorted(self._entries.items()))
         self._fs.put(f"{self._directory}/{name}", content)
         self._files = [name]
@@ -131,7 +131,7 @@ class Ledger:
 
     def _take(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            with contextlib.suppress(ValueError):  # a ledger that somebody has mended by hand
+            with contextlib.suppress(ValueError):  # somebody has edited the ledger by hand
                 self._commits[entry.commit] = datetime.fromisoformat(entry.committed_at)
             known = self._entries.get(entry.partition)
             if known is None or entry.sequence >= known.sequence:

@@ -1,4 +1,4 @@
-"""One writer: who holds a table, and the line that a second run ends with."""
+"""The lock that lets only one run write a table, and the message with which a second run ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bigfive_udf.tables.filesystem import FileSystem
 
 @contextmanager
 def only_writer(fs: FileSystem, path: str, table: str, run: Run) -> Iterator[Callable[[], bool]]:
-    """Hold the table while the block runs; what it is given tells whether it is still held.
+    """Hold the table while the block runs; the block is given a function that tells whether the table is still held.
 
     Raises:
         TableLockedError: another run holds it.
@@ -35,7 +35,7 @@ def only_writer(fs: FileSystem, path: str, table: str, run: Run) -> Iterator[Cal
 
 def _holder(fs: FileSystem, path: str) -> str:
     for _ in range(10):
-        time.sleep(0.2)  # it takes the lock first, and writes its name over that of the run before
+        time.sleep(0.2)  # the holder takes the lock first, and then overwrites the previous holder's name
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
             about = json.loads(fs.read(path).splitlines()[0])
             since = about["since"].split(".")[0]

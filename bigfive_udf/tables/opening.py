@@ -1,4 +1,4 @@
-"""Opening a table to write to it: held by one run, and mended where a dead run has left something half done."""
+"""Opening a table to write to it: one run holds the table, and first mends what a dead run has left half done."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LOOKS = 5
 
 @dataclass
 class OpenTable:
-    """The place of a table, what its ledger says, and how to change it; `ours` tells whether it is still held."""
+    """A table's place and ledger, and how to change the table; `ours` tells whether this run still holds it."""
 
     fs: FileSystem
     path: str
     output: OutputSettings
     ledger: Ledger
     there: tuple[str, tuple[str, ...]] | None
-    """the kind and the partition columns, None where there is no table yet, or none with anything in it"""
+    """the kind and the partition columns; None where there is no table yet, or only an empty one"""
     ours: Callable[[], bool] | None = None
-    """None where it is only looked at, while a run may be writing it"""
+    """None where the table is only looked at; another run may be writing it then"""
     mended: list[str] = field(default_factory=list)
-    """what a dead run had left, in words"""
+    """a message for each thing that a dead run had left and that was mended"""
 
     @property
     def job_path(self) -> str:
@@ -45,23 +45,23 @@ class OpenTable:
         """The table with the corpus's partition columns.
 
         Raises:
-            RefusedError: it has others.
+            RefusedError: the table has other partition columns.
         """
         if self.there is not None:
             check_columns(self.path, self.there, columns)
         return make_table(self.fs, self.path, self.output, columns)
 
     def damaged(self, table: ScoreTable) -> frozenset[str]:
-        """The partitions that do not hold what the ledger says.
+        """The partitions whose files differ from the ledger.
 
         Raises:
-            OutputError: the table holds what no run has written.
+            OutputError: the table holds files that no run has written.
         """
         if self.there is None:
             return frozenset()
         if self.ours is not None:
             return table.damaged(self.ledger.committed)
-        # A run may be committing at this moment, or one has died while it did, which the next run sets right.
+        # A run may be committing at this moment, or may have died while committing, which the next run sets right.
         for _ in range(_LOOKS):
             read, found, error = self.ledger.sequence, frozenset[str](), None
             commit = announced(self.fs, f"{self.job_path}/{JOURNAL}")
@@ -109,14 +109,14 @@ def look_at(fs: FileSystem, path: str, output: OutputSettings) -> OpenTable:
 
 @contextmanager
 def open_to_write(fs: FileSystem, path: str, output: OutputSettings, run: Run) -> Iterator[OpenTable]:
-    """Hold the table while the block runs, and finish or undo first what a dead run has left.
+    """Hold the table while the block runs, after finishing or undoing what a dead run has left.
 
     Raises:
         TableLockedError: another run holds it.
-        OutputError: it can't be written, or holds files of somebody else.
-        RefusedError: it is of another kind.
+        OutputError: the table can't be written, or holds files of somebody else.
+        RefusedError: the table is of another kind.
     """
-    described(fs, path)  # somebody else's files are refused without a lock
+    described(fs, path)  # refuses somebody else's files before taking the lock
     with only_writer(fs, f"{path.rstrip('/')}.job/lock", path, run) as ours:
         opened = look_at(fs, path, output)
         opened.ours = ours
@@ -130,9 +130,9 @@ def open_to_write(fs: FileSystem, path: str, output: OutputSettings, run: Run) -
 
 
 def _begun(fs: FileSystem, path: str, ledger: Ledger) -> tuple[str, tuple[str, ...]] | None:
-    """What `described` says, but None where no run has committed anything: the next one may begin it in another way.
+    """Like `described`, but None where no run has committed anything: the next run may begin the table in another way.
 
-    A table of Iceberg may be in its catalog by then, and stays what it is.
+    An Iceberg table keeps its kind and columns, because it may be in its catalog already.
     """
     there = described(fs, path)
     if there is None or there[0] != "parquet" or ledger.sequence:

@@ -33,7 +33,7 @@ class ParquetTable:
 
     @property
     def grouped(self) -> bool:
-        """Whether it has no partition columns, and groups of files instead."""
+        """Whether the table has groups of files instead of partition columns."""
         return not self.columns
 
     @property
@@ -85,7 +85,7 @@ class ParquetTable:
         if self._files(staged) != new:
             raise self._lost(commit, staged, entry)
         if there and there < new:
-            self.fs.delete(target)  # where a rename is a copy, one that was cut short
+            self.fs.delete(target)  # an incomplete copy, on storage where a rename copies
         self.fs.delete(f"{staged}.old")
         self.fs.put(f"{staged}/{SUCCESS}", "")
         self.fs.swap_in(staged, target)
@@ -138,8 +138,8 @@ class ParquetTable:
     def clean(self, before: datetime, commits: Mapping[str, datetime]) -> None:
         with as_output_error(self.job_path):
             for commit in self.fs.names(f"{self.job_path}/trash"):
-                # Not its run's start: a run may take longer than the trash is kept. A commit whose partitions were all
-                # replaced again may be known by its run alone.
+                # The commit's time, not its run's start: a run may take longer than the trash is kept. If later commits
+                # replaced all its partitions, the ledger may no longer know it: then its run's start counts.
                 replaced = commits.get(commit) or time_of(commit)
                 if replaced is not None and replaced < before:
                     self.fs.delete(f"{self.job_path}/trash/{commit}")

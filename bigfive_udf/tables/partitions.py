@@ -1,4 +1,4 @@
-"""Partitions of a directory tree: names such as dt=2026-11-22, what lies in them, and which of them a run takes.
+"""Partitions of a directory tree: their names (such as dt=2026-11-22), their files, and which of them a run takes.
 
 A corpus without partition columns is divided into groups of files instead, see groups.py: each group is a partition
 whose only value is the group's name.
@@ -22,7 +22,7 @@ GROUP = "__bigfive_group"
 """The column that names a row's group while it is scored, where the corpus has no partition columns."""
 
 Values = tuple[str | None, ...]
-"""One value for each partition column, as strings, to the letter; the name of the group where there are none."""
+"""The exact string value of each partition column; without partition columns, the name of the group."""
 
 _LEVEL = re.compile(r"([^=/]+)=([^/]*)")
 # The characters that Spark and Hive write as %XX in directory names. Others, letters of any script among them, stay.
@@ -46,14 +46,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a corpus or table is divided: its partition columns, and its partitions by name order."""
+    """How a corpus or table is divided: its partition columns, and its partitions in order of their values."""
 
     columns: tuple[str, ...]
     partitions: tuple[Partition, ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns that tell a row's partition: the partition columns, or the one that names its group."""
+        """The columns that determine a row's partition: the partition columns, or else the column with its group."""
         return self.columns or (GROUP,)
 
     def name(self, values: Values) -> str:
@@ -62,27 +62,27 @@ class Layout:
 
 @dataclass(frozen=True)
 class Selection:
-    """What the command line asks of a run; all conditions hold together, `limit` counts partitions to score."""
+    """What the command line asks of a run; all conditions apply together, `limit` is a number of partitions."""
 
     partitions: tuple[str, ...] = ()
     since: str | None = None
     until: str | None = None
     limit: int | None = None
     rescore: bool = False
-    """score also what the table has"""
+    """score also partitions that the table has already"""
     prune: bool = False
-    """remove what is gone from the input"""
+    """remove partitions that are gone from the input"""
     numeric_columns: frozenset[str] = field(default_factory=frozenset)
     """partition columns of a catalog table that are ordered as numbers"""
 
     def about(self) -> dict[str, Any]:
-        """What was asked for, for the run record; empty where it is the whole corpus."""
+        """The conditions and the limit, for the run record; empty where the whole corpus is asked for."""
         asked = {"partitions": list(self.partitions), "since": self.since, "until": self.until, "limit": self.limit}
         return {key: value for key, value in asked.items() if value}
 
 
 def partition_name(columns: Sequence[str], values: Values) -> str:
-    """The name of a partition, which is its directory: dt=2026-11-22/country=nl; a group's is what it is called.
+    """The name of a partition: its directory, such as dt=2026-11-22/country=nl, or the name of its group.
 
     >>> partition_name(("dt", "country"), ("2026-11-22", None))
     'dt=2026-11-22/country=__HIVE_DEFAULT_PARTITION__'
@@ -94,7 +94,7 @@ def partition_name(columns: Sequence[str], values: Values) -> str:
 
 
 def partition_values(name: str) -> Values:
-    """The values that a partition's name tells, as Spark and Hive write them.
+    """The values in a partition's name, as Spark and Hive write it.
 
     >>> partition_values("dt=2026-11-22/country=__HIVE_DEFAULT_PARTITION__")
     ('2026-11-22', None)
@@ -103,8 +103,8 @@ def partition_values(name: str) -> Values:
 
 
 def is_hidden(relative_path: str) -> bool:
-    """Whether Spark passes over a file: for a part of its path that begins with . or _ (and is no partition directory),
-    or that Hadoop is still copying."""
+    """Whether Spark ignores a file: a part of its path begins with . or _ (and is no partition directory), or Hadoop is
+    still copying it."""
     return any(
         part.startswith(".") or (part.startswith("_") and "=" not in part) or part.endswith("._COPYING_")
         for part in relative_path.split("/")
@@ -114,13 +114,14 @@ def is_hidden(relative_path: str) -> bool:
 def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
     """Group the data files below `root` by the partition directories above them.
 
-    Where there are none, the layout has no columns, and one partition without a value holds all files.
+    Without partition directories, the layout has no columns, and one partition without a value holds all files.
 
     Raises:
-        InputError: some files lie in other partition directories than the rest.
+        InputError: some files have other partition columns than the rest, or their partition directories lie in
+            another directory than those of the rest, or a partition directory has no value.
     """
     columns: tuple[str, ...] | None = None
-    first = ""
+    first, first_above = "", ""
     found: dict[Values, list[FileInfo]] = {}
     known: dict[str, Values | None] = {}
     for file in files:
@@ -131,12 +132,19 @@ def layout_of(root: str, files: Iterable[FileInfo]) -> Layout:
             known[directory] = None
             if not directory or not is_hidden(directory):
                 here, known[directory] = _partition_of(directory, file.path)
+                above = _above_partitions(directory)
                 if columns is None:
-                    columns, first = here, file.path
+                    columns, first, first_above = here, file.path, above
                 if here != columns:
                     raise InputError(
                         f"{file.path} is partitioned by {', '.join(here) or 'nothing'}, {first} by "
                         f"{', '.join(columns) or 'nothing'}: give input.path a corpus of one layout"
+                    )
+                if above != first_above and columns:
+                    raise InputError(
+                        f"{file.path} and {first} are partitioned in two directories, {above or root} and "
+                        f"{first_above or root}, which Spark can't read together: name these directories column=value, "
+                        "or score each in a run of its own, to an output.path of its own"
                     )
         values = known[directory]
         if values is not None:
@@ -150,6 +158,16 @@ def relative_path(path: str, root: str) -> str:
     return path.removeprefix(root.rstrip("/") + "/") if path != root else os.path.basename(path)
 
 
+def _above_partitions(directory: str) -> str:
+    """The directory that holds a file's partition directories, as Spark finds it: from the file upwards."""
+    levels = directory.split("/")
+    while levels and "=" not in levels[-1]:
+        levels.pop()
+    while levels and "=" in levels[-1]:
+        levels.pop()
+    return "/".join(levels)
+
+
 def _partition_of(directory: str, file: str) -> tuple[tuple[str, ...], Values]:
     levels = _levels(directory)
     if empty := next((m[1] for m in levels if not m[2]), None):
@@ -160,7 +178,7 @@ def _partition_of(directory: str, file: str) -> tuple[tuple[str, ...], Values]:
 
 
 def _levels(directory: str) -> list[re.Match[str]]:
-    """The partition directories right above a file; like Spark, not those beyond a directory of another kind."""
+    """The partition directories nearest above a file, in one unbroken row, as Spark takes them."""
     levels: list[re.Match[str]] = []
     for part in reversed(directory.split("/")):
         if match := _LEVEL.fullmatch(part):

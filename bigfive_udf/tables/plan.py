@@ -1,4 +1,4 @@
-"""What a run has to do: the corpus's partitions against the ledger's entries. Pure: nothing is read or written here."""
+"""What a run has to do, from the corpus's partitions and the ledger's entries; nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _LOST = (
     "two, or remove it with --prune"
 )
 
-# Scored again although the table has them and nobody said so: what a restore or a copy of the corpus would cause.
+# Reasons to score a partition again that nobody asked for: a restore or a copy of the corpus would cause them.
 _UNASKED = (INPUT, SETTINGS)
 
 
 @dataclass(frozen=True)
 class Policies:
-    """What the settings and flags say about scoring again what is scored."""
+    """What the settings and flags say about scoring partitions again."""
 
     on_model_change: Policy = "refuse"
     on_schema_change: Policy = "refuse"
@@ -44,12 +44,12 @@ class Policies:
     prune: bool = False
     limit: int | None = None
     check_labels: bool = False
-    """labels are computed again only where it can be told that the probabilities are exact enough"""
+    """labels are computed again only where it can be checked that the probabilities are exact enough"""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One partition of a plan, and why it is there; `entry` is what the ledger has of it."""
+    """One partition of a plan, and why it is there; `entry` is its entry in the ledger, if any."""
 
     name: str
     partition: Partition
@@ -64,18 +64,18 @@ class Plan:
 
     score: tuple[Task, ...] = ()
     relabel: tuple[Task, ...] = ()
-    """only the labels are computed again, from the stored probabilities"""
+    """partitions of which only the labels are computed again, from the stored probabilities"""
     remove: tuple[Entry, ...] = ()
-    """gone from the input, and to be removed from the table"""
+    """partitions that are gone from the input and will be removed from the table"""
     together: frozenset[str] = frozenset()
-    """groups that may hold each other's texts by now, or those of `remove`; a limit may leave some of them for later"""
+    """groups that may now hold texts of each other or of `remove`; a limit may leave some of these groups for later"""
     unclear: Mapping[str, str] = field(default_factory=dict)
-    """left as they are, and why somebody has to look at them"""
+    """partitions that are left unchanged, each with the reason why somebody has to look at it"""
     gone: tuple[str, ...] = ()
-    """gone from the input, and kept in the table"""
+    """partitions that are gone from the input and stay in the table"""
     up_to_date: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
-    """left as they are although something else would score them otherwise, and what that is"""
+    """partitions that are left unchanged, each with the reason, such as another model or not being in input.path"""
     later: int = 0
     """partitions that a limit leaves for another run"""
 
@@ -85,34 +85,34 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Partitions that can fail."""
+        """Number of partitions that can fail."""
         return len(self.score) + len(self.relabel) + len(self.unclear)
 
     def reasons(self) -> dict[str, int]:
-        """How many partitions are scored for which reason."""
+        """The number of partitions to score, by reason."""
         return dict(Counter(task.why for task in self.score))
 
 
 @dataclass(frozen=True)
 class FoundCorpus:
-    """The corpus as it was found: for each partition its name and the digest of its input."""
+    """The corpus as it was found; `partitions` has each partition and the digest of its input, by name."""
 
     partitions: Mapping[str, tuple[Partition, str]]
     selected: frozenset[str]
-    """those that the command line's conditions allow"""
+    """the partitions that the command line's conditions allow"""
     gone_selected: frozenset[str]
-    """partitions of the ledger alone that the same conditions allow"""
+    """partitions that only the ledger has and that the command line's conditions allow"""
     waiting: frozenset[str] = frozenset()
     """partitions that are there, but not ready to be scored"""
     left: Mapping[str, str] = field(default_factory=dict)
-    """partitions of the ledger alone that may be there all the same, and are left as they are, and why"""
+    """ledger partitions that this run could not see but that may still exist: left unchanged, each with the reason"""
     unclear: Mapping[str, str] = field(default_factory=dict)
-    """the same, of those that the command line allows, where somebody has to look at it"""
+    """like `left`, but allowed by the command line, and somebody has to look at them; each with the reason"""
     in_groups: bool = False
-    """whether the partitions are groups of files: what is in one whose files are gone may be in the files of another"""
+    """whether the partitions are groups of files: if a group's files are gone, its texts may be in another group"""
 
     def may_be_there(self, name: str) -> bool:
-        """Whether a partition of the ledger is not known to be gone."""
+        """Whether a ledger partition may still be in the input."""
         return any(name in some for some in (self.partitions, self.waiting, self.left, self.unclear))
 
 
@@ -123,7 +123,9 @@ def make_plan(
     policies: Policies,
     damaged: frozenset[str] = frozenset(),
 ) -> Plan:
-    """Decide for every partition. `entries` are the committed ones, `damaged` those that the table holds otherwise.
+    """Decide what to do with every partition.
+
+    `entries` are the committed ledger entries, `damaged` the partitions whose files in the table differ from them.
 
     Raises:
         RefusedError: it would mix models or schemas, or score more of the table again than allowed.
@@ -153,12 +155,12 @@ def make_plan(
         else:
             current.append(name)
     gone = [name for name in entries if not found.may_be_there(name)]
-    # A file that is written anew under another name is in another group, where its texts must not stand once more.
+    # A file that is rewritten under another name is in another group: its texts must not be in the table twice.
     pruned = {name for name in gone if found.in_groups or (policies.prune and name in found.gone_selected)}
     unclear = {name: f"{name}: {why}" for name, why in sorted(found.unclear.items())}
     gone_selected = [name for name in gone if name in found.gone_selected and name not in pruned]
     unclear |= {name: f"{name}: {_LOST}" for name in gone_selected if name in damaged}
-    # Labels need the table alone. What an old model or other settings scored keeps the labels of its time.
+    # Labels need the table alone. Partitions scored by an old model or other settings keep their old labels.
     checked = {"fp32", *(task.entry.precision for task in relabel if task.entry)}
     for name in gone_selected:
         entry = entries[name]
@@ -172,7 +174,7 @@ def make_plan(
                 f"labels by other thresholds, for which nobody can tell any more whether {entry.precision} will do"
             )
     together = _together(score, pruned) if found.in_groups else frozenset()
-    if together:  # those that have lost files first: until they have lost their texts too, no other may show them
+    if together:  # groups that have lost files first: no other group may show their texts before they have dropped them
         score.sort(key=lambda task: (task.name not in together, task.entry is None))
     later = 0
     if policies.limit is not None:
@@ -206,21 +208,21 @@ def make_plan(
 
 
 def _together(score: Sequence[Task], pruned: set[str]) -> frozenset[str]:
-    """Of groups, those between which files may have moved: new ones, and known ones that have lost some."""
+    """The groups between which files may have moved: new groups, and known groups that have lost files."""
     new = {task.name for task in score if task.entry is None}
     fewer = {task.name for task in score if task.entry and len(task.partition.files) < len(task.entry.group)}
     return frozenset(new | fewer) if new and (fewer or pruned) else frozenset()
 
 
 def _why(entry: Entry | None, digest: str, recipe: ScoreRecipe, damaged: bool) -> tuple[str, bool]:
-    """Why a partition is to be scored, empty where it is not, and whether its labels are to be computed again."""
+    """The reason to score a partition, empty if there is none, and whether its labels must be computed again."""
     if entry is None:
         return NEW, False
     if damaged:
         return DAMAGED, False
     if entry.input != digest:
         return INPUT, False
-    # An old model's partition is first of all that: under only_new it also keeps its settings and its columns.
+    # Another model comes first: under only_new, an old model's partition also keeps its settings and its columns.
     if entry.model_id != recipe.model_id:
         return MODEL, False
     if dict(entry.settings) != dict(recipe.settings):
@@ -231,7 +233,7 @@ def _why(entry: Entry | None, digest: str, recipe: ScoreRecipe, damaged: bool) -
 
 
 def _refuse_two_pseudonymisations(staying: Sequence[Entry], entries: Mapping[str, Entry], recipe: ScoreRecipe) -> None:
-    """Refuse to leave rows beside others in which the same person has another name, whatever the policies say."""
+    """Refuse a table in which one person would have two pseudonyms, whatever the policies say."""
     others = [e for e in staying if dict(e.pseudonyms) != dict(recipe.pseudonyms)]
     if not others:
         return
@@ -257,10 +259,10 @@ def _mixture(key: str, others: Sequence[Entry], entries: Mapping[str, Entry], ha
 
 
 def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: ScoreRecipe, policies: Policies) -> None:
-    """Refuse to score again more of the table than allowed, where nobody asked for it."""
+    """Refuse to score again or remove more of the table than allowed, where nobody asked for it."""
     again = [task for task in plan.score if task.why in _UNASKED and task.entry is not None]
     removed = () if policies.prune else plan.remove
-    if policies.rescore:  # that was asked for; that something would be taken out was not
+    if policies.rescore:  # scoring again was asked for; taking partitions out was not
         again = []
     documents = sum(task.entry.documents for task in again if task.entry) + sum(e.documents for e in removed)
     total = sum(e.documents for e in entries.values())
@@ -279,7 +281,7 @@ def _refuse_surprise(plan: Plan, entries: Mapping[str, Entry], recipe: ScoreReci
 
 
 def changed_settings(entry: Entry, recipe: ScoreRecipe) -> list[str]:
-    """Which settings are not those that the entry was scored with, old and new."""
+    """The settings that differ from those of the entry, each with its old and new value."""
     keys = sorted({*entry.settings, *recipe.settings})
     pairs = [(key, entry.settings.get(key), recipe.settings.get(key)) for key in keys]
     return [f"{key} {old!r} -> {new!r}" for key, old, new in pairs if old != new]

@@ -1,4 +1,4 @@
-"""What runs leave behind beside the table: a record and a log each, until they are old enough to go."""
+"""The record and the log that each run leaves beside the table, until they expire."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
-from bigfive_udf.runs import Run
+from bigfive_udf.runs import RUNNING, Run
 from bigfive_udf.settings.score import RetentionSettings
 from bigfive_udf.tables.by_author import forget_replaced
 from bigfive_udf.tables.failures import as_output_error
@@ -17,7 +17,7 @@ from bigfive_udf.tables.score_table import time_of
 
 
 def keep_records(run: Run, table: OpenTable) -> None:
-    """Write the run's record and log beside the table from now on, and say of a run that died that it did.
+    """Write the run's record and log beside the table from now on; if the previous run died, note that in its record.
 
     Raises:
         OutputError: they can't be written.
@@ -30,7 +30,7 @@ def keep_records(run: Run, table: OpenTable) -> None:
                 message = f"ended without a word: killed, or its machine was lost (noticed by run {run.run_id})"
                 fs.put(path, json.dumps(record | {"message": message}, indent=2) + "\n")
         fs.put(marker, run.run_id + "\n")
-    table.put(f"runs/{run.run_id}.json", run.record(None, "running", None))
+    table.put(f"runs/{run.run_id}.json", run.record(None, RUNNING, None))
 
     def keep(record: str) -> None:
         table.put(f"runs/{run.run_id}.json", record)
@@ -46,16 +46,17 @@ def keep_records(run: Run, table: OpenTable) -> None:
 
 @contextmanager
 def cleaned(table: OpenTable, retention: RetentionSettings) -> Iterator[None]:
-    """In the end remove for good what was replaced, and records, once they are old enough; also after a failure, for
-    somebody may have asked for a removal by law; and shorten the ledger's list of files.
+    """On exit, also after a failure, delete replaced rows and run records that have expired, and compact the ledger.
+
+    A failed run must not delay an erasure required by law.
 
     Raises:
-        OutputError: they can't be removed.
+        OutputError: something can't be deleted.
     """
     try:
         yield
     except Exception:
-        with contextlib.suppress(Exception):  # what the run ends with is what is told
+        with contextlib.suppress(Exception):  # the error that ended the run is the one to report
             if table.ours is not None and table.ours():
                 _clean(table, retention)
         raise
@@ -66,7 +67,7 @@ def _clean(table: OpenTable, retention: RetentionSettings) -> None:
     now = datetime.now(timezone.utc)
 
     def kept_from(days: float) -> datetime:
-        # At once is at once, also where another machine's clock, by which a commit was dated, is ahead.
+        # 0 days means at once, even if the clock of the machine that made the commit is ahead of this one.
         return now - timedelta(days=days) if days else datetime.max.replace(tzinfo=timezone.utc)
 
     if table.there is not None:

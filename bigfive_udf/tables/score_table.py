@@ -1,13 +1,13 @@
-"""What every kind of score table is to the job: a place that is claimed, staged to, published in and kept clean.
+"""What the job needs of every kind of score table: to claim it, stage rows, publish them and clean up.
 
 <output>/                                the table, and nothing else
-<output>.job/table.json                  whose table this is and how it is partitioned
-<output>.job/lock                        who is writing it
+<output>.job/table.json                  claims the table for this job: its kind and its partition columns
+<output>.job/lock                        which run is writing the table
 <output>.job/staging/<commit>            a step of a run that is not committed yet
 <output>.job/commit.json                 a commit that is under way, see commit.py
 <output>.job/ledger/                     what has been scored, see ledger.py
 <output>.job/runs/<run_id>.json, .log    one record and one log for each run
-<output>.job/trash/<commit>              what was replaced, until it is old enough to go
+<output>.job/trash/<commit>              replaced rows, until they expire
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 
 
 class ScoreTable(Protocol):
-    """A kind of table. Everything is done by the one run that holds it."""
+    """A kind of table. Only the run that holds the table changes it."""
 
     @property
     def fs(self) -> FileSystem: ...
@@ -52,41 +52,41 @@ class ScoreTable(Protocol):
 
     @property
     def keeps_keys_in_files(self) -> bool:
-        """Whether the files must hold the partition columns, which Spark otherwise leaves to the directories."""
+        """Whether the files must hold the partition columns; otherwise only the directory names do."""
 
     def staging(self, commit: str) -> str:
-        """Announce a step, and return the directory, not there yet, that Spark is to write its rows to."""
+        """Begin a step, and return the directory, not existing yet, to which Spark will write the step's rows."""
 
     def abandon(self, commit: str) -> None:
         """Throw away a step that is not committed."""
 
     def unfinished(self) -> list[str]:
-        """The steps that were announced and neither committed nor abandoned."""
+        """The steps that were begun but neither committed nor abandoned."""
 
     def table_files(self, commit: str, name: str, staged: Sequence[FileInfo]) -> tuple[tuple[str, int], ...]:
-        """What the ledger will say of a partition's staged files: names as the table knows them, and sizes."""
+        """The ledger's list of a partition's staged files: names as this kind of table uses them, and sizes."""
 
     def paths(self, entry: Entry) -> list[str]:
         """Where the files of a committed partition are."""
 
     def publish(self, commit: Commit, previous: Mapping[str, Entry]) -> None:
-        """Show the new rows to readers in the place of the old ones; done already, in whole or in part, is fine.
+        """Replace the old rows, as readers see them, by the new ones; safe to repeat after any attempt.
 
         `previous` are the entries of the partitions that the table has, by name.
         """
 
     def discard(self, commit: Commit) -> None:
-        """Put away what the commit has replaced."""
+        """Put away the rows that the commit has replaced, and clear its staging."""
 
     def damaged(self, entries: Mapping[str, Entry], announced: Sequence[Entry] = ()) -> frozenset[str]:
-        """The partitions that hold other files than their entry says; not those of `announced`, a commit under way.
+        """The partitions whose files differ from their entry, except those of `announced`, a commit under way.
 
         Raises:
             OutputError: the table has partitions that no run has written.
         """
 
     def clean(self, before: datetime, commits: Mapping[str, datetime]) -> None:
-        """Remove for good what was replaced before that time; `commits` says when each commit was made."""
+        """Remove for good the rows that were replaced before that time; `commits` gives the time of each commit."""
 
 
 def staged_files(fs: FileSystem, staging: str) -> dict[Values, tuple[FileInfo, ...]]:
@@ -164,7 +164,7 @@ def keep_apart(table: str, corpus: str) -> None:
 
 
 def time_of(commit: str) -> datetime | None:
-    """When the run of a commit began, which its name begins with; None for another name."""
+    """When a commit's run began, read from the start of the commit's name; None if it begins with no time."""
     try:
         return datetime.strptime(commit.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
     except ValueError:

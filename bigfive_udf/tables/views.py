@@ -1,6 +1,6 @@
-"""The views that stand beside a score table in SQL: by author, by partition, and a row for each document and trait.
+"""The SQL views beside a score table: by author, by partition, and with a row for each document and trait.
 
-Plain SQL, without Spark: names aside, every engine takes the same text. docs/sql.md prints it for DuckDB.
+Plain SQL, without Spark: apart from quoted names, every engine takes the same text. docs/sql.md prints it for DuckDB.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class View:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a table its views depend on; `keys` are the partition columns.
+    """The properties of a table on which its views depend; `keys` are the partition columns.
 
-    `database` stands before the names of tables as it is, where the engine needs one there.
+    `database` is put unchanged before the names of tables, for an engine that needs it there.
     """
 
     table: str
@@ -47,7 +47,7 @@ def view_names(table: str) -> tuple[str, ...]:
 def views_of(shape: Shape, quoted: Callable[[str], str]) -> tuple[View, ...]:
     """The views that the table has; `quoted` writes a name as the engine wants it.
 
-    Without partition columns there is none by partition, without an author column none by author.
+    Without partition columns there is no view by partition; without an author column there is no view by author.
     """
     found = [_long(shape, quoted)]
     if shape.keys:
@@ -151,7 +151,7 @@ FROM (
 
 
 def _of_trait(column: Callable[[str], str]) -> str:
-    """The trait's own column, in a row for each trait."""
+    """SQL that takes, in the row of each trait, that trait's own column."""
     cases = [f"WHEN '{trait}' THEN s.{column(trait)}" for trait in TRAITS]
     return "CASE t.trait " + ("\n" + " " * 9).join(cases) + " END"
 

@@ -1,4 +1,4 @@
-"""The truth about a model that is there already: its figures on labelled texts that it has not seen."""
+"""Evaluate an existing model: its figures on labelled texts that it has not seen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bigfive_udf.traits import SCORED, TRAITS, probability_column
 
 
 def unseen_rows(artifact: Artifact, labelled: LabelledTexts) -> np.ndarray | None:
-    """(n,) which rows are neither texts that the model was trained on nor by their authors; None: it is not known."""
+    """(n,) mask of the rows whose text and author the model was not trained on; None where that is not known."""
     seen = read_split(artifact.path)
     if seen is None:
         return None
@@ -43,7 +43,7 @@ def knows_authors(artifact: Artifact) -> bool:
 
 
 def _trained_on(artifact: Artifact, labelled: LabelledTexts, unseen: np.ndarray | None, seen: str) -> str:
-    """What is known of the rows that a model has seen, in words."""
+    """How many of the rows the model has seen, in words, as far as that is known."""
     if unseen is None:
         return "not known"
     count = int((~unseen).sum())
@@ -54,7 +54,7 @@ def _trained_on(artifact: Artifact, labelled: LabelledTexts, unseen: np.ndarray 
 
 
 def assess(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings) -> dict[str, Any]:
-    """The evaluation of an artifact on labelled texts; what it was trained on is left out, if the settings say so.
+    """Evaluate an artifact on labelled texts, without the rows that it was trained on if the settings say so.
 
     Raises:
         InputError: nothing is left, or a trait has no cut.
@@ -100,7 +100,7 @@ def assess(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettin
 
 
 def _cuts(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings) -> dict[str, float]:
-    """Where scores are cut: the median is the one that the model was trained with."""
+    """The score at which each trait is cut; a median cut is the median that the model was trained with."""
     trained: Mapping[str, float] = (read_training(artifact.path) or {}).get("cuts") or {}
     cuts = {}
     for trait, cut in labelled.cuts.items():
@@ -114,7 +114,7 @@ def _cuts(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSetting
 
 
 def check_writable(artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings) -> None:
-    """Refuse to put figures beside a model, where the score job looks for them, that come from what it was trained on.
+    """Refuse to write figures beside a model, where the score job reads them, if they come from its own training data.
 
     Raises:
         SettingsError: with the cure.
@@ -132,9 +132,9 @@ def check_writable(artifact: Artifact, labelled: LabelledTexts, settings: Evalua
 
 
 def keep_evaluation(artifact: Artifact, evaluation: Mapping[str, Any], path: str | None) -> list[str]:
-    """Write the evaluation; one that lies beside the model already is kept under the time of its writing.
+    """Write the evaluation; an earlier one beside the model is kept under the time when it was written.
 
-    Returns what was written, as lines for a person.
+    Returns lines for the user that say what was written.
 
     Raises:
         OutputError: it can't be written.

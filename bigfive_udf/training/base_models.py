@@ -8,6 +8,7 @@ from typing import Any
 
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model import checkpoint, hub
+from bigfive_udf.redaction import in_short
 from bigfive_udf.traits import TRAITS
 
 MINILM = "minilm"
@@ -19,7 +20,7 @@ _REINSTALL = _INSTALL.replace("--no-deps", "--no-deps --force-reinstall")
 
 
 def locate(base: str) -> str:
-    """The directory of the model that `base` names, fetched from the hub where it has to be.
+    """The directory of the model that `base` names, fetched from the hub if necessary.
 
     Raises:
         ArtifactError: there is none, the hub can't be reached, or `minilm` is not installed or not as published.
@@ -37,18 +38,18 @@ def locate(base: str) -> str:
 
 
 def public_name(base: str) -> str:
-    """The base as others know it: where it lies on this machine is nobody's business."""
+    """The public name of the base: its path on this machine must not be published."""
     return MINILM_NAME if base == MINILM else hub.public_name(base)
 
 
 def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
     """The encoder of `locate`'s directory with a new head of random weights, in fp32, and its tokenizer.
 
-    `linear` on `cls` gives a stock sequence classifier, anything else one of our own model type. A head that the base
-    has of its own is left out.
+    Head `linear` with pooling `cls` gives a stock sequence classifier, any other combination our own model type. The
+    base's own head, if it has one, is left out.
 
     Raises:
-        ArtifactError: transformers can't load it, or weights or words are missing, which it would make up.
+        ArtifactError: transformers can't load it, or it lacks weights or a tokenizer that transformers would make up.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -68,10 +69,10 @@ def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
     if (head, pooling) == ("linear", "cls"):
         stock = AutoConfig.from_pretrained(directory, local_files_only=True, **about)
         if hasattr(stock, checkpoint.SILENT):
-            delattr(stock, checkpoint.SILENT)  # what the base knew nothing of may be learned now
+            delattr(stock, checkpoint.SILENT)  # traits that the base had no labels for may be learned now
         model = AutoModelForSequenceClassification.from_config(stock)
     else:
-        # Where the encoder lay on this machine is nobody's business, and would make model_id depend on it.
+        # The encoder's path on this machine must not be published, and model_id must not depend on it.
         encoder_config = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
         own = BigFiveConfig(encoder=encoder_config, head=head, pooling=pooling, **about)
         own.pad_token_id = config.pad_token_id
@@ -83,7 +84,7 @@ def load(directory: str, head: str, pooling: str) -> tuple[Any, Any]:
 
 
 def _encoder(directory: str) -> tuple[dict[str, Any], Any]:
-    """Weights and configuration of the base's encoder; a head on it is left out."""
+    """Weights and configuration of the base's encoder, without its head."""
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -105,11 +106,10 @@ def _encoder(directory: str) -> tuple[dict[str, Any], Any]:
         else:
             config = AutoConfig.from_pretrained(directory, local_files_only=True)
             model, found = AutoModel.from_pretrained(directory, **how)
-    # Whatever transformers raises (a damaged file, an unknown architecture), to the user the base is the wrong one.
+    # Whatever transformers raises (a damaged file, an unknown architecture), the user needs another base.
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")[:160]
         raise ArtifactError(
-            f"{directory} can't be loaded as a model to start from ({type(error).__name__}: {first_line}): "
+            f"{directory} can't be loaded as a model to start from ({in_short(error)}): "
             f"set model.base to a directory as save_pretrained writes it, to a name on the hub, or to {MINILM}"
         ) from error
     wrong = [name for name in found["missing_keys"] if "pooler" not in name]
@@ -127,10 +127,10 @@ def _encoder(directory: str) -> tuple[dict[str, Any], Any]:
 
 
 def minilm_directory() -> Path:
-    """The encoder all-MiniLM-L6-v2 as its package carries it; the files are read, none of the package's code is run.
+    """The directory of all-MiniLM-L6-v2 in its package; the files are read, none of the package's code is run.
 
     Raises:
-        ArtifactError: the package is missing, or its weights have another sha256 than those published.
+        ArtifactError: the package or its weights are missing, or the sha256 of the weights is not the published one.
     """
     try:
         files = metadata.files(MINILM_PACKAGE) or []

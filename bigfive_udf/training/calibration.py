@@ -1,7 +1,7 @@
 """Probabilities that mean what they say, and thresholds: fitted on held-out predictions, folded into the model.
 
-Calibration is Platt's (1999): a slope and an intercept per trait on the logit, with his smoothed targets, so that a
-part that separates the classes perfectly does not send the slope to infinity. It also undoes positive weights.
+Calibration is Platt's (1999): a slope and an intercept per trait on the logit. His smoothed targets keep the slope
+finite when the model separates the classes perfectly. Calibration also undoes the effect of positive weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from bigfive_udf.traits import TRAITS
 
 LEAST_SLOPE = 0.01
-"""A model that knows nothing has a slope of nothing, or below; this keeps the order of its scores, nearly flat."""
+"""A model that knows nothing gets a slope of zero or below; this minimum keeps the order of its scores, nearly flat."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def _platt(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     positives, negatives = labels.sum(), len(labels) - labels.sum()
-    # Platt's targets: as if each class had been seen once more on the other side.
+    # Platt's targets: as if each class had two more examples, one with its own label and one with the opposite label.
     target = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     spread = float(logits.std())
-    if spread < 1e-9:  # it says the same of every text
+    if spread < 1e-9:  # every text has the same logit
         return LEAST_SLOPE, float(np.log(target.mean() / (1 - target.mean())) - LEAST_SLOPE * logits.mean())
     x = np.concatenate([logits, logits])[:, None] / spread
     y = np.repeat([1, 0], len(logits))
@@ -85,8 +85,8 @@ def thresholds(
 ) -> np.ndarray:
     """(5,) the threshold that is best on held-out predictions, (n, 5) each.
 
-    It is 0.5 where `by` is fixed, or a trait has not both classes. A threshold
-    lies halfway between two probabilities that were seen, so that rounding does not move a label.
+    It is 0.5 where `by` is fixed, or a trait has not both classes. A threshold lies halfway between two observed
+    probabilities, or between the lowest one and 0, so that rounding does not change a label.
     """
     found = np.full(len(TRAITS), 0.5)
     if by == "fixed":

@@ -1,4 +1,4 @@
-"""The model card: README.md of an artifact, with its pictures. Made from what was measured, by nobody's hand."""
+"""The model card: README.md of an artifact, with its pictures. Generated from the measurements, not edited by hand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_card(
     outcome: TrainingOutcome,
 ) -> None:
     """Write README.md and its pictures into `directory`."""
-    from bigfive_udf.training import pictures  # matplotlib takes seconds, and is wanted here alone
+    from bigfive_udf.training import pictures  # importing matplotlib takes seconds, and only this function needs it
 
     pictures.draw_roc(directory / ROC, outcome.reported, evaluation["traits"])
     pictures.draw_calibration(directory / CALIBRATION, outcome.reported, outcome.uncalibrated)

@@ -1,7 +1,7 @@
-"""Checkpoints that can be trusted after a kill: one counts only when a list of its files says that it is whole.
+"""Checkpoints that can be trusted after a kill: each counts only if a list of its files shows that it is complete.
 
-transformers writes a checkpoint file by file into its final directory and crashes on one that it did not finish. The
-list holds sizes, so that a file which a power failure cut short is noticed too.
+transformers writes a checkpoint file by file into its final directory, and crashes when it loads an unfinished one.
+The list holds file sizes, so it also reveals a file that a power failure cut short.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class MarkComplete(TrainerCallback):
-    """Writes the list when transformers has written all else."""
+    """Writes the list once transformers has written all other files."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -36,7 +36,7 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def latest_complete(directory: Path, *, remove: bool = True) -> str | None:
-    """The path of the newest whole checkpoint, for `Trainer.train`; what is half-written is removed, if wanted."""
+    """The path of the newest complete checkpoint, for `Trainer.train`; `remove` deletes the incomplete ones."""
     found = []
     for path in directory.glob("checkpoint-*"):
         if (match := _NAME.fullmatch(path.name)) and is_complete(path):
@@ -47,7 +47,7 @@ def latest_complete(directory: Path, *, remove: bool = True) -> str | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether every file is there in the size that it was listed with."""
+    """Whether every listed file exists with its listed size."""
     try:
         sizes = json.loads((checkpoint / _LIST).read_text(encoding="utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())

@@ -1,6 +1,6 @@
-"""How much of a figure is the split: one recipe, cross-validated with authors kept apart and with authors mixed.
+"""How much of a figure is due to the split: one recipe, cross-validated with authors kept apart and with authors mixed.
 
-The difference is what a model seems to know of traits because it recognises authors.
+The difference is the apparent knowledge of traits that comes from recognising authors.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ DEFAULT_FOLDS = 5
 
 
 def settings_of_training(artifact: Artifact, settings: EvaluateSettings) -> TrainSettings:
-    """The settings that the artifact was trained with, on the table to be compared on.
+    """The settings that the artifact was trained with, applied to the table of this comparison.
 
     Raises:
-        ArtifactError: it was not trained by the train job, or does not say from which encoder.
+        ArtifactError: it was not trained by the train job, or does not record its encoder.
     """
     trained = read_training(artifact.path)
     if trained is None:
@@ -64,7 +64,7 @@ def settings_of_training(artifact: Artifact, settings: EvaluateSettings) -> Trai
 
 
 def _base_of(base: str, recorded: bool) -> str:
-    """The directory of the encoder; a recorded name is one of the hub, never of what happens to lie here."""
+    """The directory of the encoder; a recorded name means a hub model, never a local directory that has this name."""
     if not recorded:
         return base_models.locate(base)
     if base == base_models.MINILM_NAME:
@@ -75,7 +75,7 @@ def _base_of(base: str, recorded: bool) -> str:
 def compare_splits(
     artifact: Artifact, labelled: LabelledTexts, settings: EvaluateSettings, run_id: str
 ) -> dict[str, Any]:
-    """Cross-validate the artifact's recipe twice; the leak is what the random split shows above the author split.
+    """Cross-validate the artifact's recipe twice; the leak is the random split's figure minus the author split's.
 
     Raises:
         InputError: the table has no authors, or too few.
@@ -99,7 +99,7 @@ def compare_splits(
             predictions = held_out.predictions(trained, labelled)
             result[by] = evaluation_of(predictions, labelled, resamples=settings.evaluation.resamples)
         finished.append(state)
-    for state in finished:  # not before both are done: an interruption costs one fold
+    for state in finished:  # only after both are done: an interruption costs one fold
         state.remove()
     result["leak"] = round(result["random"]["macro"]["roc_auc"] - result["author"]["macro"]["roc_auc"], 4)
     return result

@@ -1,9 +1,9 @@
-"""A labelled table: read without guessing, checked, counted, and named row by row by digest.
+"""A labelled table: read without guessing, checked, counted, and each row identified by digests.
 
     text, author, cEXT, cNEU, ...   ->   LabelledTexts(texts, authors, labels (n, 5), scores, ...)
 
-Labels are 0/1, y/n or true/false, or scores that are cut later, when it is known which authors are trained on.
-But: it reads the whole table into memory; a table of labelled texts is small beside what is scored.
+Labels are 0/1, y/n or true/false, or scores that are cut later, when the training authors are known.
+But: it reads the whole table into memory; a labelled table is small compared with the tables that are scored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.redaction import column_names
 from bigfive_udf.settings.labelled import Cut, LabelledDataSettings, TextTableSettings
 from bigfive_udf.training.files import read_table
 from bigfive_udf.traits import LETTERS, TRAITS
@@ -29,7 +30,7 @@ _MISSING = {"", "na", "n/a", "nan", "null", "none", "<na>"}
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts with what is known of them; one entry per row in every field.
+    """Texts with their authors and labels; `texts`, `authors` and `values` have one entry per row.
 
     `values` is (n, 5) in trait order: 0 and 1 for a label, the score where the trait has a cut, NaN where missing.
     """
@@ -39,7 +40,7 @@ class LabelledTexts:
     """(n,) of str"""
     values: np.ndarray
     cuts: Mapping[str, Cut]
-    """of the traits whose values are scores"""
+    """cut by trait, only for traits whose values are scores"""
     column_order: tuple[str, ...]
     """the labelled traits, in the order of their columns in the table"""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -55,7 +56,7 @@ class LabelledTexts:
 
     @property
     def author_digests(self) -> np.ndarray | None:
-        """(n,) the same of each author; None without authors."""
+        """(n,) the first 16 hex digits of the sha256 of each author; None without authors."""
         return None if self.authors is None else np.array([digest_of(a) for a in self.authors.tolist()], dtype=str)
 
     @property
@@ -70,7 +71,7 @@ class LabelledTexts:
     def labels(self, training: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         """The labels of all rows, (n, 5) of 0, 1 and NaN, and the cuts they come from.
 
-        `training` marks the rows that are trained on: the median is that of their authors, each counting once.
+        `training` is a mask of the training rows. A median cut is the median over their authors, each counting once.
         """
         cuts = {
             trait: self._median(TRAITS.index(trait), training) if cut == "median" else float(cut)
@@ -79,7 +80,7 @@ class LabelledTexts:
         return self.labels_at(cuts), cuts
 
     def labels_at(self, cuts: Mapping[str, float]) -> np.ndarray:
-        """(n, 5) the labels where scores from `cuts` on are high."""
+        """(n, 5) the labels, where a score is high from its cut in `cuts` on."""
         labels = self.values.copy()
         for trait, cut in cuts.items():
             i = TRAITS.index(trait)
@@ -93,7 +94,7 @@ class LabelledTexts:
         return float(values.median())
 
     def take(self, rows: np.ndarray) -> LabelledTexts:
-        """Those rows alone; `rows` is a mask or indices."""
+        """Only the given rows; `rows` is a mask or indices."""
         index = np.arange(len(self))[rows]
         return replace(
             self,
@@ -104,7 +105,7 @@ class LabelledTexts:
 
 
 def digest_of(value: str) -> str:
-    """What stands for a text or an author in an artifact: not to be read back, but recognised."""
+    """The digest of a text or an author in an artifact: it can be recognised, but not turned back."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -146,7 +147,7 @@ def read_labelled(settings: LabelledDataSettings, path: str | None = None) -> La
 
 
 def read_texts(settings: TextTableSettings) -> list[str]:
-    """The texts of a table alone, the missing ones empty.
+    """Only the texts of a table; missing texts become empty strings.
 
     Raises:
         InputError: it can't be read or decoded, lacks the column, or holds something else than texts.
@@ -156,7 +157,7 @@ def read_texts(settings: TextTableSettings) -> list[str]:
 
 def _column(source: str, table: pd.DataFrame, name: str, key: str) -> pd.Series:
     if name not in table.columns:
-        raise InputError(f"{source} has no column {name!r} ({key}); it has {', '.join(map(str, table.columns))}")
+        raise InputError(f"{source} has no column {name!r} ({key}); it has {column_names(map(str, table.columns))}")
     return table[name]
 
 
@@ -170,14 +171,14 @@ def _label_columns(source: str, table: pd.DataFrame, settings: LabelledDataSetti
     columns = {trait: column for trait, column in found.items() if column is not None}
     if not columns:
         raise InputError(
-            f"{source} has no column named as a trait or its letter (it has {', '.join(map(str, table.columns))}): "
+            f"{source} has no column named as a trait or its letter (it has {column_names(map(str, table.columns))}): "
             "set data.label_columns, such as {openness: cOPN}"
         )
     return columns
 
 
 def _texts(source: str, table: pd.DataFrame, name: str) -> pd.Series:
-    """Strings, the missing ones empty."""
+    """The text column as strings; missing texts become empty strings."""
     column = _column(source, table, name, "data.text_column")
     known = column[column.notna()]
     if not known.map(lambda value: isinstance(value, str)).all():
@@ -212,7 +213,7 @@ def _authors(source: str, table: pd.DataFrame, name: str | None) -> np.ndarray |
             f"{source}: column {name!r} names some authors by {' and some by '.join(sorted(kinds))}: "
             "3 and '003' may or may not be the same author; write them all in one way"
         )
-    # 3.0 is what a table with gaps makes of 3.
+    # In a column with missing values, 3 becomes 3.0.
     named = known.map(lambda value: str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
     authors = named.reindex(column.index, fill_value="").str.strip()
     if missing := int((authors == "").sum()):
@@ -247,7 +248,7 @@ def _labels(source: str, column: pd.Series, trait: str, cut: Cut | None) -> np.n
 
 
 def _cut(value: object) -> str:
-    """A value as a message may show it: what is taken for a label may be a text, where the settings name its column."""
+    """A value short enough for a message: it may be a text, if the settings name the text column as a label column."""
     text = str(value)
     return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…"
 
@@ -272,7 +273,7 @@ def _counts(labelled: LabelledTexts, texts: pd.Series, empty: np.ndarray, column
 
 
 def table_lines(source: str, labelled: LabelledTexts) -> Sequence[str]:
-    """What a person should know about the table before it is trusted."""
+    """What a user should know about the table before trusting it."""
     counts = labelled.counts
     whose = f" by {counts['authors']:,} authors" if "authors" in counts else ""
     lines = [f"{source}: {counts['texts']:,} texts{whose}"]

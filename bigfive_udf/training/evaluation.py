@@ -1,6 +1,6 @@
-"""What is said of a model: figures with intervals, what they are to be held against, and a verdict in words.
+"""The evaluation of a model: figures with intervals, baselines to compare them with, and a verdict in words.
 
-`evaluation.json` is what `evaluation_of` returns, together with what the jobs add: the split, rows, model_id.
+`evaluation.json` holds the result of `evaluation_of` and what the jobs add: the split, rows, model_id.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BETTER, NOT_BETTER, UNKNOWN = "better than chance", "no better than chance", "no
 def evaluation_of(
     predictions: Predictions, labelled: LabelledTexts, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """The figures of held-out rows; `labelled` are the same rows, with their scores and the order of their columns."""
+    """The figures of held-out rows; `labelled` holds the same rows with their scores and the order of the columns."""
     whom = "authors" if predictions.authors is not None else "texts"
     measured = evaluate(predictions, resamples=resamples, seed=seed)
     wider = ", widened by the square root of 2 for the cross-validation" if predictions.cross_validated else ""
@@ -37,11 +37,11 @@ def evaluation_of(
 def author_level(
     predictions: Predictions, labelled: LabelledTexts, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """The same figures of authors instead of texts: the mean probability of an author's texts against their label.
+    """The figures per author instead of per text: the mean probability of an author's texts against the author's label.
 
-    Where an author's texts have different labels, theirs is that of most. Where the label was a score, `pearson_r` is
-    the correlation of the mean probability with the mean score, with its interval by Fisher's z: where authors are in
-    one fold each, the mean over the folds, whose models are not compared.
+    If an author's texts have different labels, the majority counts. If the label was a score, `pearson_r` is the
+    correlation of the mean probability with the mean score, with its interval by Fisher's z. If each author is in one
+    fold only, it is the mean over the folds, because different models are not compared.
     """
     assert predictions.authors is not None
     names, author = np.unique(predictions.authors, return_inverse=True)
@@ -51,7 +51,7 @@ def author_level(
     folds = None
     if predictions.folds is not None:
         first = np.array([predictions.folds[author == a][0] for a in range(len(names))])
-        # Authors whose texts stand in several folds were scored by several models: they are compared with all.
+        # If an author's texts are in several folds, several models scored them: then all authors are compared.
         folds = first if (predictions.folds == first[author]).all() else None
     by_author = Predictions(
         np.where(np.isnan(labels), np.nan, labels >= 0.5), probabilities, thresholds, names, folds,
@@ -68,7 +68,7 @@ def author_level(
 
 
 def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
-    """(rows, 5) -> (groups, 5) means of what is not NaN."""
+    """(rows, 5) -> (groups, 5) means of the values that are not NaN."""
     known = ~np.isnan(values)
     total = np.stack([np.bincount(group, np.where(k, v, 0), n) for k, v in zip(known.T, values.T, strict=True)], 1)
     count = np.stack([np.bincount(group, k, n) for k in known.T], 1)
@@ -78,7 +78,7 @@ def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 def _pearson(
     x: np.ndarray, y: np.ndarray, folds: np.ndarray | None, cross_validated: bool
 ) -> tuple[float | None, list[float] | None]:
-    """The correlation within folds, the mean of their z, and its 95 % interval, widened as `evaluate` widens."""
+    """The mean over folds of the correlation, by Fisher's z, and its 95 % interval, widened as in `evaluate`."""
     known = ~np.isnan(x) & ~np.isnan(y)
     z, weights = [], []
     for fold in [known] if folds is None else [known & (folds == f) for f in np.unique(folds)]:
@@ -95,11 +95,12 @@ def _pearson(
 
 
 def categorical_accuracy(predictions: Predictions, column_order: Sequence[str]) -> dict[str, Any] | None:
-    """What Keras calls `acc` of five sigmoids: how often the highest probability and the first positive label agree.
+    """What Keras calls `acc` for five sigmoids: how often the highest probability is that of the first positive label.
 
-    It is no accuracy of the task. `column_order` is that of the label columns, on which it depends: argmax of a 0/1
-    row is its first positive column, or the first column where there is none. `base_rates_alone` is what a model gets
-    that has learned nothing but which trait is the most frequent. None where no row has all its labels.
+    It is not the accuracy of this task. It depends on `column_order`, the order of the label columns: argmax of a 0/1
+    row is its first positive column, or the first column if none is positive. `base_rates_alone` is the value of a
+    model that has learned only which trait is the most frequent. None where no row has all its labels, or there are
+    fewer than two label columns.
     """
     order = [TRAITS.index(trait) for trait in column_order]
     labels, probabilities = predictions.labels[:, order], predictions.probabilities[:, order]
@@ -115,7 +116,7 @@ def categorical_accuracy(predictions: Predictions, column_order: Sequence[str]) 
 
 
 def verdict(traits: Mapping[str, Any]) -> dict[str, Any]:
-    """Per trait and in one line: better than chance or not, and by how much, corrected for all traits looked at."""
+    """Whether each trait is better than chance, and by how much, corrected for all traits examined; and a summary."""
     said = {trait: _said_of(trait, measured) for trait, measured in traits.items()}
     better = [trait for trait, (kind, _) in said.items() if kind == BETTER]
     known = [trait for trait, (kind, _) in said.items() if kind != UNKNOWN]
@@ -171,7 +172,7 @@ def table(evaluation: Mapping[str, Any]) -> str:
 
 
 def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
-    """What a person reads first: where the figures come from, the figures, the verdict, and what misleads."""
+    """What a user reads first: the origin of the figures, the figures, the verdict, and what could mislead."""
     lines = [f"figures of {origin(evaluation)}", "", table(evaluation), ""]
     lines.append(f"verdict: {evaluation['verdict']['summary']}")
     keras = evaluation.get("categorical_accuracy")

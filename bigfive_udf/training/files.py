@@ -1,4 +1,4 @@
-"""Tables out of CSV, JSON lines and Parquet files, to the letter: nothing is dropped, replaced or guessed."""
+"""Read tables from CSV, JSON lines and Parquet files exactly: nothing is dropped, replaced or guessed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import pandas as pd
 
 from bigfive_udf.errors import InputError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.settings.labelled import TextTableSettings
 
 _FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
@@ -17,10 +18,10 @@ _UTF8_MARK, _WIDE_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_table(source: str, settings: TextTableSettings) -> pd.DataFrame:
-    """The file or directory at `source`, on any file system of fsspec, in the format and encoding of the settings.
+    """Read the file or directory at `source`, on any fsspec file system, in the format and encoding of the settings.
 
     Raises:
-        InputError: it can't be read, is of another format or encoding, or has rows of another length than its header.
+        InputError: it can't be read, has another format or encoding, or has rows longer or shorter than its header.
     """
     name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", source.lower().rstrip("/"))
     endings = [kind for ending, kind in _FORMATS.items() if name.endswith(ending)]
@@ -33,14 +34,14 @@ def read_table(source: str, settings: TextTableSettings) -> pd.DataFrame:
         text = _decoded(source, _content(source), settings.encoding)
         return _json_lines(source, text) if kind == "json" else _csv(source, text, settings.separator)
     except ImportError as error:  # a file system, or a compression, that needs a package of its own
-        why = next(iter(str(error).splitlines()), type(error).__name__)
+        why = first_line(str(error)) or type(error).__name__
         raise InputError(f"{source} can't be read: {why}; install what is named there") from error
     except OSError as error:
-        why = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
+        why = error.strerror or (first_line(str(error)) or type(error).__name__)
         raise InputError(f"{source} can't be read: {why}; set data.path to a file that is there") from error
     except (ValueError, csv.Error) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} is not the {kind} that its name or data.format says: {why[:200]}") from error
+        why = first_line(str(error)) or type(error).__name__
+        raise InputError(f"{source} is not the {kind} that its name or data.format says: {why}") from error
 
 
 def _content(source: str) -> bytes:
@@ -51,7 +52,7 @@ def _content(source: str) -> bytes:
 
 
 def _decoded(source: str, content: bytes, encoding: str) -> str:
-    """Text of a file, or an error where the encoding is not the file's: nothing is replaced, nothing is guessed."""
+    """The text of a file; an error if it has another encoding: nothing is replaced, nothing is guessed."""
     if content.startswith(_WIDE_MARKS):
         raise InputError(f"{source} is UTF-16: save it as UTF-8")
     if encoding == "utf-8":
@@ -81,7 +82,7 @@ def _decoded(source: str, content: bytes, encoding: str) -> str:
 
 
 def _windows_bytes(content: bytes) -> int:
-    """Bytes that are control characters in Latin-1 and quotation marks and dashes in the encoding of Windows."""
+    """Number of bytes that are control characters in Latin-1, but quotation marks and dashes in Windows' cp1252."""
     return sum(content.count(bytes([b])) for b in range(0x80, 0xA0))
 
 
@@ -94,9 +95,9 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
-    """Everything as strings: "NA" may be a text, 007 an author; what a label means is decided by us.
+    """All fields as strings: "NA" may be a text, 007 an author; this package, not pandas, decides what a label means.
 
-    Read by the strict reader of Python, since pandas drops the fields that a row has too many.
+    Python's strict reader is used, since pandas drops the surplus fields of a row.
     """
     limit = csv.field_size_limit(len(text) + 1)
     try:
@@ -110,7 +111,7 @@ def _csv(source: str, text: str, separator: str) -> pd.DataFrame:
         for row in reader:
             if len(row) == len(header):
                 rows.append(row)
-            elif row:  # an empty line is none
+            elif row:  # an empty line is not a row
                 raise InputError(
                     f"{source}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}: put quotes "
                     f"around texts that hold {separator!r} or line breaks, or set data.separator"

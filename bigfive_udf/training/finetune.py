@@ -26,43 +26,44 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import position_limit
 from bigfive_udf.model.checkpoint import OWN_MODEL_TYPE
 from bigfive_udf.model.quiet import quiet_transformers
+from bigfive_udf.redaction import first_line, in_short
 from bigfive_udf.training import base_models
 from bigfive_udf.training.checkpoints import MarkComplete, latest_complete
 from bigfive_udf.training.metrics import macro_roc_auc
 
 _MASKED = -100
-"""what transformers does not count as a label, when it counts those of a batch"""
+"""value that transformers skips when it counts the labels of a batch"""
 _EVAL_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """How to fine-tune. `linear` on `cls` gives a stock checkpoint, anything else one of our own model type."""
+    """How to fine-tune. Head `linear` with pooling `cls` gives a stock checkpoint, all others our own model type."""
 
     head: str = "linear"
     pooling: str = "cls"
     epochs: int = 3
     learning_rate: float = 5e-5
-    """of the encoder at its peak, after the warm-up; falls linearly to zero"""
+    """peak rate of the encoder, reached after the warm-up; then it falls linearly to zero"""
     head_rate_factor: float = 10.0
-    """the head starts from nothing, so it learns this many times faster"""
+    """the head starts from random weights, so its learning rate is this many times higher"""
     batch_size: int = 32
     gradient_accumulation: int = 1
     weight_decay: float = 0.01
     warmup_share: float = 0.1
-    """of all updates"""
+    """share of all updates"""
     positive_weights: str = "none"
     """none, or balanced: the positives of a trait weigh as much as its negatives"""
     frozen_layers: int | None = None
-    """lowest layers that stay as they are, embeddings too; 0: the embeddings only, so that words that the training
-    data lacks keep their place beside the others; None: nothing is frozen"""
+    """number of lowest layers that are frozen, together with the embeddings; 0: only the embeddings, so that words
+    missing from the training data keep their place beside the others; None: nothing is frozen"""
     early_stopping: int | None = None
-    """epochs without a better validation ROC AUC before it stops, and the best epoch is kept; None: all epochs"""
+    """stop after this many epochs without a better validation ROC AUC, and keep the best epoch; None: all epochs"""
     max_length: int = 256
-    """tokens of a text that are read, special ones counted"""
+    """most tokens that are read of a text, special tokens included"""
     device: str = "auto"
     precision: str = "auto"
-    """auto, fp32, bf16 or fp16, of the products alone: weights and their updates stay in fp32"""
+    """auto, fp32, bf16 or fp16, for matrix products only: weights and their updates stay in fp32"""
     seed: int = 0
     trainer: Mapping[str, Any] = field(default_factory=dict)
     """further arguments of transformers' TrainingArguments"""
@@ -70,7 +71,7 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts and their labels, (n, 5) of 0, 1, and NaN where the label is missing, which is then masked in the loss."""
+    """Texts and their labels, (n, 5) of 0, 1, or NaN for a missing label, which the loss masks."""
 
     texts: Sequence[str]
     labels: np.ndarray
@@ -78,7 +79,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; the validation's figures are None where there is none."""
+    """The results of an epoch; the validation figures are None without a validation part."""
 
     loss: float
     validation_loss: float | None = None
@@ -87,15 +88,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A model, on the CPU in fp32, its tokenizer, and how it came about."""
+    """A fine-tuned model, on the CPU in fp32, with its tokenizer and the history of its training."""
 
     model: PreTrainedModel
     tokenizer: Any
     max_length: int
-    """tokens of a text that were read: what the options say, or as many as the encoder has positions for"""
+    """most tokens that were read of a text: the option, or the number of the encoder's positions if that is lower"""
     epochs: list[Epoch]
     kept: int
-    """the epoch, from 1, whose weights these are: the last one, or with early stopping the best"""
+    """the epoch, counted from 1, that the weights come from: the last one, or with early stopping the best one"""
 
 
 def finetune(
@@ -106,15 +107,17 @@ def finetune(
     *,
     validation: Examples | None = None,
 ) -> Finetuned:
-    """Fine-tune `base`, a directory as `base_models.locate` gives it.
+    """Fine-tune `base`, a directory that `base_models.locate` returned.
 
-    Checkpoints are kept in `scratch`, one an epoch: run again with the same arguments, an interrupted training goes on
-    from there and gives the same weights. The same seed gives the same weights on the same machine. Seeds the
-    process's generators. `validation` is measured after each epoch, and stops the training early if the options say so.
+    A checkpoint is written to `scratch` after each epoch. If an interrupted training is run again with the same
+    arguments, it resumes there and gives the same weights. The same seed gives the same weights on the same machine.
+    Seeds the process's random generators. `validation` is measured after each epoch, and stops the training early if
+    the options say so.
 
     Raises:
         ArtifactError: the base can't be loaded.
-        SettingsError: no such precision here, more frozen layers than there are, or a wrong `trainer` argument.
+        SettingsError: this machine lacks the precision, the encoder has fewer layers than should be frozen, or a
+            `trainer` argument is wrong.
     """
     machine = hardware.look(use_gpu=options.device != "cpu")
     placement = hardware.decide(options.device, options.precision, [machine], section="train")
@@ -132,7 +135,7 @@ def finetune(
         arguments["ddp_find_unused_parameters"] = _has_idle_pooler(model)
         with _trainer_errors(options):
             trainer_arguments = TrainingArguments(**arguments)
-        # Else a step would take a batch for each GPU: that is what train.processes is for.
+        # Otherwise a step would take a batch for each GPU; to use several GPUs is the purpose of train.processes.
         trainer_arguments._n_gpu = min(1, trainer_arguments.n_gpu)
         trainer = Trainer(
             model=model,
@@ -147,10 +150,10 @@ def finetune(
             callbacks=callbacks,
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        first = trainer.is_world_process_zero()  # of the processes that train together, if there are several
+        first = trainer.is_world_process_zero()  # the first of the processes that train together
         resumed = latest_complete(scratch, remove=first)
         ended = _early_end(resumed, options) if early and resumed is not None else None
-        if ended is not None:  # it had stopped already: the Trainer would go on
+        if ended is not None:  # training had stopped early: the Trainer would continue it
             history = ended.log_history
             load_model(model, Path(str(ended.best_model_checkpoint)) / "model.safetensors")
         else:
@@ -159,14 +162,14 @@ def finetune(
             history = trainer.state.log_history
             model = trainer.accelerator.unwrap_model(trainer.model)
     epochs = _epochs(history)
-    # Of several equally good ones the first, as the Trainer has it.
+    # Of several equally good epochs the first, as the Trainer chooses.
     kept = 1 + int(np.argmax([epoch.validation_roc_auc or 0.0 for epoch in epochs])) if early else len(epochs)
     model = model.requires_grad_(True).to("cpu", torch.float32).eval()
     return Finetuned(model, tokenizer, length, epochs, kept)
 
 
 def _early_end(checkpoint: str, options: FinetuneOptions) -> transformers.TrainerState | None:
-    """The state of a checkpoint at whose epoch the training had stopped early; None where it had not."""
+    """The state of a checkpoint if the training stopped early at its epoch, else None."""
     state = transformers.TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
     attributes = (state.stateful_callbacks.get("EarlyStoppingCallback") or {}).get("attributes") or {}
     waited = attributes.get("early_stopping_patience_counter", 0)
@@ -175,21 +178,23 @@ def _early_end(checkpoint: str, options: FinetuneOptions) -> transformers.Traine
 
 @contextmanager
 def _trainer_errors(options: FinetuneOptions) -> Iterator[None]:
-    """What goes wrong with arguments of the user's own is most likely theirs to mend."""
+    """Raise errors as SettingsError if the user gave `trainer` arguments: these are the most likely cause."""
     try:
         yield
     except (TypeError, ValueError, ImportError, AttributeError, AssertionError) as error:
         if not options.trainer:
             raise
-        first_line = next(iter(str(error).splitlines()), "")[:200]
         raise SettingsError(
-            f"train.trainer {dict(options.trainer)}: transformers' Trainer says {type(error).__name__}: {first_line}"
+            f"train.trainer {dict(options.trainer)}: transformers' Trainer says {in_short(error)}"
         ) from error
 
 
 def masked_loss(positive_weights: Tensor | None = None) -> Callable[..., Tensor]:
-    """Binary cross-entropy, averaged over the labels that are there: those of the whole update, where it has several
-    batches. Takes outputs with logits (rows, 5) and labels (rows, 5), -100 where missing."""
+    """Binary cross-entropy, averaged over the labels that are not missing.
+
+    If an update has several batches, the average is over the labels of all of them. The loss takes outputs with logits
+    (rows, 5) and labels (rows, 5), -100 where missing.
+    """
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
         logits, known = outputs["logits"].float(), labels != _MASKED
@@ -204,7 +209,7 @@ def masked_loss(positive_weights: Tensor | None = None) -> Callable[..., Tensor]
 
 
 def _positive_weights(labels: np.ndarray, how: str) -> Tensor | None:
-    """(5,) negatives per positive; 1 where a trait has not both."""
+    """(5,) negatives per positive; 1 where a trait has not both classes."""
     if how == "none":
         return None
     positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
@@ -226,7 +231,7 @@ _OWN_ARGUMENTS = {
     "fp16": "train.precision",
     "use_cpu": "train.device",
 }
-"""Arguments of transformers that have a setting of ours."""
+"""Arguments of transformers for which this project has its own setting."""
 _OPTIMIZER_ARGUMENTS = {"optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"}
 _FIXED_ARGUMENTS = {
     *("eval_strategy", "save_strategy", "save_total_limit", "save_only_model", "load_best_model_at_end"),
@@ -234,13 +239,13 @@ _FIXED_ARGUMENTS = {
     *("resume_from_checkpoint", "restore_callback_states_from_checkpoint", "ignore_data_skip", "push_to_hub"),
     *("do_train", "do_eval", "do_predict", "logging_first_step", "logging_steps", "eval_on_start", "eval_steps"),
     *("save_steps", "label_smoothing_factor", "train_sampling_strategy", "include_for_metrics", "batch_eval_metrics"),
-    *("hub_token", "hub_model_id"),  # an artifact tells its settings
+    *("hub_token", "hub_model_id"),  # an artifact publishes its settings
 }
 """Arguments that resuming and evaluation rely on."""
 
 
 def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
-    """Refuse what transformers does not know, and what is decided elsewhere.
+    """Refuse arguments that transformers does not know, or that are decided elsewhere.
 
     Raises:
         SettingsError: naming the argument and the cure.
@@ -260,15 +265,14 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
             known: dict[str, Any] = {"use_cpu": True, "report_to": "none", **arguments}
             TrainingArguments(output_dir="unused", **known)
     except (TypeError, ValueError, ImportError) as error:
-        first_line = next(iter(str(error).splitlines()), "")
-        raise SettingsError(f"train.trainer: transformers' TrainingArguments says: {first_line}") from None
+        raise SettingsError(f"train.trainer: transformers' TrainingArguments says: {first_line(str(error))}") from None
 
 
 def _arguments(
     options: FinetuneOptions, placement: hardware.Placement, scratch: str, n_texts: int, validated: bool, early: bool
 ) -> dict[str, Any]:
-    """Those of transformers' TrainingArguments."""
-    processes = int(os.environ.get("WORLD_SIZE", 1))  # as torchrun says
+    """The arguments for transformers' TrainingArguments."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
     updates = options.epochs * -(-n_texts // (options.batch_size * options.gradient_accumulation * processes))
     ours: dict[str, Any] = {
         "output_dir": scratch,
@@ -282,16 +286,16 @@ def _arguments(
         "bf16": placement.precision == "bf16",
         "fp16": placement.precision == "fp16",
         "use_cpu": placement.device == "cpu",
-        # Texts of one length share a batch, so that little of it is padding.
+        # Texts of similar length share a batch, so that little of it is padding.
         "train_sampling_strategy": "group_by_length",
         "dataloader_pin_memory": placement.device != "cpu",
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "logging_strategy": "epoch",
         "eval_strategy": "epoch" if validated else "no",
-        # At the end of an epoch, where the state of the generators tells all about the order of what follows.
+        # At the end of an epoch the state of the random generators determines the order of all later texts.
         "save_strategy": "epoch",
-        "save_total_limit": 2,  # the one before stays until the new one is known to be whole
+        "save_total_limit": 2,  # the previous one stays until the new one is known to be complete
         "load_best_model_at_end": early,
         "metric_for_best_model": "roc_auc" if early else None,
         "greater_is_better": True if early else None,
@@ -309,18 +313,18 @@ def _dataset(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[s
 
 
 def _by_length(tokenizer: Any, examples: Examples, max_length: int) -> list[dict[str, Any]]:
-    """The dataset, longest first: evaluation takes it in order, and neighbours waste little padding."""
+    """The dataset, longest first: evaluation keeps this order, and neighbours of similar length need little padding."""
     return sorted(_dataset(tokenizer, examples, max_length), key=lambda row: -len(row["input_ids"]))
 
 
 def _validation_metrics(prediction: Any) -> dict[str, float]:
     labels = np.where(prediction.label_ids == _MASKED, np.nan, prediction.label_ids)
     value = macro_roc_auc(labels, np.asarray(prediction.predictions, float))
-    return {"roc_auc": 0.5 if np.isnan(value) else value}  # NaN would never be bettered
+    return {"roc_auc": 0.5 if np.isnan(value) else value}  # no epoch would ever be better than NaN
 
 
 def _epochs(history: list[dict[str, Any]]) -> list[Epoch]:
-    """Out of the Trainer's log: an entry with `loss` an epoch, one with `eval_loss` beside it if there was any."""
+    """Epochs from the Trainer's log: one entry with `loss` per epoch, and with a validation one with `eval_loss`."""
     losses = {round(entry["epoch"]): entry["loss"] for entry in history if "loss" in entry}
     measured = {round(entry["epoch"]): entry for entry in history if "eval_loss" in entry}
     return [
@@ -332,7 +336,7 @@ def _epochs(history: list[dict[str, Any]]) -> list[Epoch]:
 def _freeze(model: Any, frozen_layers: int | None) -> None:
     if frozen_layers is None:
         return
-    # By the first of its parameters' names: the module that holds words, positions and their norm.
+    # The first module called `embeddings` holds words, positions and their norm.
     embeddings = next(m for n, m in model.base_model.named_modules() if n.split(".")[-1] == "embeddings")
     embeddings.requires_grad_(False)
     stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
@@ -344,12 +348,12 @@ def _freeze(model: Any, frozen_layers: int | None) -> None:
 
 
 def _has_idle_pooler(model: Any) -> bool:
-    """Whether the encoder has weights that our own head does not use: several processes must be told of them."""
+    """Whether the encoder has a pooler that our own head does not use: distributed training must know of it."""
     return model.config.model_type == OWN_MODEL_TYPE and getattr(model.base_model, "pooler", None) is not None
 
 
 def _optimizer(model: Any, options: FinetuneOptions) -> torch.optim.Optimizer:
-    """AdamW, its rate higher for what starts from nothing; vectors (biases, norms) don't decay."""
+    """AdamW, with a higher rate for the new head and without weight decay of vectors (biases, norms)."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     prefix = f"{model.base_model_prefix}."
     for name, parameter in model.named_parameters():

@@ -1,10 +1,10 @@
-"""Predictions for rows that a model has not seen: by a model that was trained on the others."""
+"""Predictions for rows that a model has not seen, because it was trained on the other rows."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class TrainingRecipe:
     base: str
     state: TrainingState
     run: Callable[..., Finetuned] = finetune
-    """`finetune`, or what takes and gives the same and runs it in several processes"""
+    """`finetune`, or a function with the same signature that runs it in several processes"""
     say: Callable[[str], None] = print
 
     @classmethod
@@ -43,14 +43,14 @@ class TrainingRecipe:
         cls, settings: TrainSettings, base: str, state: TrainingState, run: Callable[..., Finetuned] = finetune
     ) -> TrainingRecipe:
         train, model = settings.train, settings.model
-        shared = set(FinetuneOptions.__dataclass_fields__) & set(type(train).model_fields)
-        given = {name: getattr(train, name) for name in shared}
-        options = FinetuneOptions(head=model.head, pooling=model.pooling, max_length=model.max_length, **given)
+        of_model = {"head", "pooling", "max_length"}
+        given = {f.name: getattr(model if f.name in of_model else train, f.name) for f in fields(FinetuneOptions)}
+        options = FinetuneOptions(**given)
         return cls(settings, options, base, state, run)
 
     @property
     def seeds(self) -> list[int]:
-        """train.seed and those that are only there for the spread."""
+        """train.seed, and the further seeds that only serve to measure the spread."""
         first = self.settings.train.seed
         return list(range(first, first + self.settings.train.seeds))
 
@@ -72,7 +72,7 @@ class TrainingRecipe:
         return self.run(part(rows), self.base, options or self.options, self.state.scratch(name), validation=held)
 
     def logits(self, made: Finetuned, texts: Sequence[str]) -> np.ndarray:
-        """(n, 5) logits in fp32 by the score job's own way, long texts in windows; NaN where a text has no score."""
+        """(n, 5) logits in fp32, computed as in the score job, long texts in windows; NaN where a text has no score."""
         machine = hardware.look(use_gpu=self.options.device != "cpu")
         device = hardware.decide(self.options.device, "fp32", [machine]).device
         weights = made.model.state_dict()
@@ -96,24 +96,24 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Every row as it was predicted by a model that had not seen it."""
+    """The predictions for every row by a model that had not seen it."""
 
     plan: HoldoutPlan
     labels: np.ndarray
-    """(n, 5); where the cut is the median, that of the authors of the other folds"""
+    """(n, 5); a median cut is the median over the authors of the other folds"""
     logits: dict[int, np.ndarray]
-    """(n, 5) by seed, NaN where another author has the same text in another fold: that one was trained on"""
+    """(n, 5) by seed, NaN where another author has the same text in another fold, since that copy was trained on"""
     curves: list[list[Epoch]]
     kept: list[int]
-    """the epoch of each model that was kept"""
+    """the kept epoch of each model"""
 
     @property
     def first(self) -> np.ndarray:
-        """(n, 5) logits of the first seed, from which all figures are."""
+        """(n, 5) logits of the first seed, from which all figures are computed."""
         return next(iter(self.logits.values()))
 
     def predictions(self, recipe: TrainingRecipe, labelled: LabelledTexts) -> Predictions:
-        """Each fold calibrated and cut by what was predicted for the others, its own predictions apart."""
+        """The predictions; calibration and thresholds of each fold are fitted on the other folds' predictions only."""
         probabilities, thresholds = np.empty_like(self.first), np.empty_like(self.first)
         for fold in range(self.plan.folds):
             held = self.plan.parts == fold
@@ -135,7 +135,7 @@ class OutOfFold:
 
 
 def cross_validate(recipe: TrainingRecipe, labelled: LabelledTexts, plan: HoldoutPlan) -> OutOfFold:
-    """Train a model per fold and seed on the other folds; what was done before an interruption is not done again."""
+    """Train a model per fold and seed on the other folds; models done before an interruption are not trained again."""
     labels = np.full((len(labelled), len(TRAITS)), np.nan)
     logits: dict[int, np.ndarray] = {}
     curves: list[list[Epoch]] = []
@@ -167,7 +167,7 @@ def held_out_logits(
     parts: tuple[np.ndarray, np.ndarray | None, np.ndarray],
     options: FinetuneOptions,
 ) -> tuple[np.ndarray, list[Epoch], int]:
-    """Train on the first of three masks, stop by the second, and return the third's logits, the epochs and the best."""
+    """Train on the first mask, stop early by the second; return the third's logits, the epochs and the kept epoch."""
     training, validation, held = parts
     done = recipe.state.result(name)
     if done is None:

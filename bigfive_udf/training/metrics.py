@@ -1,4 +1,4 @@
-"""How good five probabilities are, with intervals: what `evaluation.json` says under `traits` and `macro`.
+"""How good five probabilities are, with intervals: the parts `traits` and `macro` of `evaluation.json`.
 
 Everything is computed from weighted rows: a bootstrap resample of whole authors is a weight per author, so nothing is
 copied and a thousand resamples of ten thousand rows take seconds.
@@ -28,14 +28,14 @@ METRICS = (
 )
 _ECE_BINS = 10
 _ERROR_RATE = 0.05
-"""of the verdict over all five traits together"""
+"""error rate of the verdict over all labelled traits together"""
 LEAST_GROUPS = 5
-"""authors of the rarer class: with fewer, a resample's spread says nothing, and there is no verdict"""
+"""fewest authors of the rarer class: with fewer, the spread of resamples says nothing, and there is no verdict"""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted for rows that were not trained on; one entry per row in every field, traits in their order."""
+    """Predictions for rows that were not trained on; one entry per row in every field, traits as in `TRAITS`."""
 
     labels: np.ndarray
     """(n, 5) 0 or 1, NaN where missing"""
@@ -44,13 +44,13 @@ class Predictions:
     thresholds: np.ndarray
     """(5,), or (n, 5) where each fold has its own"""
     authors: np.ndarray | None = None
-    """(n,) whom to resample together; None: there are none"""
+    """(n,) author of each row, whose rows are resampled together; None: there are no authors"""
     folds: np.ndarray | None = None
-    """(n,) which model predicted the row: ranks of different models are never compared; None: one model"""
+    """(n,) number of the model that predicted the row: ranks of different models are never compared; None: one model"""
     cross_validated: bool = False
-    """whether the rows taught the models that predicted the others"""
+    """whether the models that predicted some of the rows were trained on the other rows"""
     texts: np.ndarray | None = None
-    """(n,) the same text for the same name: copies are resampled together where there are no authors"""
+    """(n,) a name for each text, equal for equal texts: without authors, copies of a text are resampled together"""
 
 
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -60,21 +60,24 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     are any, else texts with their copies. Each resample serves all traits, so that the macro average has an honest
     interval too. `positives` is a count. A metric that the rows can't give (one class only, no label at all) is None.
 
-    With several folds, ROC AUC and average precision compare rows of one fold only, weighted by what there is to
-    compare (Forman and Scholz 2010): pooled ranks of models that saw different base rates are biased downwards.
+    With several folds, ROC AUC and average precision compare rows of one fold only, and a fold weighs as much as it
+    has to compare (Forman and Scholz 2010). Pooled ranks would be biased downwards, because the models saw different
+    base rates.
 
-    In a cross-validation every two authors meet twice, once with the one to learn from and once with the other. Where
-    there is nothing to learn, both meetings come out alike, and a resample of authors sees half of the variance
-    (there is no unbiased estimate of it: Bengio and Grandvalet 2004). So intervals are widened by the square root of
-    two there, which is exact for a model that knows nothing, and on the safe side for one that does.
+    In a cross-validation every two authors meet twice: once the model learns from the first, once from the second. If
+    there is nothing to learn, both meetings give the same result, and a resample of authors shows only half of the
+    variance (there is no unbiased estimate of it: Bengio and Grandvalet 2004). Intervals of a cross-validation are
+    therefore widened by the square root of two. That is exact for a model that knows nothing, and on the safe side for
+    a model that knows something.
 
-    `better_than_chance` is true where the 95 % interval of the trait's own ROC AUC lies above 0.5. Five traits give
-    chance five opportunities, and a percentile interval of few authors is too narrow: `roc_auc_ci_corrected` is the
-    interval for all labelled traits together (Bonferroni), by Student's t on the bootstrap's standard error with the
-    authors of the rarer class as the degrees of freedom, and `better_than_chance_corrected` says the same of it.
+    `better_than_chance` is true where the 95 % interval of the trait's own ROC AUC lies above 0.5. But five traits give
+    chance five opportunities, and a percentile interval of few authors is too narrow. `roc_auc_ci_corrected` is
+    therefore the interval for all labelled traits together (Bonferroni), by Student's t on the bootstrap's standard
+    error. Its degrees of freedom are the number of authors of the rarer class, less one. `better_than_chance_corrected`
+    is true where both intervals lie above 0.5.
 
-    Where every pair is in order, so it is in every resample, whose spread of zero says nothing of how few there are:
-    there both intervals of a trait have the standard error by Hanley and McNeil (1982).
+    If every pair is in order, so is every pair of every resample, and their spread of zero does not show how few pairs
+    there are. Both intervals of such a trait use the standard error of Hanley and McNeil (1982).
     """
     traits = [_Trait.of(predictions, i) for i in range(len(TRAITS))]
     group, n_groups = _groups(predictions)
@@ -147,7 +150,7 @@ class _Ranks:
         return np.add.reduceat(w * self.positive, self.ties), np.add.reduceat(w * (1 - self.positive), self.ties)
 
     def _before(self, values: np.ndarray) -> np.ndarray:
-        """Sum over the tie groups of the same fold that come before each."""
+        """For each tie group, the sum over the earlier tie groups of its fold."""
         total = np.cumsum(values) - values
         sizes = np.diff(np.append(self.folds, len(values)))
         return total - np.repeat(total[self.folds], sizes)
@@ -179,7 +182,7 @@ class _Trait:
     """One trait's rows that have a label and a score, ready to be measured under any weights."""
 
     rows: np.ndarray
-    """indices of them"""
+    """indices of these rows"""
     y: np.ndarray
     p: np.ndarray
     predicted: np.ndarray
@@ -225,7 +228,7 @@ class _Trait:
         )
 
     def groups_by_class(self, group: np.ndarray) -> tuple[int, int]:
-        """Authors, or texts, that have a positive label, and that have a negative one."""
+        """The number of authors, or texts, with a positive label, and the number with a negative one."""
         own = group[self.rows]
         return len(np.unique(own[self.y == 1])), len(np.unique(own[self.y == 0]))
 
@@ -239,10 +242,10 @@ def _groups(predictions: Predictions) -> tuple[np.ndarray, int]:
 
 
 def _standard_error(area: float, replicates: np.ndarray, groups: tuple[int, int], cross_validated: bool) -> float:
-    """That of a ROC AUC, by its replicates, or by the numbers of groups of each class where all pairs are in order.
+    """The standard error of a ROC AUC: from its replicates, or from the groups per class if all pairs are in order.
 
-    The latter is for an area with half a pair out of order, whichever class is the one that varies more, and doubles
-    the variance of a cross-validation as `evaluate` says.
+    The second way assumes an area with half a pair out of order and takes the class that varies more. It doubles the
+    variance of a cross-validation, as `evaluate` explains.
     """
     seen = replicates[~np.isnan(replicates)]
     if area not in (0.0, 1.0):
@@ -273,13 +276,13 @@ def _mean_over_traits(values: np.ndarray) -> np.ndarray:
 
 
 def _with_intervals(point: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
-    """(10,) values and (resamples, 10) of them resampled."""
+    """Each metric with its interval, from (10,) values and their (resamples, 10) replicates."""
     result: dict[str, Any] = {}
     for j, name in enumerate(METRICS):
         seen = replicates[:, j][~np.isnan(replicates[:, j])]
         known = not np.isnan(point[j]) and len(seen) > 0
         if known and name == "ece":
-            # A resample repeats rows, which looks like miscalibration of its own: that much is taken off again.
+            # A resample repeats rows, which looks like additional miscalibration: that amount is subtracted.
             seen = seen - seen.mean() + point[j]
         result[name] = _rounded(point[j]) if known else None
         if known and name not in ("mcc", "positives"):

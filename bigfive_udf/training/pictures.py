@@ -47,10 +47,10 @@ def draw_roc(path: Path, predictions: Predictions, measured: Mapping[str, Any]) 
 
 
 def draw_calibration(path: Path, predictions: Predictions, uncalibrated: np.ndarray) -> None:
-    """Of texts with about the same probability, how many are high: on the diagonal where a probability is what it says.
-    The bars are Wilson's 95 % intervals of the share, as if each text had an author of its own.
+    """The share of high texts among texts with about the same probability: on the diagonal, if the two are equal.
 
-    `uncalibrated` are the probabilities before calibration, (rows, 5).
+    The bars are Wilson's 95 % intervals of the share, as if each text had its own author. `uncalibrated` are the
+    probabilities before calibration, (rows, 5).
     """
 
     def panel(axes: Axes, i: int, y: np.ndarray, p: np.ndarray, folds: np.ndarray) -> None:
@@ -73,7 +73,7 @@ def draw_calibration(path: Path, predictions: Predictions, uncalibrated: np.ndar
 
 
 def draw_training(path: Path, curves: Sequence[Sequence[Epoch]]) -> None:
-    """Loss and, where there was a validation part, its ROC AUC by epoch, a line per model; the artifact's is thick."""
+    """Loss by epoch and, with a validation part, its ROC AUC; one line per model, the artifact's line is thick."""
     validated = any(epoch.validation_roc_auc is not None for epochs in curves for epoch in epochs)
     figure = Figure(figsize=(8 if validated else 4.5, 3), layout="constrained")
     axes: list[Axes] = list(figure.subplots(1, 2 if validated else 1, squeeze=False)[0])

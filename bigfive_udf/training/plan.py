@@ -20,7 +20,7 @@ class HoldoutPlan:
     folds: int
     by: str
     shared: np.ndarray
-    """(n,) rows that are not held out although they stand in a held-out part: their text is in another part too"""
+    """(n,) mask of rows of a held-out part that are not held out, because their text is in another part too"""
 
     @property
     def names(self) -> np.ndarray:
@@ -31,7 +31,7 @@ class HoldoutPlan:
 
 
 def holdout_plan(settings: TrainSettings, labelled: LabelledTexts, test: LabelledTexts | None = None) -> HoldoutPlan:
-    """Split the rows; `test` are those of `data.test_path`, which must be other texts by other authors.
+    """Split the rows; `test` holds the rows of `data.test_path`, which must be other texts by other authors.
 
     Raises:
         InputError: fewer authors than folds, a trait that has one class only in a part, nothing to report on, or
@@ -63,12 +63,12 @@ def holdout_plan(settings: TrainSettings, labelled: LabelledTexts, test: Labelle
 def stopping_part(
     settings: TrainSettings, labelled: LabelledTexts, by: str, training: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Set authors of `training`, a mask, aside to stop by, if that is wanted, so that held-out ones decide nothing.
+    """If early stopping is on, set aside authors of `training`, a mask, for it, so that held-out ones decide nothing.
 
-    Returns what is left to train on, and the part to stop by or None.
+    Returns the mask of the rows that are left to train on, and the mask for early stopping or None.
 
     Raises:
-        InputError: there no trait has labels of both kinds, and so no epoch could be told from another.
+        InputError: no trait has labels of both kinds in the part for early stopping, so epochs can't be compared.
     """
     if settings.train.early_stopping is None:
         return training, None
@@ -87,7 +87,7 @@ def stopping_part(
 
 
 def _check_apart(settings: TrainSettings, labelled: LabelledTexts, test: LabelledTexts) -> None:
-    """Refuse a test part that was trained on."""
+    """Refuse a test table that shares texts or authors with the training table."""
     shared = [("texts", set(labelled.texts) & set(test.texts))]
     if settings.split_by == "author" and labelled.authors is not None and test.authors is not None:
         shared.append(("authors", set(labelled.authors.tolist()) & set(test.authors.tolist())))

@@ -1,8 +1,9 @@
 """From a labelled table to a model that can be published: what is trained, and where every figure comes from.
 
-With folds, each row is predicted by a model that has not seen it or its author. Verdict, calibration and thresholds
-come from these predictions, and the artifact is then trained on all rows. Without, there is one model and three parts:
-trained on the first, calibrated on the second, reported on the third, which is looked at once.
+With folds, each row is predicted by a model that has not seen it (nor its author, in a split by author). Verdict,
+calibration and thresholds come from these predictions, and the artifact is then trained on all rows. Without folds,
+there is one model and three parts: it is trained on the first, calibrated on the second, and reported on the third,
+which is used only once.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from bigfive_udf.traits import TRAITS
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a training came to: a calibrated model, and what is known of it."""
+    """The result of a training: a calibrated model and its evaluation."""
 
     made: Finetuned
     calibration: Calibration
@@ -42,20 +43,20 @@ class TrainingOutcome:
     thresholds: np.ndarray
     """(5,)"""
     cuts: Mapping[str, float]
-    """the scores from which on a trait is high, where labels were scores"""
+    """by trait, the score from which on the trait is high, where labels were scores"""
     evaluation: dict[str, Any]
     reported: Predictions
     """the rows behind the figures, for pictures"""
     uncalibrated: np.ndarray
-    """(rows, 5) their probabilities before calibration"""
+    """(rows, 5) probabilities of the reported rows before calibration"""
     curves: list[list[Epoch]]
-    """the epochs of each model that was trained, this one's last"""
+    """the epochs of each model that was trained; those of `made` come last"""
 
 
 def identity_of(
     settings: TrainSettings, labelled: LabelledTexts, test: LabelledTexts | None, base: str
 ) -> dict[str, str]:
-    """What an interrupted training must have in common with this one to be gone on with."""
+    """The properties that an interrupted training must share with this one to be resumed."""
     training = settings.model_dump(mode="json", exclude={"data", "output", "evaluation"})
     machine = hardware.look(use_gpu=settings.train.device != "cpu")
     placement = hardware.decide(settings.train.device, settings.train.precision, [machine], section="train")
@@ -74,7 +75,7 @@ def identity_of(
 def train(
     recipe: TrainingRecipe, labelled: LabelledTexts, test: LabelledTexts | None, plan: HoldoutPlan
 ) -> TrainingOutcome:
-    """Train as the plan says; `test` are the rows of `data.test_path`, where there is one."""
+    """Train as the plan says; `test` holds the rows of `data.test_path`, if it is set."""
     if plan.folds:
         return _with_folds(recipe, labelled, test, plan)
     return _with_one_split(recipe, labelled, test, plan)
@@ -85,7 +86,7 @@ def _with_folds(
 ) -> TrainingOutcome:
     held_out = cross_validate(recipe, labelled, plan)
     options = recipe.options
-    if options.early_stopping is not None:  # nobody is left to stop it by: it takes as long as the folds took
+    if options.early_stopping is not None:  # no rows are left for early stopping: train as long as the folds did
         options = replace(options, epochs=max(1, round(float(np.median(held_out.kept)))), early_stopping=None)
     everything = np.ones(len(labelled), bool)
     labels, cuts = labelled.labels(everything)
@@ -161,7 +162,7 @@ def _tested(
     test: LabelledTexts,
     cuts: Mapping[str, float],
 ) -> tuple[Predictions, np.ndarray]:
-    """The test part through the finished model, and its probabilities as they were before calibration."""
+    """The finished model's predictions for the test part, and their probabilities before calibration."""
     logits, none = recipe.logits(made, test.texts), Calibration.none()
     before = (logits - fitted.intercept) / fitted.slope
     labels, probabilities = test.labels_at(cuts), none.probabilities(logits)
@@ -182,7 +183,7 @@ def _sizes(parts: Mapping[str, LabelledTexts]) -> dict[str, Any]:
 
 
 def _left_out(shared: np.ndarray) -> dict[str, int]:
-    """How many rows are in no figure because another author has the same text among what was trained on."""
+    """How many rows are left out of all figures, because another author's copy of the text was trained on."""
     return {"shared_texts": int(shared.sum())} if shared.any() else {}
 
 

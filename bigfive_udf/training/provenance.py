@@ -1,4 +1,4 @@
-"""How an artifact came about and on whom, as it tells itself: training.json and split.parquet."""
+"""What an artifact records about its training and its training authors: training.json and split.parquet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRAINING = "training.json"
 
 
 def read_training(directory: Path) -> dict[str, Any] | None:
-    """Settings, cuts, calibration and epochs of the training; None where the model does not tell.
+    """Settings, cuts, calibration and epochs of the training; None where the model has no training.json.
 
     Raises:
         ArtifactError: the file is damaged.
@@ -33,9 +33,10 @@ def read_training(directory: Path) -> dict[str, Any] | None:
 
 
 def split_table(labelled: LabelledTexts, test: LabelledTexts | None, plan: HoldoutPlan, base: str) -> pd.DataFrame:
-    """Who was on which side: digests of text and author, and the part, a row per text.
+    """The split, one row per text: digests of text and author, and the part.
 
-    What the base was trained on, by its own table, is in part `base`: the model has seen it too.
+    Rows that the base was trained on, according to its own split table, are in part `base`: the model has seen them
+    too.
     """
     parts = [_rows(labelled, plan.names)]
     if test is not None:
@@ -74,8 +75,9 @@ def refuse_seen(base: str, setting: str, *tables: LabelledTexts | None) -> None:
 
 
 def read_split(directory: Path) -> tuple[set[str], set[str] | None] | None:
-    """Digests of the texts and of the authors that an artifact was trained, stopped or calibrated on; None where it
-    does not say, for authors also where its table had none.
+    """Digests of the texts and of the authors that an artifact was trained, stopped or calibrated on.
+
+    None where the artifact has no split table; the authors are None where its table had none.
 
     Raises:
         ArtifactError: the file is damaged.
@@ -87,7 +89,7 @@ def read_split(directory: Path) -> tuple[set[str], set[str] | None] | None:
 
 
 def _seen_rows(directory: Path) -> pd.DataFrame | None:
-    """Text and author of the rows of `split.parquet` that something was fitted on."""
+    """Text and author digests of the rows of `split.parquet` that anything was fitted on; None without the file."""
     path = directory / SPLIT
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The artifact as it is written: the model, its evaluation, how it was trained and on whom, and its card."""
+"""Write an artifact: the model, its evaluation, the records of its training and of its split, and its card."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def write_artifact(
     outcome: TrainingOutcome,
     work: Path,
 ) -> dict[str, Any]:
-    """Write `output.path`, whole or not at all, and return the evaluation as it stands there.
+    """Write the artifact to `output.path`, whole or not at all, and return its evaluation.
 
-    `base` is the directory of the encoder, which may tell on whom that was trained. The artifact is made in `work`,
-    where the next run looks for what a kill has left.
+    `base` is the directory of the encoder, which may record the authors that it was trained on. The artifact is made in
+    `work`, where the next run looks for the remains of a killed run.
 
     Raises:
         OutputError: it exists, or can't be written.
@@ -66,7 +66,7 @@ def write_artifact(
         reference = held_out_reference(outcome.reported.probabilities, outcome.reported.authors)
         _write_json(directory / REFERENCE, reference)
         write_card(directory, settings, labelled, evaluation, outcome)
-        describe(directory, **about)  # again: the digests of the reference, the card and its pictures belong in it
+        describe(directory, **about)  # again, to add the digests of the reference, the card and its pictures
     return evaluation
 
 
@@ -75,7 +75,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _training(settings: TrainSettings, plan: HoldoutPlan, outcome: TrainingOutcome) -> dict[str, Any]:
-    """How the artifact came about, so that it can be done again: no path and no data of this machine."""
+    """The record of the training, complete enough to repeat it, without paths and data of this machine."""
     recipe = settings.model_dump(mode="json", include={"split", "model", "train", "labels"})
     recipe["model"]["base"] = public_name(settings.model.base)
     return {

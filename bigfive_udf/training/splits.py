@@ -1,10 +1,10 @@
 """Which rows are trained on and which are held out: by author or at random, stratified over the five labels.
 
 A greedy assignment after the idea of Sechidis et al. 2011 (stratification of multilabel data), applied to whole
-groups as scikit-learn's StratifiedGroupKFold does for a single label: groups in order of size, each to the part that
-brings the shares of rows and of each trait's positives and negatives nearest to what they should be.
+groups as scikit-learn's StratifiedGroupKFold does for a single label. Groups are assigned in order of size. Each goes
+to the part where it brings the shares of rows, and of each trait's positives and negatives, nearest to the wanted ones.
 
-The same rows and seed give the same parts, in whatever order the rows stand. But: the shares are approached, not met,
+The same rows and seed give the same parts, whatever the order of the rows. But: the shares are met only approximately
 where few groups hold most rows.
 """
 
@@ -20,11 +20,11 @@ from bigfive_udf.training.data import LabelledTexts
 from bigfive_udf.traits import TRAITS
 
 _RANDOMNESS = 0.005
-"""how much better a part must be, about, to be chosen whatever the seed says"""
+"""roughly, how much better than the others a part must be to be chosen whatever the seed is"""
 
 
 def groups_of(labelled: LabelledTexts, by: str) -> np.ndarray:
-    """(n,) str: what must not be on two sides. The author, or at random the text, so that no copy of it leaks."""
+    """(n,) str: the group of a row, never on two sides: its author, or in a random split its text, so no copy leaks."""
     if by == "author" and labelled.authors is not None:
         return labelled.authors
     return labelled.text_digests
@@ -42,8 +42,8 @@ def folds_of(groups: np.ndarray, values: np.ndarray, folds: int, seed: int) -> n
 def parts_of(groups: np.ndarray, values: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     """(n,) int: the part of each row, an index into `shares`; no group is in two parts.
 
-    `groups` (n,) names each row's group, `values` (n, 5) holds labels or scores, NaN where missing: a score counts
-    as positive where it is above the trait's median, so that the parts are alike whatever the cut will be.
+    `groups` (n,) names each row's group, `values` (n, 5) holds labels or scores, NaN where missing. A score counts
+    as positive from the trait's median on, so that the parts are alike whatever the cut will be.
 
     Raises:
         InputError: there are fewer groups than parts.
@@ -64,11 +64,11 @@ def parts_of(groups: np.ndarray, values: np.ndarray, shares: Sequence[float], se
     filled = np.zeros((len(used), content.shape[1]))
     part = np.empty(len(names), int)
     for g in order:
-        # Which part, if it gets this group, lowers the sum of squared distances from the wanted shares most.
+        # How much the sum of squared distances from the wanted shares falls, for each part that could get this group.
         missing = wanted[used, None] - filled
         gain = (missing * content[g]).sum(1) / wanted[used]
-        # Among parts that are about as good, one at random by its share: the most diligent author is not always
-        # trained on (Gumbel's trick).
+        # Of parts that are about equally good, choose one at random by its share (Gumbel's trick), so that the most
+        # diligent author is not always trained on.
         chosen = int(np.argmax(gain + _RANDOMNESS * np.abs(gain).max() * (np.log(wanted[used]) + dice[g])))
         filled[chosen] += content[g]
         part[g] = used[chosen]
@@ -77,9 +77,9 @@ def parts_of(groups: np.ndarray, values: np.ndarray, shares: Sequence[float], se
 
 
 def in_another_part(texts: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """(n,) whether the same text stands in another part too, by another author: then it is not held out from that.
+    """(n,) whether another author has the same text in another part: then the row is not held out from that part.
 
-    `texts` (n,) the same name for the same text, `parts` (n,) int.
+    `texts` (n,) holds equal names for equal texts, `parts` (n,) int.
     """
     _, text = np.unique(texts, return_inverse=True)
     n = text.max(initial=-1) + 1
@@ -110,7 +110,7 @@ def _dice(names: np.ndarray, seed: int, n: int) -> np.ndarray:
 
 
 def _fill_empty(part: np.ndarray, used: np.ndarray, content: np.ndarray) -> None:
-    """Give each part that got no group the smallest group of the part that has most of them."""
+    """Give each part that got no group the smallest group of the part with the most groups."""
     for p in used:
         if not (part == p).any():
             richest = used[np.argmax([(part == q).sum() for q in used])]

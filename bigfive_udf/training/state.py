@@ -1,7 +1,7 @@
-"""What a training keeps beside its artifact until it is done: one writer, one identity, finished parts.
+"""The state that a training keeps beside its artifact until it is done: one writer, one identity, finished parts.
 
-models/mine.job/lock              held by the training that runs
-models/mine.job/identity.json     what it is a training of; work of another identity is thrown away
+models/mine.job/lock              held by the running training
+models/mine.job/identity.json     identity of the training; work of another identity is deleted
 models/mine.job/work/<name>/      checkpoints of the model that is being trained
 models/mine.job/work/<name>.npz   predictions of a model that is done
 models/mine.job/runs/             a record of each run
@@ -23,6 +23,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from bigfive_udf.errors import OutputError, TableLockedError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.tables.filesystem import LocalFileSystem
 
 
@@ -32,7 +33,7 @@ class TrainingState:
     def __init__(self, root: Path, changed: list[str] | None) -> None:
         self.root = root
         self.changed = changed
-        """None: there was no earlier work; empty: there is, to go on with; else why it was thrown away"""
+        """None: there was no earlier work; empty: earlier work is resumed; else the reasons why it was deleted"""
         self.work = root / "work"
         self.work.mkdir(exist_ok=True)
 
@@ -49,7 +50,7 @@ class TrainingState:
         return self.work / name
 
     def result(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """What `keep` was given, where it was."""
+        """The arrays and the description that `keep` stored under `name`, or None."""
         path = self.work / f"{name}.npz"
         if not path.is_file():
             return None
@@ -74,18 +75,18 @@ class TrainingState:
         LocalFileSystem().put(str(self.root / "runs" / f"{run_id}.json"), record)
 
     def done(self) -> None:
-        """The artifact is there: the work has served."""
+        """Delete the work, once the artifact is written."""
         shutil.rmtree(self.work, ignore_errors=True)
         (self.root / "identity.json").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Leave nothing, where there is no artifact for the records to lie beside."""
+        """Delete everything, also the records: for uses that write no artifact beside them."""
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 @contextmanager
 def training_state(output: Path, identity: dict[str, str], run_id: str) -> Iterator[TrainingState]:
-    """Hold `<output>.job`, and find there the work of an interrupted training of the same identity.
+    """Lock `<output>.job`, and find there the work of an interrupted training of the same identity.
 
     Raises:
         TableLockedError: another run holds it.
@@ -118,10 +119,10 @@ def training_state(output: Path, identity: dict[str, str], run_id: str) -> Itera
         try:
             yield TrainingState(root, changed)
         except (OSError, SafetensorError, RuntimeError) as error:
-            # What torch says of a disk that is full when it writes the state of the optimizer.
+            # torch raises this RuntimeError when the disk is full while it writes the optimizer's state.
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise
-            why = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+            why = first_line(str(error)) or type(error).__name__
             raise OutputError(
                 f"{output}: the training can't write ({why}): free space, or mend what is wrong, and run it again; it "
                 "goes on where it was"

@@ -162,3 +162,14 @@ def test_a_narrower_path_to_files_without_partitions_takes_nothing_out_unasked(s
     ):
         score(settings | {"input.path": f"{tmp_path}/flat/{{0,1,2}}.parquet"}, "--rescore", "--prune")
     assert flat_ids(settings) == list(range(6))
+
+
+@pytest.mark.parametrize("path", ["*", "*/dt=*", "*/dt=*/*.parquet", "v1", "v1/dt=*", "v1/dt=2026-01-05/*"])
+def test_groups_of_files_in_directories_of_columns_are_known_again(score, basics, tmp_path, path):
+    """The directories that a pattern matches are part of a file's name in its group."""
+    folder = tmp_path / "all" / "v1" / "dt=2026-01-05"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"doc_id": [1], "text": ["one text"]}), folder / "a.parquet")
+    settings = basics | {"input.path": f"{tmp_path}/all/{path}", "input.partition_columns": []}
+    score(settings)
+    assert score(settings).result["plan"]["up_to_date"] == 1

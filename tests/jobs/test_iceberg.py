@@ -111,3 +111,10 @@ def test_a_table_of_one_kind_is_not_written_as_the_other(score, iceberg):
     score(iceberg)
     with pytest.raises(RefusedError, match=r"is a table of format iceberg, output\.format is parquet"):
         score({k: v for k, v in iceberg.items() if k != "output.format"})
+
+
+def test_a_run_keeps_the_secrets_of_its_catalog_out_of_its_record_and_of_stack_traces(score, iceberg, tmp_path):
+    catalog = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "s3.secret-access-key": "whisper"}
+    run = score(iceberg | {"output.catalog": catalog}, "--dry-run")
+    assert run.discreet("no such key: whisper") == "no such key: ***"
+    assert run.result["settings"]["output"]["catalog"] == catalog | {"s3.secret-access-key": "***"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import string
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -351,6 +353,21 @@ def test_steps_are_committed_one_by_one(score, nightly):
 def test_a_slow_corpus_is_committed_by_the_clock(score, nightly):
     run = score(nightly | {"commit_every.minutes": 0.0001}, "--limit", "4")
     assert len(run.result["steps"]) == 4
+
+
+@pytest.mark.parametrize(("length", "together"), [(20, True), (20_000, False)])
+def test_the_first_step_of_a_new_table_holds_fewer_partitions_where_texts_are_long(
+    score, basics, tmp_path, length, together
+):
+    """Nothing is measured yet: by documents alone all of them would be a step of a tenth of a second."""
+    words = random.Random(0)
+    for day in DAYS[:4]:
+        folder = tmp_path / "long" / f"dt={day}"
+        folder.mkdir(parents=True)
+        text = "".join(words.choices(string.ascii_lowercase + " ", k=length))
+        pq.write_table(pa.table({"doc_id": [day], "text": [text]}), folder / "a.parquet")
+    run = score(basics | {"input.path": str(tmp_path / "long"), "commit_every.minutes": 0.1 / 60})
+    assert run.result["steps"][0]["partitions"] == (4 if together else 1)
 
 
 def test_runs_and_ledger_are_tables_for_sql(score, nightly):

@@ -356,6 +356,23 @@ def test_what_is_missing_is_said_in_one_line(night: dict[str, Any], tmp_path: Pa
     assert not Path(out).exists()
 
 
+@pytest.mark.parametrize("becomes", ["gone", "cut"])
+def test_a_file_of_the_table_that_a_run_replaces_meanwhile_is_not_taken_for_the_inputs(
+    night: dict[str, Any], tmp_path: Path, becomes: str
+) -> None:
+    """A report sees this when a run commits after the report has read the ledger."""
+    for name in ("scores", "scores.job"):
+        shutil.copytree(Path(night["output.path"]).parent / name, tmp_path / name)
+    file = next((tmp_path / "scores" / "dt=2026-01-09").glob("*.parquet"))
+    if becomes == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"a file of the table can't be read.*make the report again") as told:
+        run_here("report", {"table.path": str(tmp_path / "scores"), "output.path": str(tmp_path / "r.html")})
+    assert file.name in str(told.value) and "move it away" not in str(told.value)
+
+
 def test_an_artifacts_own_reference_is_used_and_a_damaged_one_refused(night: dict[str, Any], tmp_path: Path) -> None:
     model = Path(night["model.path"])
     rng = np.random.default_rng(0)

@@ -452,6 +452,19 @@ def test_a_failure_is_one_line_and_its_exit_code(basics, tmp_path, changes, code
     assert words in done.result["message"]
 
 
+def test_two_umasks_keep_a_table_and_what_lies_beside_it_to_the_group(basics, tmp_path):
+    """The account's umask and Hadoop's: Spark's JVM sets the modes of its files by Hadoop's alone."""
+    before = os.umask(0o027)
+    try:
+        done = submit(basics, directory=tmp_path, conf=["spark.hadoop.fs.permissions.umask-mode=027"])
+    finally:
+        os.umask(before)
+    assert done.code == 0, done.err
+    written = [path for name in ("scores", "scores.job") for path in (tmp_path / name).rglob("*")]
+    assert any(path.suffix == ".parquet" for path in written)
+    assert [str(path) for path in written if path.stat().st_mode & 0o007] == []
+
+
 def test_an_output_that_can_not_be_made_is_told(score, basics):
     with pytest.raises(OutputError, match=r"/proc/scores") as told:
         score(basics | {"output.path": "/proc/scores"})

@@ -122,7 +122,7 @@ def test_a_disk_that_is_full_is_said_before_what_it_cost(spark):
 
 @pytest.fixture
 def dead_store(spark):
-    """An address of HDFS at which nobody listens, and which is asked once."""
+    """An address of HDFS at which nobody listens; clients try to connect once."""
     configuration = spark._jsc.hadoopConfiguration()
     configuration.set("ipc.client.connect.max.retries", "0")
     yield "hdfs://127.0.0.1:1/scores"

@@ -1,4 +1,4 @@
-"""Where Spark shuffles in local mode: with real processes that live side by side, end, or are killed."""
+"""Spark's scratch directories in local mode, with real processes that live side by side, end, or are killed."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_a_job_whose_spark_submit_is_signalled_is_no_defect(tmp_path: Path, numb
     time.sleep(3)
     submitted.send_signal(number)
     submitted.wait(timeout=30)
-    wait_until(result.exists, 30)
+    wait_until(lambda: json.loads(result.read_text())["exit_code"] is not None, 30)
     record = json.loads(result.read_text())
     assert (record["exit_code"], record["message"].split(" (")[0]) == (143, "Spark ended under the job")
     assert "trace" not in record and "defect" not in told.read_text()

@@ -619,7 +619,7 @@ def test_a_lease_that_another_took_over_since_it_was_found_dead_is_left_to_that_
 
 @pytest.fixture(scope="module")
 def s3a_class(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A class loader with s3a/ConditionalStore.java: PySpark brings no S3A, and no store that would answer it."""
+    """A class loader with s3a/ConditionalStore.java: PySpark brings no S3A, and there is no store for it to talk to."""
     if shutil.which("javac") is None:
         pytest.skip("needs a Java compiler")
     classes = tmp_path_factory.mktemp("classes")
@@ -671,7 +671,7 @@ def test_of_two_that_find_no_lock_on_s3_at_the_same_moment_one_gets_it(s3a, tmp_
 
 
 def test_the_option_of_s3_is_nothing_to_other_file_systems(spark, tmp_path):
-    """A store whose Hadoop is too old for it, or another one, goes on as without it."""
+    """Another store, or a Hadoop that is too old for the option, behaves as without it."""
     fs, location = HadoopFileSystem(spark._jvm, spark._jsc.hadoopConfiguration())._at(f"file:{tmp_path}/lock")
 
     def created() -> Any:

@@ -178,6 +178,16 @@ def test_files_that_lie_in_no_partition_directory_are_one_partition():
     assert layout_of("/c", files) == Layout((), (Partition((), tuple(files)),))
 
 
+def test_partition_directories_in_two_directories_are_refused():
+    """Spark ends with CONFLICTING_DIRECTORY_STRUCTURES where it is to read them together."""
+    message = r"/c/us/dt=2/b and /c/eu/dt=1/a are partitioned in two directories, us and eu, .*column=value"
+    with pytest.raises(InputError, match=message):
+        layout_of("/c", at("/c", "eu/dt=1/a", "us/dt=2/b"))
+    with pytest.raises(InputError, match="dt=2/x and dt=1/x"):
+        layout_of("/c", at("/c", "dt=1/x/hour=1/a", "dt=2/x/hour=1/a"))
+    assert layout_of("/c", at("/c", "all/dt=1/x/a", "all/dt=1/y/b", "all/dt=2/c")).columns == ("dt",)
+
+
 def test_no_files_make_an_empty_layout():
     assert layout_of("/c", at("/c", "_SUCCESS", ".crc")) == Layout((), ())
 

@@ -1,4 +1,4 @@
-"""What the end of every run removes for good: by the time of the commit, and at once where nothing is to be kept."""
+"""What every run deletes at its end: trash by the time of its commit, and at once if nothing is to be kept."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The corpus: where its files are, how they are divided into partitions, and how to read some of them.
+"""The corpus: where its files are, and how they are divided into partitions.
 
-Finding it lists every file once and starts no Spark job; what the files hold is looked at for those partitions alone
-that a run is going to score, see reading.py. A corpus may also be a table of the catalog, see catalog.py.
+Finding it lists every file once and starts no Spark job. The content of the files is examined only for the partitions
+that a run is going to score, see input/reading.py. A corpus may also be a table of the catalog, see input/table.py.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from bigfive_udf.tables.plan import NOT_READY, OUTSIDE, PARTLY_SEEN, WRITTEN, Fo
 from bigfive_udf.traits import SCORE_FIELDS
 
 WHOLE = "the corpus"
-"""The name of what waits where there are no partition columns; no partition of a directory can have it."""
+"""Stands in `Corpus.waiting` for a corpus without partition columns; no partition directory can have this name."""
 EMPTY = "it is there without any file"
 _FEW = 16
-"""Directories that are asked for one by one: more are looked up in the lists of those above them."""
+"""The most partition directories that are checked one by one; more are looked up in the lists of their parents."""
 _BEING_WRITTEN = ("_temporary", "__magic", ".spark-staging", ".hive-staging")
-"""How what Spark, Hive and Hadoop have not committed yet begins."""
+"""Name prefixes of files and directories that Spark, Hive or Hadoop have not committed yet."""
 _FOREIGN_TABLES = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
 
 
@@ -55,25 +55,25 @@ class Corpus:
     fs: FileSystem | None = None
     """None for a table of the catalog"""
     root: str = ""
-    """the directory from which partition directories count"""
+    """the directory below which column=value directories count as partitions"""
     directory_columns: tuple[str, ...] = ()
-    """all columns that stand in directory names, of which the partition columns are the first"""
+    """all columns in directory names; the partition columns are the first of them"""
     numeric_columns: frozenset[str] = frozenset()
     """partition columns that are ordered as numbers"""
     base: str = ""
-    """the directory in which those of the partitions lie, or the files where there are none"""
+    """the directory that holds the partition directories; `root` where there are none"""
     sight: tuple[tuple[str, ...], ...] = ((),)
-    """what was listed below `base`, as patterns by level"""
+    """patterns for the paths that were listed below `base`; each has one part per directory level"""
     ready_file: str | None = None
     waiting: frozenset[str] = frozenset()
     """names of the partitions that do not hold the ready file yet; `WHOLE` where there are no partition columns"""
 
     def found(self, selection: Selection, entries: Mapping[str, Entry]) -> FoundCorpus:
-        """What a plan must know of the corpus; `entries` are the table's partitions.
+        """What a plan must know of the corpus; `entries` are the table's ledger entries by partition name.
 
         Raises:
             SettingsError: a flag does not name a partition column.
-            InputError: a partition named on the command line is not there, or two have one name.
+            InputError: a partition named on the command line is not there, or two partitions have the same name.
         """
         name_of = self.layout.name
         waiting = frozenset(entries) if WHOLE in self.waiting else self.waiting
@@ -101,7 +101,7 @@ class Corpus:
                 left[name] = about
             else:
                 unclear[name] = WRITTEN
-        # What has gone from the input can only be named where it is to be removed.
+        # Conditions on the command line apply to partitions that are gone from the input only with --prune.
         conditions = selection.partitions or selection.since or selection.until
         named_too = selection.prune or not conditions
         gone = {n: p for n, p in others.items() if named_too and not (n in named or n in left or n in unclear)}
@@ -124,11 +124,11 @@ class Corpus:
         )
 
     def _sees(self, path: str) -> bool:
-        """Whether what has this path below `base` would have been found."""
+        """Whether a file or directory with this path below `base` would have been listed."""
         return any(all(map(fnmatchcase, path.split("/"), pattern)) for pattern in self.sight)
 
     def _without_files(self, names: Collection[str]) -> dict[str, str]:
-        """Why no file was found of partitions, but for those whose directories are not there."""
+        """For each partition, why no file of it was found; partitions whose directories are gone are left out."""
         if self.fs is None or not self.layout.columns:
             return {}
         fs, base, listed = self.fs, self.base.rstrip("/"), dict[str, frozenset[str]]()
@@ -136,7 +136,7 @@ class Corpus:
         few = len(seen) <= _FEW
 
         def names_in(directory: str) -> frozenset[str]:
-            if directory not in listed:  # each directory is asked once for all that is in it
+            if directory not in listed:  # each directory is listed only once
                 found = fs.names(f"{base}/{directory}") if is_there(directory) else []
                 listed[directory] = frozenset(found)
             return listed[directory]
@@ -146,7 +146,7 @@ class Corpus:
             return not own or (fs.exists(f"{base}/{directory}") if few else own in names_in(above))
 
         def somewhere(directory: str, holds: Callable[[str], bool]) -> bool:
-            """In the directory or, below `base`, above it."""
+            """Whether `holds` is true of a name in the directory or in one above it that is below `base`."""
             above = directory.rpartition("/")[0]
             return any(map(holds, names_in(directory))) or (bool(above) and somewhere(above, holds))
 
@@ -167,7 +167,7 @@ class Corpus:
                 return WRITTEN
             if not names_in(name) or not has_files_now(name):
                 return EMPTY
-            # Files that the path does not name, or that have come since it was listed.
+            # Either the path does not include these files, or they have come since it was listed.
             return OUTSIDE if any(len(pattern) > name.count("/") + 1 for pattern in self.sight) else WRITTEN
 
         reasons = {name: why(name) for name in seen} | {name: OUTSIDE for name in names if not self._sees(name)}
@@ -175,11 +175,11 @@ class Corpus:
 
 
 def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
-    """Find the corpus under input.path; `groups` are those that the ledger knows, where there are no partition columns.
+    """Find the corpus under input.path; `groups` are the ledger's groups of files, if there are no partition columns.
 
     Raises:
-        InputError: it is missing, empty, or of another format.
-        SettingsError: input.partition_columns are not the corpus's.
+        InputError: the corpus is missing or empty, or it is a Delta, Iceberg or Hudi table.
+        SettingsError: input.partition_columns does not match the corpus's directories.
     """
     assert settings.path is not None
     fs, path = locate(spark, settings.path)
@@ -205,7 +205,8 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
     layout, waiting = _ready(settings, _checked_layout(settings, in_directories), files, root)
     if not layout.columns:
         layout = grouped((f for p in layout.partitions for f in p.files), root, groups)
-    base = _base_of(in_directories, root)
+    # Files of groups are named from the root on.
+    base = _base_of(in_directories, root) if layout.columns else root
     sight = _sight(path, roots, base)
     return Corpus(
         layout, path, fs, root, in_directories.columns, frozenset(), base, sight, settings.ready_file, waiting
@@ -236,7 +237,7 @@ def _name(layout: Layout, partition: Partition) -> str:
 
 
 def _checked_layout(settings: InputSettings, found: Layout) -> Layout:
-    """The layout by the columns that the settings name, which must be the first of those of the directories."""
+    """The layout by the columns in the settings, which must be the first columns of the directories."""
     columns = found.columns if settings.partition_columns is None else tuple(settings.partition_columns)
     if columns != found.columns[: len(columns)]:
         have = ", ".join(found.columns) or "none"
@@ -257,7 +258,7 @@ def _checked_layout(settings: InputSettings, found: Layout) -> Layout:
 
 
 def _refuse_foreign_table(root: str, files: Iterable[FileInfo]) -> None:
-    """A table format's directory holds deleted rows too, and must not be read as plain files."""
+    """Refuse Delta, Iceberg and Hudi tables: their files hold deleted rows too and must not be read as plain files."""
     for file in files:
         folder = os.path.dirname(file.path)
         kinds = set(relative_path(folder, root).split("/")) & _FOREIGN_TABLES.keys() if folder != root else set()
@@ -274,7 +275,7 @@ def _is_written(name: str) -> bool:
 
 
 def _base_of(layout: Layout, root: str) -> str:
-    """The directory above those of the partitions: `root`, or one below it."""
+    """The directory that holds the partition directories: `root`, or a directory below it."""
     file = next((f.path for p in layout.partitions for f in p.files), root)
     if not layout.columns or file == root:
         return root
@@ -284,14 +285,14 @@ def _base_of(layout: Layout, root: str) -> str:
 
 
 def _sight(path: str, roots: Sequence[str], base: str) -> tuple[tuple[str, ...], ...]:
-    """What `path`, which may be a glob of Hadoop's, has listed below `base`, as patterns for fnmatch."""
+    """Patterns for fnmatch, by level, for what `path` lists below `base`; `path` may be a Hadoop glob."""
     paths = [glob.escape(path)] if list(roots) == [path] else [p.replace("[^", "[!") for p in alternatives(path)]
     above = len(base.rstrip("/").split("/"))
     return tuple(tuple(p.rstrip("/").split("/")[above:]) for p in paths)
 
 
 def _root_of(path: str, roots: Sequence[str]) -> str:
-    """The directory from which partition directories count: above any glob and any column=value."""
+    """The directory below which column=value directories count as partitions: above any glob and any column=value."""
     parts = (path if len(roots) != 1 or roots[0] != path else roots[0]).rstrip("/").split("/")
     for i, part in enumerate(parts):
         if "=" in part or set(part) & set("*?[{"):

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StringType, StructField, StructType
 
 from bigfive_udf.errors import InputError, SettingsError
-from bigfive_udf.redaction import told
+from bigfive_udf.redaction import column_names, first_line, told
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.failures import MALFORMED_RECORD, spark_failures
 from bigfive_udf.spark.input.corpus import Corpus
@@ -40,7 +40,7 @@ Types = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Readable:
-    """Partitions whose files are fit to be read together; the others, and why they are not."""
+    """The partitions whose files are fit to be read together, and for each of the others the reason why not."""
 
     layout: Layout
     columns: Mapping[str, str]
@@ -48,43 +48,43 @@ class Readable:
     unfit: Mapping[Values, str]
     _load: Callable[[Sequence[Partition]], DataFrame] = field(repr=False)
     _rows: Mapping[Values, int] = field(default_factory=dict, repr=False)
-    """rows by partition where the footers tell"""
+    """rows to read by partition, where the footers give them"""
     _text_bytes: Mapping[Values, int] = field(default_factory=dict, repr=False)
-    """the same of the bytes of their texts"""
+    """compressed bytes of the texts by partition, where the footers give them; for a catalog table, of whole files"""
     _stored: Mapping[Values, int] = field(default_factory=dict, repr=False)
-    """the same of their rows, of which `input.where` may leave some out"""
+    """rows in the files by partition, where the footers give them; `input.where` may leave some out"""
 
     def frame(self, partitions: Sequence[Partition]) -> DataFrame:
-        """The rows of some partitions: carried columns, text, and the columns that tell the partition."""
+        """The rows of some partitions: carried columns, text, and the columns that identify the partition."""
         return self._load(partitions)
 
     def text_bytes(self, partition: Partition, rows: int) -> int:
-        """How large so many of its texts are as stored, about, which tells of the work.
+        """Roughly the stored bytes of `rows` texts of a partition, a measure of the work.
 
-        Where no more is known, that is the size of its files.
+        If the size of the texts is not known, the size of the partition's files is used.
         """
         size = self._text_bytes.get(partition.values, partition.size)
         stored = self._stored.get(partition.values, 0)
         return size * rows // stored if stored > rows else size
 
     def sample(self, text_column: str, number: int, with_empty: bool = True) -> list[str]:
-        """About so many texts: the first ones of some partitions, spread over all that are fit; a null one is empty."""
+        """About `number` texts: the first ones of some fit partitions, evenly chosen; a null text becomes empty."""
         fit = [p for p in self.layout.partitions if p.size or p.version]
         chosen = fit[:: -(-len(fit) // _SAMPLED_PARTITIONS)] if fit else []
         text = F.coalesce(F.col(quoted(text_column)), F.lit(""))
         wanted = F.lit(True) if with_empty else text.rlike(r"\S")
         texts: list[str] = []
-        # The largest last: they make up for what the others lack.
+        # The largest partitions come last: they make up for texts that the others lack.
         for k, partition in enumerate(sorted(chosen, key=lambda p: p.size)):
             each = -(-(number - len(texts)) // (len(chosen) - k))
-            # What can't be read is told of when it is to be scored.
+            # A partition that can't be read is reported when it is to be scored.
             with contextlib.suppress(InputError), spark_failures():
                 rows = self._load([partition]).where(wanted).select(text.cast("binary")).limit(each)
                 texts += [bytes(row[0]).decode("utf-8", errors="replace") for row in rows.collect()]
         return texts
 
     def counted(self) -> tuple[Readable, dict[Values, int]]:
-        """The rows of every partition; one whose rows can't be read is no longer fit."""
+        """Count the rows of every partition; a partition whose rows can't be read is no longer fit."""
         if not self.layout.partitions:
             return self, {}
         rows: dict[Values, int] = {}
@@ -106,7 +106,7 @@ class Readable:
 
     @spark_failures()
     def _count(self, partitions: Sequence[Partition]) -> dict[Values, int]:
-        """Rows of each, zero where `input.where` leaves none; a Spark job where the footers do not tell."""
+        """Rows of each partition, zero if `input.where` leaves none; by a Spark job if the footers do not give them."""
         if all(p.values in self._rows for p in partitions):
             return {p.values: self._rows[p.values] for p in partitions}
         keys = self.layout.keys
@@ -123,13 +123,14 @@ def examine_files(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> Readable:
-    """Look at the files of the partitions that a run is to score; no row is read yet.
+    """Look at the files of the partitions that a run is to score; only JSON is read in full for it.
 
-    Every file must have the needed columns, all of a run's in one type: that of `table_columns`, the columns that the
-    table carries by now, where there are any and `strict` asks for it. A partition that does not comply is unfit.
+    Every file must have the needed columns, and all files of a run must have them in the same types. With `strict`
+    these are the types in `table_columns`, the columns that the table carries by now, if there are any. A partition
+    that does not comply is unfit.
 
     Raises:
-        InputError: no partition at all is fit, and the table has none either.
+        InputError: no partition is fit, and there are no `table_columns` either.
         SettingsError: input.where is no condition on the corpus's columns.
     """
     assert corpus.fs is not None
@@ -169,7 +170,7 @@ def examine_files(
     schema = schemas[chosen] if chosen is not None else StructType()
 
     def header_of(path: str) -> tuple[str, ...] | None:
-        # Spark reads files of CSV by the order of their columns, which may be another in each.
+        # Spark reads CSV columns by position, and their order may differ from file to file.
         footer = footer_of[path] if settings.format == "csv" else None
         return tuple(footer.columns) if isinstance(footer, Footer) else None
 
@@ -193,15 +194,15 @@ def _checked_files(
     partitions: Sequence[Partition],
     footer_of: Mapping[str, Footer | InputError],
 ) -> tuple[dict[Values, Types], dict[Values, str]]:
-    """The types of the needed columns in every partition whose files have them alike, and why the others do not."""
+    """The types of the needed columns in each partition whose files agree on them, and why the others are unfit."""
     needed = [*settings.carried_columns, settings.text_column]
     named: list[str] = []
     if settings.where is not None:  # a column that only the condition names must not silently be null either
-        # Without regard to case, as Spark resolves them, by the usual spelling.
+        # Spark ignores case in names. Of several spellings, the most frequent one is used.
         names = Counter(name for f in footer_of.values() if isinstance(f, Footer) for name in f.columns)
         usual = {name.lower(): name for name, _ in reversed(names.most_common())}
         named = sorted(n for n in usual.values() if _is_named(n, settings.where))
-    if settings.format == "json":  # whose writers leave out what is null, so a file may lack any of the others
+    if settings.format == "json":  # JSON writers leave out null values, so a file may lack any other column
         needed = [c for c in (settings.id_column, settings.text_column) if c is not None]
     else:
         needed += [n for n in named if n.lower() not in {c.lower() for c in needed}]
@@ -225,14 +226,14 @@ def _checked_files(
 
 
 def _is_named(column: str, condition: str) -> bool:
-    """Whether a condition names a column; before a bracket stands the name of a function."""
+    """Whether a condition names a column; a name before a bracket is the name of a function."""
     return re.search(rf"(?<!\w){re.escape(column)}(?!\w|\s*\()", condition, re.IGNORECASE) is not None
 
 
 def _known_rows(
     settings: InputSettings, partitions: Sequence[Partition], footer_of: Mapping[str, Footer | InputError]
 ) -> dict[Values, int]:
-    """The rows of the partitions whose footers tell them, all of which are to be scored."""
+    """The rows of each partition whose footers give them; with `input.where`, only of partitions without files."""
     none = {p.values: 0 for p in partitions if not p.files}
     return none if settings.where is not None else none | _sums(partitions, footer_of, lambda footer: footer.rows)
 
@@ -242,7 +243,7 @@ def _sums(
     footer_of: Mapping[str, Footer | InputError],
     number: Callable[[Footer], int | None],
 ) -> dict[Values, int]:
-    """Something that footers tell, added up for the partitions all of whose footers do."""
+    """The sum of a number from the footers, for each partition whose footers all give it."""
     sums: dict[Values, int] = {}
     for partition in partitions:
         told = [number(f) for file in partition.files if isinstance(f := footer_of[file.path], Footer)]
@@ -257,14 +258,14 @@ def _chosen_types(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> Types | None:
-    """The types that a run reads: the table's, else the most frequent; None where no file has them."""
+    """The types that a run reads: the table's or, unless `strict`, the most frequent; None if no file has them."""
     frequent = [t for t, _ in Counter(types.values()).most_common() if t in carried]
     fitting = [t for t in frequent if other_type(carried[t], table_columns) is None]
     return next(iter(fitting if strict or fitting else frequent), None)
 
 
 def other_type(columns: Mapping[str, str], table_columns: Mapping[str, str] | None) -> str | None:
-    """How the types of carried columns differ from those in the table; None where they do not, or there are others."""
+    """How the types of carried columns differ from the table's; None if they do not, or if the columns are others."""
     if table_columns is None or list(table_columns) != list(columns):
         return None
     for name, kind in columns.items():
@@ -285,7 +286,7 @@ def _reader(spark: SparkSession, corpus: Corpus, settings: InputSettings) -> Dat
     assert corpus.fs is not None
     reader = spark.read.format(settings.format).option("basePath", as_uri(corpus.fs, corpus.root))
     if settings.format == "csv":
-        # enforceSchema: by default it takes the columns of all files in the order of one file's header.
+        # By default (enforceSchema) Spark reads the columns of all files in the order of one file's header.
         reader = reader.options(header=True, multiLine=True, escape='"', enforceSchema=False)
     # By default Spark reads a malformed line as a row of nulls, and in mode FAILFAST quotes it in its logs.
     return reader.option("columnNameOfCorruptRecord", _MALFORMED) if settings.format in _WITH_RECORDS else reader
@@ -294,16 +295,15 @@ def _reader(spark: SparkSession, corpus: Corpus, settings: InputSettings) -> Dat
 def _schema(
     reader: DataFrameReader, corpus: Corpus, sample: str, settings: InputSettings, files: Sequence[str]
 ) -> StructType:
-    """All columns of the files, those of the directories as strings after them."""
+    """All columns of the files, followed by the columns of the directories as strings."""
     assert corpus.fs is not None
-    # A JSON file may lack what another has, so all are looked at; of the others one is like the rest.
+    # A JSON file may lack columns of another, so all are read; files of the other formats are alike.
     some = files if settings.format == "json" else [sample]
     try:
         found = reader.load([as_pattern(corpus.fs, path) for path in some]).schema
     except Exception as error:
-        first_line = next(iter(told(error).splitlines()), "")
         raise InputError(
-            f"{sample} can't be read as {settings.format} ({first_line[:160]}): restore it or move it away"
+            f"{sample} can't be read as {settings.format} ({first_line(told(error))}): restore it or move it away"
         ) from None
     in_files = [f for f in found.fields if f.name not in (_MALFORMED, *corpus.directory_columns)]
     malformed = [StructField(_MALFORMED, StringType())] if settings.format in _WITH_RECORDS else []
@@ -311,7 +311,7 @@ def _schema(
 
 
 def _text_schema(corpus: Corpus, header: Sequence[str]) -> StructType:
-    """The columns of a CSV file in their order, and what `_schema` puts after them; all are strings."""
+    """The columns of a CSV file in their order, then the columns that `_schema` appends; all are strings."""
     in_file = [c for c in header if c not in corpus.directory_columns]
     return StructType([StructField(c, StringType()) for c in (*in_file, _MALFORMED, *corpus.directory_columns)])
 
@@ -324,10 +324,10 @@ def _as_in_table(
     strict: bool,
     schema: StructType,
 ) -> StructType:
-    """The schema of JSON files with the columns that only the table has, and where `strict` all in the table's types.
+    """The schema of JSON files, plus the carried columns that only the table has; if `strict`, in the table's types.
 
-    What Spark takes a column of JSON for depends on the values of one night: whole numbers until one has a fraction,
-    strings where all are null. A value that does not fit makes its record malformed.
+    The type that Spark infers for a JSON column depends on the values of one night: whole numbers until one has a
+    fraction, strings if all are null. A value that does not fit the type makes its record malformed.
     """
     there = {f.name.lower(): f for f in schema.fields}
     fields = list(schema.fields)
@@ -345,7 +345,7 @@ def _as_in_table(
 
 
 def _type_of(spark: SparkSession, kind: str) -> DataType | None:
-    """A type by its name; None where a field in it has a name that would have to be quoted."""
+    """The type of this name; None if one of its fields has a name that would have to be quoted."""
     try:
         return spark.createDataFrame([], f"x {kind}").schema["x"].dataType
     except ParseException:
@@ -353,14 +353,14 @@ def _type_of(spark: SparkSession, kind: str) -> DataType | None:
 
 
 def carried_types(settings: InputSettings, schema: StructType) -> dict[str, str]:
-    """The carried columns and their Spark types in the table, where pseudonyms are strings.
+    """The carried columns and their Spark types in the table; pseudonyms are strings.
 
     Raises:
-        InputError: a column is not there, or is of a type that has no pseudonyms.
+        InputError: a column is not there, or has a type that can't be pseudonymised.
     """
     for column in (*settings.carried_columns, settings.text_column):
         if column not in schema.names:
-            raise InputError(f"{settings.source} has no column {column}; its columns are {footers.named(schema.names)}")
+            raise InputError(f"{settings.source} has no column {column}; its columns are {column_names(schema.names)}")
     types = {c: schema[c].dataType.simpleString() for c in settings.carried_columns}
     for column in settings.pseudonymised_columns:
         if not re.match(_WITH_PSEUDONYMS, types[column]):
@@ -381,7 +381,7 @@ def _load(
     header_of: Callable[[str], tuple[str, ...] | None],
     partitions: Sequence[Partition],
 ) -> DataFrame:
-    """Exactly the files that were found: one that has come since is the next run's."""
+    """Read exactly the files that were found; a file that has come since is left to the next run."""
     fs = corpus.fs
     assert fs is not None
     columns = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
@@ -407,8 +407,8 @@ def _load(
 
 
 def _whole_records(frame: DataFrame, text_column: str) -> DataFrame:
-    """The same rows, where one that is malformed raises an error which names its file and quotes nothing."""
-    # The empty beginning of the text, because Spark refuses to look for malformed records alone.
+    """The rows of `frame`; a malformed one raises an error that names its file and quotes nothing from it."""
+    # Spark refuses to query the column of malformed records alone, so the text's empty beginning is added.
     nothing = F.coalesce(F.substring(F.col(quoted(text_column)).cast("string"), 0, 0), F.lit(""))
     where = F.concat(F.lit(f"{MALFORMED_RECORD} in "), F.col("_metadata.file_path"), nothing)
     error = F.raise_error(where).cast("boolean")
@@ -420,7 +420,7 @@ def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partition
     if len(partitions) == 1:
         return frame.withColumn(GROUP, F.lit(partitions[0].values[0]))
     path_of: Any = spark._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
-    # Escaped as Spark escapes it; the slashes after the scheme are one or three.
+    # Paths are escaped as Spark does it. After the scheme there may be one slash or three.
     slashes = "^([^:/]+):/+"
     rows = [
         (re.sub(slashes, r"\1:", path_of(as_uri(fs, f.path)).toUri().toString()), p.values[0])
@@ -433,7 +433,7 @@ def with_groups(spark: SparkSession, fs: FileSystem, frame: DataFrame, partition
 
 
 def _footer_reader(fs: FileSystem, settings: InputSettings, reader: DataFrameReader) -> Callable[[str], Footer]:
-    """How to learn what one file holds; of JSON and CSV without types, which Spark settles over all files."""
+    """A function that reads one file's columns; for JSON and CSV without types, which depend on all files."""
     kind = settings.format
     if kind == "parquet":
         return partial(footers.footer_of, fs, text_column=settings.text_column)
@@ -442,9 +442,8 @@ def _footer_reader(fs: FileSystem, settings: InputSettings, reader: DataFrameRea
         try:
             found = dict.fromkeys(reader.load(as_pattern(fs, path)).columns, "")
         except Exception as error:
-            first_line = next(iter(told(error).splitlines()), "")
             raise InputError(
-                f"{path} can't be read as {kind} ({first_line[:160]}): restore it or move it away"
+                f"{path} can't be read as {kind} ({first_line(told(error))}): restore it or move it away"
             ) from None
         return Footer({name: kind for name, kind in found.items() if name != _MALFORMED})
 
@@ -456,7 +455,6 @@ def with_condition(frame: DataFrame, condition: str) -> DataFrame:
     try:
         return frame.where(condition)
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")
         raise SettingsError(
-            f"input.where {condition!r} is no condition on the corpus's columns ({first_line[:160]})"
+            f"input.where {condition!r} is no condition on the corpus's columns ({first_line(str(error))})"
         ) from None

@@ -14,7 +14,7 @@ from bigfive_udf.tables.partitions import Partition
 
 
 def find(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
-    """The corpus and its partitions, no row read; `groups` are those of files that the ledger knows."""
+    """Find the corpus and its partitions; `groups` are the groups of files that the ledger knows."""
     return find_table(spark, settings, groups) if settings.table is not None else find_files(spark, settings, groups)
 
 
@@ -26,6 +26,6 @@ def examine(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> Readable:
-    """What the partitions of a run hold, and which of them are fit to be scored: see reading.py."""
+    """What the partitions of a run hold, and which of them are fit to be scored: see input/reading.py."""
     look = examine_table if corpus.fs is None else examine_files
     return look(spark, corpus, settings, partitions, table_columns, strict)

@@ -1,8 +1,9 @@
 """A corpus that is a table of Spark's catalog.
 
-What its partitions hold is told by a Spark job: by the files behind a table that is made of files, where only their
-footers are read, or else (a view, a table of another system) by a digest of every row's columns. A table without
-partition columns is divided into groups of its files, as a corpus under a path is; one without files is one group.
+A Spark job finds out what its partitions hold. If the table is made of files, the job lists them; of Parquet files
+it reads only the footers and any partition columns inside. For any other table (a view, a table of another system) it
+computes a digest of every row's columns. A table without partition columns is divided into groups of its files, like a
+corpus under a path; without files it is one group.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.redaction import column_names, first_line
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.input.corpus import Corpus
 from bigfive_udf.spark.input.reading import Readable, carried_types, other_type, with_condition
@@ -33,20 +35,20 @@ from bigfive_udf.tables.partitions import GROUP, Layout, Partition, Values
 
 _NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 _TYPED = ("date", "tinyint", "smallint", "int", "bigint")
-"""Types of partition columns that are compared as they are, so that Spark can leave out what a source knows of."""
+"""Types of partition columns that are compared without a cast, so that Spark can push the condition to the source."""
 _WHOLE = "group-000001"
-"""a table without partition columns or files is one group"""
+"""the only group of a table that has neither partition columns nor files"""
 _FILE = "__bigfive_file"
 _MOST_NAMED = 20_000
-"""Files that a query names, at most: each is a call to the JVM, and part of the query."""
+"""The most files that a query names: each one costs a call to the JVM and makes the query longer."""
 
 
 def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
-    """Find the corpus input.table; `groups` are those that the ledger knows, where there are no partition columns.
+    """Find the corpus input.table; `groups` are the ledger's groups of files, if there are no partition columns.
 
     Raises:
-        InputError: it can't be read or lacks a column.
-        SettingsError: input.partition_columns are not the table's.
+        InputError: the table can't be read or lacks a column.
+        SettingsError: input.partition_columns names a column that the table does not have.
     """
     frame, columns = _opened(spark, settings)
     types = dict(frame.dtypes)
@@ -78,9 +80,9 @@ def examine_table(
     table_columns: Mapping[str, str] | None,
     strict: bool,
 ) -> Readable:
-    """The same for a table as `reading.examine_files` does for files: the catalog answers for its columns.
+    """Do for a table what `reading.examine_files` does for files; its columns come from the catalog.
 
-    Where the table is one of Parquet files, each must have the id and the text: Spark reads what a file lacks as null.
+    If the table consists of Parquet files, each must have the id and the text: Spark reads a missing column as null.
     """
     frame, _ = _opened(spark, settings)
     check_text_column(frame, settings.text_column)
@@ -102,7 +104,7 @@ def examine_table(
     if strict and (other := other_type(columns, table_columns)) is not None:
         unfit = {p.values: f"{settings.table} has {other}" for p in partitions}
         return Readable(Layout(corpus.layout.columns, ()), columns, unfit, load)
-    sharing = Counter(f.path for p in partitions for f in p.files)  # columns may divide what lies in one file
+    sharing = Counter(f.path for p in partitions for f in p.files)  # one file may hold rows of several partitions
     sizes = {p.values: round(sum(f.size / sharing[f.path] for f in p.files)) for p in partitions}
     unfit = _lacking(spark, settings, partitions, corpus.layout.columns) if _is_parquet(spark, settings) else {}
     fit = tuple(p for p in partitions if p.values not in unfit)
@@ -110,12 +112,12 @@ def examine_table(
 
 
 def _is_parquet(spark: SparkSession, settings: InputSettings) -> bool:
-    """Whether it is a table of plain Parquet files, whose columns have in them the names that the catalog says."""
+    """Whether the table consists of plain Parquet files, in which columns have the same names as in the catalog."""
     try:
         parts = spark._jsparkSession.sessionState().sqlParser().parseMultipartIdentifier(settings.table)
         name = ".".join(quoted(parts.apply(i)) for i in range(parts.size()))
         told = spark.sql(describe(name)).collect()
-    except Exception:  # a temporary view, or a catalog that does not tell
+    except Exception:  # a temporary view, or a catalog that can't describe it
         return False
     about = {row["col_name"]: str(row["data_type"]).lower() for row in told}
     return about.get("Provider") == "parquet" or "parquet" in about.get("InputFormat", "")
@@ -124,7 +126,7 @@ def _is_parquet(spark: SparkSession, settings: InputSettings) -> bool:
 def _lacking(
     spark: SparkSession, settings: InputSettings, partitions: Sequence[Partition], in_directories: Sequence[str]
 ) -> dict[Values, str]:
-    """The partitions with a file that has no text or no id, or that can't be read, and why."""
+    """The partitions that have a file without text or id, or one that can't be read; maps each to the reason."""
     needed = [c for c in (settings.id_column, settings.text_column) if c is not None and c not in in_directories]
 
     def footer(uri: str) -> footers.Footer:
@@ -141,7 +143,7 @@ def _lacking(
             known = {c.lower() for c in about.columns}
             if missing := [c for c in needed if c.lower() not in known]:
                 unfit[partition.values] = (
-                    f"{file.path} has no column {missing[0]}, its columns are {footers.named(about.columns)}: Spark "
+                    f"{file.path} has no column {missing[0]}, its columns are {column_names(about.columns)}: Spark "
                     "would read it as null; write the file anew"
                 )
     return unfit
@@ -153,9 +155,8 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
         frame = spark.table(settings.table)
         described = {c.name: c.isPartition for c in spark.catalog.listColumns(settings.table)}
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")
         raise InputError(
-            f"input.table {settings.table} can't be read ({first_line[:160]}): check its name and the catalog"
+            f"input.table {settings.table} can't be read ({first_line(str(error))}): check its name and the catalog"
         ) from None
     columns = settings.partition_columns
     if columns is None:
@@ -164,12 +165,12 @@ def _opened(spark: SparkSession, settings: InputSettings) -> tuple[DataFrame, tu
         raise SettingsError(f"input.partition_columns {unknown[0]}: {settings.table} has no such column")
     for column in (*settings.carried_columns, settings.text_column):
         if column not in frame.columns:
-            raise InputError(f"{settings.table} has no column {column}; its columns are {footers.named(frame.columns)}")
+            raise InputError(f"{settings.table} has no column {column}; its columns are {column_names(frame.columns)}")
     return frame, tuple(columns)
 
 
 def _one_of(conditions: Sequence[Column]) -> Column:
-    """One of many conditions, as a tree of little depth: a chain of thousands overflows the JVM's stack."""
+    """True if any condition is, as a shallow tree of ORs: a chain of thousands overflows the JVM's stack."""
     if len(conditions) <= 1:
         return conditions[0] if conditions else F.lit(False)
     half = len(conditions) // 2
@@ -177,7 +178,7 @@ def _one_of(conditions: Sequence[Column]) -> Column:
 
 
 def any_of(frame: DataFrame, columns: Sequence[str], chosen: Sequence[Values]) -> Column:
-    """Rows of the chosen partitions; conditions on partition columns alone, so that Spark lists no other files."""
+    """Condition for the rows of these partitions, on partition columns alone, so that Spark lists no other files."""
     types = dict(frame.dtypes)
 
     def column(name: str) -> Column:
@@ -205,7 +206,7 @@ def _of_groups(spark: SparkSession, frame: DataFrame, groups: Sequence[Partition
 
 
 def _by_files(frame: DataFrame, columns: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[Partition] | None:
-    """The partitions of a table that is made of files; None where it is not."""
+    """The partitions of a table that is made of files; None for any other table."""
     about = [F.col(f"_metadata.{name}") for name in ("file_path", "file_size", "file_modification_time")]
     try:
         rows = frame.select(*_values(columns), *about).distinct().collect()
@@ -221,7 +222,7 @@ def _by_files(frame: DataFrame, columns: Sequence[str], groups: Mapping[str, Seq
 
 
 def _by_content(frame: DataFrame, settings: InputSettings, columns: Sequence[str]) -> list[Partition]:
-    """The partitions of any table, and a digest of their rows in any order."""
+    """The partitions of any table, each with a digest of its rows that does not depend on their order."""
     if settings.where is not None:
         frame = with_condition(frame, settings.where)
     used = [F.col(quoted(c)).cast("string") for c in (*settings.carried_columns, settings.text_column)]

@@ -1,4 +1,4 @@
-"""What a plan would cost: tokens and hours, from what the ledger remembers, or else from a short calibration."""
+"""What a plan would cost, in tokens and hours: estimated from the ledger, or else from a short calibration."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bigfive_udf.spark.udf import SparkModel, model_at
 from bigfive_udf.tables.ledger import Entry
 
 _SAMPLE = {"cpu": 400, "cuda": 4_000}
-"""Texts: a GPU wants to be filled."""
+"""Texts of a calibration, by device: a GPU needs many to be busy."""
 _WARM_UP = 16
-"""Texts of a first turn, which pays for what is done once."""
+"""Texts of a warm-up, which pays for everything that is done only once."""
 _RECENT = 200
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Documents a second of the whole job, tokens of a document, and where they are from."""
+    """Documents per second of the whole job, tokens per document, and where these numbers are from."""
 
     documents_per_second: float
     tokens_per_document: float
@@ -34,7 +34,7 @@ class Rates:
 
 
 def remembered(entries: Mapping[str, Entry]) -> Rates | None:
-    """The rates of the partitions that were committed last; None where there are none."""
+    """The rates of the partitions that were committed last; None where no partition has a time."""
     recent = sorted(entries.values(), key=lambda e: e.sequence)[-_RECENT:]
     timed = [e for e in recent if e.seconds > 0 and e.documents]
     if not timed:
@@ -52,14 +52,14 @@ def rates_of(spark: SparkSession, settings: ScoreSettings, work: Planned) -> Rat
 
 
 def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable, scoring: Scoring) -> Rates | None:
-    """Score some of the texts in one task, where the run would compute; None where there are none."""
+    """The rates, measured by scoring some texts in one task on the executors; None where there are no texts."""
     found = executors_hardware(spark, settings.model.device)
     placement = hardware.decide(settings.model.device, settings.model.precision, found)
     texts = readable.sample(settings.input.text_column, _SAMPLE[placement.device])
     if not texts:
         return None
     model = model_at(spark, scoring.artifact, placement, scoring.options)
-    # A GPU's memory is laid out in the first turn too, for batches as large as those that follow.
+    # The warm-up also lays out a GPU's memory, so there it needs batches as large as those that follow.
     _scored(spark, model, texts if placement.device == "cuda" else texts[:_WARM_UP])
     seconds, tokens = _scored(spark, model, texts)
     model.close()
@@ -74,16 +74,15 @@ def _scored(spark: SparkSession, model: SparkModel, texts: Sequence[str]) -> tup
     frame = local_rows(spark, [[text] for text in texts], {"text": "string"}).repartition(1)
     scores = frame.select(model.column("text").alias("s")).select("s.n_tokens")
     tokens = scores.agg(F.sum(F.greatest("n_tokens", F.lit(0)))).collect()[0][0]
-    effort = model.tally.value.effort
-    tokenizing = effort.tokenize_seconds - before.tokenize_seconds
-    computing = effort.model_seconds - before.model_seconds
-    # A GPU's task has several times as many texts, of which it tokenizes the next while the GPU computes.
+    effort = model.tally.value.effort - before
+    tokenizing, computing = effort.tokenize_seconds, effort.model_seconds
+    # In a run, a GPU's task has several times as many texts, and tokenizes the next ones while the GPU computes.
     spent = max(tokenizing, computing) if model.placement.device == "cuda" else tokenizing + computing
     return spent, int(tokens)
 
 
 def _at_once(spark: SparkSession, device: str) -> int:
-    """How many tasks compute at once; in local mode no more than there are GPUs, which workers share."""
+    """How many tasks compute at once; on GPUs in local mode no more than there are GPUs, which workers share."""
     if device == "cuda" and is_local(spark):
         import torch
 

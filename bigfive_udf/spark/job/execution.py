@@ -1,4 +1,4 @@
-"""Carrying out a plan: what is gone is removed, labels are computed again, and what is new or changed is scored."""
+"""Carrying out a plan: remove partitions that are gone, compute labels again, score new and changed partitions."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def carry_out(
     run: Run,
     committed: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Do all that the plan says, committing as it goes; `committed` is called after each commit.
+    """Carry out the whole plan in several commits; `committed` is called after each of them.
 
-    A partition that fails is in the outcome, with its reason, and the others are committed.
+    The outcome names each failed partition with the reason; the other partitions are committed.
 
     Raises:
         OutputError: the table can't be written.
-        SettingsError: executors don't see the disk that it is on.
-        RefusedError: labels would be computed again from probabilities that are not exact enough for them.
+        SettingsError: the table is on a disk that executors don't see.
+        RefusedError: labels would be computed again from probabilities that are not exact enough.
         TableLockedError: another run has taken the table over.
     """
     if work.plan.empty:
         return Outcome(failed=dict(work.plan.unclear))
     tasks = [task for task in work.plan.score if task.partition.values in work.rows]
-    # Before anything is changed: where the executors can't run the model, the table stays as it was, or is not begun.
+    # Before any change: if the executors can't see the table's disk, or can't run the model, the table stays as it was,
+    # or is not begun.
     if tasks or work.plan.relabel:
         require_shared(spark, table.fs, table.path)
     if work.plan.relabel:
@@ -70,7 +71,7 @@ def carry_out(
 
 
 def _chosen(spark: SparkSession, settings: ScoreSettings, work: Planned, run: Run) -> SparkModel:
-    """The model where and as it will compute; what decided that is said, and stands in the run record."""
+    """The model with the run's device and precision; warnings are printed, the choice and its reasons recorded."""
     asked, scoring = settings.model, work.scoring
     model = spark_model(
         spark,

@@ -1,4 +1,4 @@
-"""Whether a reduced precision is exact enough for the corpus at hand: the same texts in it and in fp32."""
+"""Whether a reduced precision is exact enough for a corpus: some of its texts are scored in it and in fp32."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from bigfive_udf.spark.workers.tally import Tally
 from bigfive_udf.tables.plan import Task
 from bigfive_udf.traits import PROBABILITY_FIELDS, TRAITS
 
-# A twentieth of the run, within these bounds: a share near the limit needs the larger number to be told from it.
+# Texts to compare: a twentieth of the run, within these bounds. A share of flips near the limit needs more texts.
 _FEWEST, _MOST = 256, 1024
 _PARTITIONS = 8
-# Their beginnings are enough, or this would take longer than some runs do.
+# Only the beginnings of the texts are compared: whole texts would take longer than some runs do.
 _CHARACTERS = 2000
 
 
 def faithful_model(
     spark: SparkSession, settings: ScoreSettings, work: Planned, model: SparkModel
 ) -> tuple[SparkModel, list[Fidelity]]:
-    """The model in the precision in which it was given, or in a more exact one where too many labels would flip.
+    """The model in its given precision, or in a more exact one where too many labels would flip.
 
-    Returns it with what was measured, the precision that is used last; nothing is measured in fp32. A model that is not
-    used is closed.
+    Also returns what was measured, in the order of the attempts; nothing is measured for fp32. A model that is not used
+    is closed.
     """
     found: list[Fidelity] = []
     if model.placement.precision == "fp32" or work.readable is None:
@@ -57,12 +57,12 @@ def faithful_model(
 
 
 def check_relabelling(spark: SparkSession, settings: ScoreSettings, work: Planned) -> list[Fidelity]:
-    """Measure what other thresholds make of probabilities that the table has in a reduced precision.
+    """Measure how many labels the new thresholds flip for rows that the table has in a reduced precision.
 
-    Which labels flip depends on the thresholds, so what was measured when the rows were scored tells nothing of others.
+    Which labels flip depends on the thresholds: the measurement made when the rows were scored tells nothing of others.
 
     Raises:
-        RefusedError: too many labels would come out otherwise than in fp32, or that can't be measured here.
+        RefusedError: too many labels would differ from those in fp32, or their share can't be measured here.
     """
     found: list[Fidelity] = []
     by_precision: dict[str, list[Task]] = {}
@@ -86,7 +86,7 @@ def check_relabelling(spark: SparkSession, settings: ScoreSettings, work: Planne
 
 
 def fidelity_lines(found: Sequence[Fidelity], settings: ScoreSettings, used: str) -> list[str]:
-    """What a person should know of it: nothing where all is well."""
+    """A warning for each precision that was not exact enough; empty where all is well."""
     return [f"warning: {_too_many(f, settings)}: this run computes in {used}" for f in found if f.precision != used]
 
 
@@ -107,7 +107,7 @@ def _too_many(found: Fidelity, settings: ScoreSettings) -> str:
 def _of_stored(
     spark: SparkSession, settings: ScoreSettings, work: Planned, precision: str, tasks: Sequence[Task]
 ) -> Fidelity:
-    """Compare some texts of partitions that the table has in a reduced precision, in that one and in fp32."""
+    """Compare the scores of some texts in `precision`, in which the table has their partitions, and in fp32."""
     partitions = [task.partition for task in tasks][:: -(-len(tasks) // _PARTITIONS)]  # each file examined costs a read
     readable = examine(spark, work.corpus, settings.input, partitions, None, strict=False)
     scoring, documents = work.scoring, sum(task.entry.documents for task in tasks if task.entry)
@@ -123,10 +123,10 @@ def _of_stored(
 def _in_fp32(
     spark: SparkSession, settings: ScoreSettings, model: SparkModel, readable: Readable, documents: int
 ) -> tuple[list[str], npt.NDArray[np.floating]]:
-    """Some of so many documents, and their probabilities as the same model computes them in fp32."""
+    """Some texts of the `documents` to score, and their probabilities by the same model in fp32."""
     number = min(max(_FEWEST, documents // 20), _MOST)
     in_fp32 = Placement(model.placement.device, "fp32")
-    mapped = replace(model.remote.options, weights=SHARED)  # workers keep this model, so without a copy of their own
+    mapped = replace(model.remote.options, weights=SHARED)  # workers keep this model loaded: none may copy its weights
     with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
         packing = aside.submit(model_at, spark, model.artifact, in_fp32, mapped, model.remote.log_texts)
         sampled = readable.sample(settings.input.text_column, number, with_empty=False)
@@ -137,7 +137,7 @@ def _in_fp32(
 
 
 def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str]) -> npt.NDArray[np.floating]:
-    """The probabilities of texts, computed where the run computes: (n, 5), NaN where there is none."""
+    """The probabilities of texts, computed on the run's executors: (n, 5), NaN where there is none."""
     if not texts:
         return np.empty((0, len(TRAITS)))
     frame = local_rows(spark, list(enumerate(texts)), {"i": "int", "text": "string"})
@@ -146,7 +146,7 @@ def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str])
     )
     rows = scores.select("i", *[f"s.{f.name}" for f in PROBABILITY_FIELDS]).collect()
     done = model.tally.value
-    # The run's own count begins after this; a model that is loaded by now stays so.
+    # The run's own counts begin after this, except for model loads: the workers keep their models.
     model.tally.value = Tally(loads=done.loads, load_seconds=done.load_seconds, threads=done.threads, heard=done.heard)
     found = np.full((len(texts), len(TRAITS)), np.nan)
     for i, *values in rows:

@@ -1,4 +1,4 @@
-"""From settings, model, corpus and ledger to a plan: what the score job knows before it scores anything."""
+"""Making a plan from settings, model, corpus and ledger, before the score job scores anything."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from bigfive_udf.tables.score_table import ScoreTable
 
 @dataclass(frozen=True)
 class Scoring:
-    """How a run scores: the model, what the settings say about texts, and what decides the scores."""
+    """How a run scores: the model, the settings for texts, and everything that decides the scores."""
 
     artifact: Artifact
     options: ScoringOptions
     recipe: ScoreRecipe
     pseudonym_key: bytes | None = field(default=None, repr=False)
-    """where columns are to be pseudonymised"""
+    """None where no column is pseudonymised"""
 
     def about(self) -> dict[str, Any]:
-        """For the run record."""
+        """The fields for the run record."""
         about = {"model_id": self.recipe.model_id, "thresholds": dict(self.recipe.thresholds)}
         return about | ({"pseudonyms": dict(self.recipe.pseudonyms)} if self.recipe.pseudonyms else {})
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and what is needed to carry it out or to tell of it."""
+    """A plan, and everything that is needed to carry it out or to report it."""
 
     scoring: Scoring
     corpus: Corpus
     table: ScoreTable
     entries: Mapping[str, Entry]
-    """what the table holds"""
+    """the ledger entries of the partitions in the table, by name"""
     plan: Plan
     readable: Readable | None
     """the partitions to score; None where there are none"""
     rows: Mapping[Values, int]
-    """documents of each of them that is fit"""
+    """number of documents of each fit partition to score"""
 
     @property
     def documents(self) -> int:
@@ -61,10 +61,10 @@ class Planned:
 
 
 def scoring_of(settings: ScoreSettings, artifact: Artifact) -> Scoring:
-    """What the settings make of a model.
+    """How a run with these settings scores with a model.
 
     Raises:
-        SettingsError: they ask for more than the model can do, or for pseudonyms without a good key.
+        SettingsError: the settings ask for more than the model can do, or for pseudonyms without a good key.
     """
     hashed = settings.input.pseudonymised_columns
     key = key_of_environment(settings.input.pseudonym_key) if hashed else None
@@ -95,7 +95,7 @@ def planned(
     wanted: Selection,
     ahead: Callable[[], object] | None = None,
 ) -> Planned:
-    """Compare the corpus with the ledger, and look at the files of what is to be scored.
+    """Compare the corpus with the ledger, and look at the files of the partitions to score.
 
     `ahead` is called as soon as it is known that there is something to score.
 
@@ -105,7 +105,7 @@ def planned(
     """
     corpus = find(spark, settings.input, opened.ledger.groups)
     table = opened.shaped(corpus.layout.columns)
-    damaged = opened.damaged(table)  # first: it may read the ledger again
+    damaged = opened.damaged(table)  # before `committed` is read: this may read the ledger again
     entries = opened.ledger.committed
     policies = Policies(
         settings.on_model_change,
@@ -122,7 +122,7 @@ def planned(
         return Planned(scoring, corpus, table, entries, plan, None, {})
     if ahead is not None:
         ahead()
-    # The last committed entry with these columns knows their types; an entry that is replaced anyway binds nobody.
+    # The last committed entry with these columns gives their types; entries that are replaced anyway don't count.
     replaced = {task.name for task in plan.score}
     staying = [e for name, e in entries.items() if tuple(e.columns) == scoring.recipe.columns and name not in replaced]
     table_columns = max(staying, key=lambda e: e.sequence).columns if staying else None
@@ -140,7 +140,7 @@ def planned(
 
 
 def _refuse_two_names(plan: Plan, readable: Readable, recipe: ScoreRecipe) -> None:
-    """Refuse to change pseudonyms where a partition can't be read, and so would keep those that it has."""
+    """Refuse to change pseudonyms where a partition can't be read and would keep its old ones."""
     for task in plan.score:
         reason = readable.unfit.get(task.partition.values)
         if reason is not None and task.entry is not None and task.entry.pseudonyms != recipe.pseudonyms:
@@ -153,7 +153,7 @@ def _refuse_two_names(plan: Plan, readable: Readable, recipe: ScoreRecipe) -> No
 def _refuse_other_types(
     output: str, columns: Mapping[str, str], recipe: ScoreRecipe, entries: Mapping[str, Entry]
 ) -> None:
-    """Refuse what Iceberg could not commit: pseudonyms in a column of numbers, or numbers in one of pseudonyms."""
+    """Refuse what Iceberg could not commit: pseudonyms in a column of numbers, or numbers in a column of pseudonyms."""
     for entry in entries.values():
         for name, kind in columns.items():
             had = entry.columns.get(name, kind)

@@ -24,7 +24,7 @@ _BESIDE_BAR = len("100 %  ")
 
 
 class Finished(Protocol):
-    """What is known of the partitions so far: an `Outcome`."""
+    """What is known of the partitions so far, as an `Outcome` has it."""
 
     @property
     def committed(self) -> Sized: ...
@@ -47,15 +47,15 @@ class Standing:
     failed: int
     seconds: float
     idle: float = 0.0
-    """of these, the last ones, since documents were done"""
+    """seconds since the number of documents last changed; part of `seconds`"""
 
     @property
     def share(self) -> float:
-        # What Spark did twice counts for the rate alone.
+        # Documents that Spark scored twice count twice, so there may be more than there are to score.
         return min(1.0, self.documents / max(1, self.of_documents))
 
     def words(self) -> dict[str, str]:
-        """What is told of it, in the order in which it is told."""
+        """The parts of the progress message, in their order."""
         done = min(self.documents, self.of_documents)
         told = {
             "documents": f"{done:,} of {self.of_documents:,} documents",
@@ -65,17 +65,17 @@ class Standing:
             told["failed"] = f"{self.failed:,} failed"
         if self.documents == 0:
             return told | {"left": f"starting for {duration(self.seconds)}"}
-        rate = self.documents / (self.seconds - self.idle)  # as of then, or it would fall until the next task ends
+        rate = self.documents / (self.seconds - self.idle)  # without idle time, or it would fall until a task ends
         left = max(0.0, (self.of_documents - done) / rate - self.idle)
         words = f"about {duration(left)} left" if done < self.of_documents else "writing"
         return told | {"rate": f"{rate:,.0f}/s", "left": words}
 
 
 class Progress:
-    """While the block runs: a bar that is redrawn on a terminal, a line every five seconds elsewhere.
+    """Shows progress while the block runs: a redrawn bar on a terminal, elsewhere a line every five seconds at most.
 
-    The numbers move when tasks end, for that is when Spark's accumulators reach the driver. A terminal that goes away
-    ends the display and nothing else.
+    The numbers change when tasks end, because Spark's accumulators reach the driver then. If the terminal goes away,
+    only the display ends.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Progress:
 
 
 class _Lines:
-    """A pipe or a log file: a line whenever something has moved."""
+    """The display in a pipe or a log file: a line whenever a number has changed."""
 
     seconds = _LOG_SECONDS
 
@@ -161,11 +161,11 @@ class _Lines:
 
 
 class _Redrawn(tqdm):
-    monitor_interval = 0  # it is redrawn by our thread, and needs none of its own
+    monitor_interval = 0  # our thread redraws it, so tqdm needs no thread of its own
 
 
 class _Bar:
-    """A terminal: one line that is drawn again and again, as wide as the terminal is at that moment."""
+    """The display on a terminal: one line that is redrawn again and again, at the terminal's current width."""
 
     seconds = _TERMINAL_SECONDS
 
@@ -174,7 +174,7 @@ class _Bar:
         self._bar: _Redrawn | None = None
 
     def show(self, now: Standing) -> None:
-        columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # some terminals do not say
+        columns = os.get_terminal_size(self._stream.fileno()).columns or 80  # some terminals do not tell their width
         if self._bar is None:
             form = "{percentage:3.0f} % {bar:10} {desc}"
             self._bar = _Redrawn(total=1.0, file=self._stream, bar_format=form, leave=False)
@@ -190,9 +190,9 @@ class _Bar:
 
 
 def _terminal_of_spark_submit() -> TextIO | None:
-    """The terminal that spark-submit prints to, which hands a job pipes in its place; None where there is none."""
+    """The terminal that spark-submit prints to, or None; spark-submit gives the job itself only pipes."""
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        return None  # the parent is a shell, whose terminal is not ours where our output was sent elsewhere
+        return None  # the parent is a shell: if our output is redirected, its terminal is not ours
     try:
         target = os.readlink(f"/proc/{os.getppid()}/fd/1")
         return open(target, "w") if target.startswith(("/dev/pts/", "/dev/tty")) else None
@@ -211,7 +211,7 @@ def progress_line(now: Standing) -> str:
 
 
 def fitting(words: Mapping[str, str], width: int) -> str:
-    """As many of the words as there is room for; half a number would be a wrong one.
+    """As many parts of the message as fit whole; half a number would be a wrong number.
 
     >>> words = Standing(2048, 20000, 1, 7, 0, 16.0).words()
     >>> fitting(words, 90)

@@ -1,7 +1,7 @@
-"""Ids and authors made pseudonyms on the executors, before the rows are shuffled for the first time.
+"""Replacing ids and authors by pseudonyms on the executors, before the rows are shuffled for the first time.
 
-The key travels inside the function, as its code does: Spark shows a literal in its plans, its UI and its event log, and
-writes a broadcast value of Python to disk. Of a function it shows the name.
+The key travels inside the function, like the function's code. Spark would show a literal in its plans, its UI and its
+event log, and write a Python broadcast to disk. Of a function it shows only the name.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def pseudonym_column(key: bytes) -> Callable[[Column], Column]:
     def bigfive_pseudonym(values: pd.Series) -> pd.Series:
         return values.map(lambda value: None if value is None else pseudonym(bytes(value), key))
 
-    # With postponed annotations pyspark can't see through the strings of a nested function's types.
+    # Postponed annotations are strings, which pyspark can't resolve for a nested function.
     bigfive_pseudonym.__annotations__ = {"values": pd.Series, "return": pd.Series}
     udf = pandas_udf(bigfive_pseudonym, returnType="string")  # type: ignore[call-overload]
-    # As bytes, as the texts travel: what is no UTF-8 has a pseudonym too.
+    # As bytes, like the texts: a value that is not valid UTF-8 has a pseudonym too.
     return lambda column: udf(column.cast("string").cast("binary"))

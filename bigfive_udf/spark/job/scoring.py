@@ -1,4 +1,4 @@
-"""Corpus in, staged Parquet out: how the rows are spread over the tasks, scored and brought together again."""
+"""From the corpus to staged Parquet: rows are spread over tasks, scored, and brought together by partition."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from bigfive_udf.traits import FAILED, LABEL_FIELDS, PREDICTION_FIELDS, RUN_FIEL
 
 @dataclass(frozen=True)
 class TaskSize:
-    """What a task is given, whichever it reaches first: rows, or bytes of texts as the corpus's files hold them."""
+    """Limits of a task in rows and in bytes of text as the corpus's files hold it; the one reached first counts."""
 
     rows: int
     bytes: int
 
 
-# Enough to sort by length and to pay for its start, which takes milliseconds; few enough that a lost task costs a
-# minute or two, that progress is seen, and that no core is left alone with the last one.
+# Large enough to sort by length and to pay for the start of a task, which takes milliseconds. Small enough that a lost
+# task costs only a minute or two, that progress is seen, and that no core is left alone with the last task.
 _TASK = {"cpu": TaskSize(1024, 128 << 10), "cuda": TaskSize(65536, 8 << 20)}
 _LEAST_TASK = TaskSize(64, 16 << 10)
-# In a step: Spark's driver keeps something of each, and each has a block in every file of the shuffle.
+# Per step: Spark's driver keeps data about each task, and each task has a block in every file of the shuffle.
 _MOST_TASKS = 100_000
 _TEXT = "__bigfive_text"
 _KEY = "__bigfive_key_"
@@ -49,7 +49,7 @@ def scores_of(
     run: Run,
     pseudonym_key: bytes | None = None,
 ) -> DataFrame:
-    """The rows of the score table, columns in its order, `keys`, the columns that tell the partition, last."""
+    """The rows of the score table with the columns in its order; last come the partition columns, `keys`."""
     hashed = pseudonym_column(pseudonym_key) if pseudonym_key is not None else None
     names = settings.input.pseudonymised_columns
     carried = [
@@ -57,7 +57,7 @@ def scores_of(
         for c in settings.input.carried_columns
     ]
     columns = [*carried, *[F.col(quoted(c)) for c in keys]]
-    # The text is no column of the table, so its name may be anything, that of a score column too.
+    # The text is not a column of the table, so its column may have any name, also the name of a score column.
     frame = rows.select(*columns, F.col(quoted(settings.input.text_column)).alias(_TEXT))
     together = same_together(frame, tasks, _TEXT, model.placement.device)
     scored = with_scores(together, model, _TEXT, thresholds)
@@ -66,10 +66,10 @@ def scores_of(
 
 
 def same_together(frame: DataFrame, tasks: int, column: str, device: str) -> DataFrame:
-    """Rows in so many Spark partitions, with those of one text where a worker scores them once: in one task.
+    """Rows in so many Spark partitions; rows with equal texts are in one task, where a worker scores the text once.
 
-    A GPU's task is larger than what a worker gathers at a time, so there they lie side by side too, in the order of a
-    hash: in that of the texts the table would tell something of them.
+    A GPU's task is larger than what a worker gathers at a time, so there equal texts are also side by side. The order
+    is that of a hash: sorted by text, the table's row order would tell something of the texts.
     """
     spread = frame.repartition(tasks, F.col(column))
     return spread.sortWithinPartitions(F.xxhash64(column)) if device == "cuda" else spread
@@ -98,10 +98,10 @@ def run_columns(run: Run) -> list[Column]:
 
 
 def task_count(rows: int, size: int, cores: int, device: str) -> int:
-    """Spark partitions for so many rows with `size` bytes of text: a multiple of the cores, so that none has to wait.
+    """Spark partitions for so many rows with `size` bytes of text: a multiple of the cores, so that no core must wait.
 
-    Long texts make more tasks than short ones do. Files are compressed about alike, and repeats, which cost nothing,
-    compress best, so their bytes tell of the work.
+    Long texts make more tasks than short ones do. Compressed bytes tell how much work there is: files are compressed
+    about alike, and repeated texts, which cost nothing, compress best.
     """
     task, least = _TASK[device], _LEAST_TASK
     most = max(1, min(rows, math.ceil(max(rows / least.rows, size / least.bytes))))
@@ -110,14 +110,14 @@ def task_count(rows: int, size: int, cores: int, device: str) -> int:
 
 
 def staged_keys(keys: Sequence[str], kept_in_files: bool) -> tuple[str, ...]:
-    """The columns that make the directories in staging; copies where the files must hold the columns themselves."""
+    """The columns that name the staging directories: copies of `keys` where the files must hold `keys` themselves."""
     return tuple(f"{_KEY}{c}" for c in keys) if kept_in_files and tuple(keys) != (GROUP,) else tuple(keys)
 
 
 def write_staged(
     scores: DataFrame, keys: tuple[str, ...], path: str, output: OutputSettings, kept_in_files: bool
 ) -> None:
-    """Write the scores below `path`, a directory for each partition, the name of whose columns `staged_keys` gives.
+    """Write the scores below `path`, with a directory for each partition, named by the columns of `staged_keys`.
 
     Few files per partition, and none much larger than the target; a group of files becomes one file.
     """
@@ -130,7 +130,7 @@ def write_staged(
         whole = scores.repartition(F.col(GROUP))
     else:
         spark.conf.set("spark.sql.adaptive.advisoryPartitionSizeInBytes", str(output.target_file_mb << 20))
-        # Rebalanced after scoring: all cores score to the end, whatever the partitions' sizes, and files come out even.
+        # Rebalanced after scoring: all cores score to the end, however unequal the partitions; files get even sizes.
         # In SQL, because DataFrame.hint takes column names in Spark 4 only.
         names = ", ".join(quoted(c).replace("{", "{{").replace("}", "}}") for c in by)
         whole = spark.sql(f"SELECT /*+ REBALANCE({names}) */ * FROM {{scores}}", scores=scores)
@@ -138,7 +138,7 @@ def write_staged(
 
 
 def staged_counts(spark: SparkSession, path: str, keys: tuple[str, ...]) -> dict[Values, dict[str, int]]:
-    """What lies in staging, counted from the files: per partition the rows by status, tokens, windows, cut texts."""
+    """Counts from the staged files, by partition: rows in all and by status, tokens, windows, texts cut."""
     try:
         frame = spark.read.parquet(path)
     except AnalysisException as error:
@@ -154,7 +154,7 @@ def staged_counts(spark: SparkSession, path: str, keys: tuple[str, ...]) -> dict
 
 
 def why_not(name: str, rows_in: int, counts: Mapping[str, int], max_failed_share: float) -> str | None:
-    """Why a partition must not be published: rows lost or added, or too many that could not be scored."""
+    """The reason not to publish a partition: rows were lost or added, or too many could not be scored; else None."""
     rows_out, rows_failed = counts.get("documents", 0), counts.get(FAILED, 0)
     if rows_in != rows_out:
         return f"{name}: {rows_in:,} rows in, {rows_out:,} out (did the input change meanwhile? run it again)"

@@ -1,11 +1,11 @@
-"""Carrying out a plan step by step: each is scored, counted, checked and committed before the next one begins."""
+"""Carrying out a plan step by step: each step is scored, counted, checked and committed before the next begins."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -42,8 +42,9 @@ from bigfive_udf.tables.partitions import Layout, Values, partition_name, relati
 from bigfive_udf.tables.plan import Plan, Task
 from bigfive_udf.tables.score_table import ScoreTable, staged_files
 
-# Documents a second and core, before anything was measured: the first step of a new table is cut by it.
-_ASSUMED_RATE = 50.0
+# What a core is assumed to score in a second. It limits the first step of a new table, before anything was measured.
+# Bytes are those of the compressed texts in the files: without a limit on bytes a step of long texts would take hours.
+_ASSUMED_DOCUMENTS, _ASSUMED_BYTES = 50.0, 3_000.0
 _COUNTS = ("documents", "scored", "empty", "failed", "truncated", "n_tokens", "n_windows")
 
 
@@ -55,7 +56,7 @@ class Outcome:
     relabelled: dict[str, Entry] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """why, by partition"""
+    """reasons, by partition"""
     documents_in: int = 0
     """rows of the partitions that were to be scored and could be read"""
     in_vain: int = 0
@@ -64,20 +65,24 @@ class Outcome:
     """rows of partitions that failed"""
     steps: list[dict[str, Any]] = field(default_factory=list)
     tally: Tally | None = None
-    """what the workers did, where there were any"""
+    """what the workers did; None where none was needed"""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What partitions are scored from, and by what."""
+    """The input of the partitions to score, and the model."""
 
     readable: Readable
     rows: Mapping[Values, int]
-    """rows that go in, by partition"""
+    """number of rows to score, by partition"""
     model: SparkModel
 
     def documents(self, tasks: Iterable[Task]) -> int:
         return sum(self.rows[task.partition.values] for task in tasks)
+
+    def text_bytes(self, task: Task) -> int:
+        """About how many bytes the partition's texts have as stored."""
+        return self.readable.text_bytes(task.partition, self.rows[task.partition.values])
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Staged:
     commit: str
     directory: str
     counts: Mapping[Values, Mapping[str, int]]
-    """rows by status and so on, by partition, counted in the written files"""
+    """by partition, counted in the written files: rows by status, tokens and so on"""
     files: Mapping[Values, tuple[FileInfo, ...]]
 
 
@@ -95,7 +100,8 @@ class Staged:
 class Steps:
     """The steps of one run on one table.
 
-    A step that fails for one file is tried again in halves until the file's partition is found; only that one fails.
+    If a file makes a step fail, the step is tried again in halves until the file's partition is found. Only this
+    partition fails.
     """
 
     spark: SparkSession
@@ -108,11 +114,11 @@ class Steps:
     committer: Committer
     outcome: Outcome = field(default_factory=Outcome)
     number: int = 0
-    """of the last step"""
+    """number of the last step"""
     committed: Callable[[], None] = lambda: None
     """called after each commit"""
     logged: set[Note] = field(default_factory=set)
-    """what workers warned of and the log has already"""
+    """workers' warnings that are already in the log"""
 
     @property
     def layout(self) -> Layout:
@@ -123,8 +129,8 @@ class Steps:
         return self.scoring.recipe
 
     def score(self, tasks: Sequence[Task], work: Work, rate: float | None, plan: Plan) -> None:
-        """Score partitions and commit them; `rate` is documents a second, None where no run has measured it."""
-        rate = rate or _ASSUMED_RATE * cores(self.spark)
+        """Score partitions and commit them; `rate` is in documents per second, None where no run has measured it."""
+        rate = rate or self._assumed_rate(tasks, work)
         self.outcome.documents_in = work.documents(tasks)
         if plan.together:
             moved = [task for task in tasks if task.name in plan.together]
@@ -146,8 +152,13 @@ class Steps:
             if scored := sum(e.documents for e in done):
                 rate = scored / (time.monotonic() - started)
 
+    def _assumed_rate(self, tasks: Sequence[Task], work: Work) -> float:
+        """The assumed rate of all cores together, in documents per second."""
+        size = max(1, sum(work.text_bytes(task) for task in tasks))
+        return cores(self.spark) * min(_ASSUMED_DOCUMENTS, _ASSUMED_BYTES * work.documents(tasks) / size)
+
     def _next_step(self, tasks: Sequence[Task], work: Work, rate: float) -> Sequence[Task]:
-        """The first of the tasks: as many as `commit_every` allows, and at least one."""
+        """The tasks of the next step: the first ones, as many as `commit_every` allows, and at least one."""
         every, documents = self.settings.commit_every, 0
         for i, task in enumerate(tasks[: every.partitions]):
             documents += work.rows[task.partition.values]
@@ -155,13 +166,13 @@ class Steps:
                 return tasks[:i]
         return tasks[: every.partitions]
 
-    # Files may move between groups of files. If a group that a file has joined were committed before the one that it
-    # has left, its texts would stand in the table twice; if one of the two failed, twice or nowhere.
+    # A file may move from one group of files to another. If its new group were committed before its old one, the table
+    # would have its texts twice; if one of the two groups failed, the table would keep them twice or not at all.
 
     def _score_moved_at_once(self, moved: Sequence[Task], work: Work, plan: Plan) -> set[str]:
-        """Score groups between which files may have moved and drop the vanished ones, in one commit, or do nothing.
+        """Score groups between which files may have moved and drop the vanished groups, in one commit, or do nothing.
 
-        Returns the names of the groups that are done with, committed or failed.
+        Returns the names of the groups that were committed or have failed.
         """
         unfit = [reason for name, reason in self.outcome.failed.items() if name in plan.together]
         if unfit:
@@ -171,10 +182,11 @@ class Steps:
         return {task.name for task in moved}
 
     def _score_losers_first(self, moved: Sequence[Task], work: Work, plan: Plan, rate: float) -> set[str]:
-        """The same where one step can't hold them: groups that may have lost files come first.
+        """Where one commit can't hold all these groups: score first the groups that may have lost files.
 
-        Then the vanished groups are dropped. A text that has moved is missing from the table until its new group is
-        committed, but never stands in it twice. If one of the first groups fails, all that are left fail with it.
+        Then drop the vanished groups; the caller scores the new ones. A text that has moved is missing from the table
+        until its new group is committed, but is never there twice. If one of the first groups fails, all remaining
+        groups fail with it. Returns what `_score_moved_at_once` returns.
         """
         losers = {task.name for task in plan.score if task.name in plan.together and task.entry is not None}
         self._score_in_steps([task for task in moved if task.name in losers], work, rate)
@@ -217,11 +229,11 @@ class Steps:
             return
         self.outcome.committed |= {e.partition: e for e in entries}
         self.outcome.removed += [e.partition for e in gone or ()]
-        self._tell("scored", staged, entries, started, _since(before.effort, tally.value.effort))
+        self._tell("scored", staged, entries, started, tally.value.effort - before.effort)
 
     def _scores(self, step: Sequence[Task], work: Work) -> DataFrame:
         partitions, model = [task.partition for task in step], work.model
-        size = sum(work.readable.text_bytes(p, work.rows[p.values]) for p in partitions)
+        size = sum(work.text_bytes(task) for task in step)
         tasks = task_count(work.documents(step), size, slots(self.spark), model.placement.device)
         frame, key = work.readable.frame(partitions), self.scoring.pseudonym_key
         return scores_of(frame, model, self.settings, self.recipe.thresholds, self.layout.keys, tasks, self.run, key)
@@ -229,10 +241,10 @@ class Steps:
     def _checked_entries(
         self, step: Sequence[Task], work: Work, staged: Staged, seconds: float, all_or_nothing: bool
     ) -> list[Entry]:
-        """The ledger's entries of a staged step. A partition whose rows don't add up fails, and its rows are dropped.
+        """The ledger entries of a staged step; a partition that `why_not` rejects fails, and its rows are dropped.
 
         Raises:
-            InputError: the rows of one don't add up, and the step is to be committed as a whole.
+            InputError: a partition is rejected, and the step is to be committed as a whole.
         """
         tokens = sum(counts["n_tokens"] for counts in staged.counts.values())
         entries = []
@@ -299,7 +311,7 @@ class Steps:
         self._tell("relabelled", staged, entries, started)
 
     def remove(self, entries: Sequence[Entry]) -> None:
-        """Take partitions out of the table that are no longer in the input."""
+        """Remove partitions from the table that are no longer in the input."""
         if not entries:
             return
         started = time.monotonic()
@@ -312,7 +324,7 @@ class Steps:
 
     @contextlib.contextmanager
     def _staged(self, make: Callable[[], DataFrame] | None) -> Iterator[Staged]:
-        """Write the rows of a step to staging. Whatever goes wrong before the commit, nothing is left of the step."""
+        """Write the rows of a step to staging; if anything fails before the commit has begun, remove the step again."""
         self.number += 1
         commit = f"{self.run.run_id}-{self.number:04d}"
         keys, fs = self.layout.keys, self.table.fs
@@ -332,7 +344,7 @@ class Steps:
             raise
 
     def _drop(self, staged: Staged, values: Values) -> None:
-        """A partition that is not committed leaves no rows behind."""
+        """Delete the staged rows of a partition that is not committed."""
         keys = staged_keys(self.layout.keys, self.table.keeps_keys_in_files)
         self.table.fs.delete(f"{staged.directory}/{partition_name(keys, values)}")
 
@@ -374,12 +386,12 @@ class Steps:
             self.table.abandon(staged.commit)
 
     def fail(self, name: str, reason: str) -> None:
-        """Let a partition fail; the others go on."""
+        """Record that a partition has failed; the others go on."""
         self.outcome.failed[name] = reason
         self.run.log("partition failed", partition=name, reason=reason)
 
     def _fail_together(self, tasks: Sequence[Task], work: Work, reason: str) -> None:
-        """Let all of them fail for what befell one."""
+        """Let all of `tasks` fail for the reason for which one partition failed."""
         self.outcome.given_up += work.documents(tasks)
         for task in tasks:
             self.fail(
@@ -389,7 +401,7 @@ class Steps:
             )
 
     def _log_warnings(self, heard: Heard) -> None:
-        """What workers warned of, each message once in a run; how often is said at its end."""
+        """Log what workers warned of, each message once in a run; the run record tells how often."""
         for about in heard.about():
             note = Note(about["level"], about["logger"], about["message"])
             if note not in self.logged:
@@ -408,17 +420,6 @@ class Steps:
             "seconds": seconds,
         }
         if effort is not None:
-            padding = 1 - effort.tokens / effort.padded_tokens if effort.padded_tokens else 0.0
-            about |= {
-                "padding_share": round(padding, 4),
-                "worker_seconds": {
-                    "tokenize": round(effort.tokenize_seconds, 3),
-                    "model": round(effort.model_seconds, 3),
-                },
-            }
+            about |= {"padding_share": round(effort.padding_share, 4), "worker_seconds": effort.worker_seconds}
         self.outcome.steps.append(about)
         self.run.log("committed", **about, names=[e.partition for e in entries])
-
-
-def _since(before: Effort, now: Effort) -> Effort:
-    return Effort(**{name: value - getattr(before, name) for name, value in asdict(now).items()})

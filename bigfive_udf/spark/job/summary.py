@@ -23,7 +23,7 @@ _SHOWN_WARNINGS = 3
 
 
 def plan_lines(planned: Planned, output: str) -> list[str]:
-    """What will be done, a line per partition up to a dozen, and what is left as it is."""
+    """What will be done, with a line for each of the first dozen partitions, and what is left as it is."""
     plan, layout = planned.plan, planned.corpus.layout
     lines = [f"plan: {planned.corpus.source} -> {output}"]
     if plan.score:
@@ -119,7 +119,7 @@ def model_lines(artifact: Artifact) -> list[str]:
 
 
 def summary_of(outcome: Outcome) -> dict[str, Any]:
-    """The numbers of a run, by what was found in the written files; what the workers did, by their own count."""
+    """The numbers of a run: results as counted in the written files, and work as counted by the workers."""
     entries = list(outcome.committed.values())
     documents = sum(e.documents for e in entries)
     seconds = sum(s["seconds"] for s in outcome.steps if s["what"] == "scored")
@@ -150,12 +150,8 @@ def _partition(entry: Entry) -> dict[str, Any]:
 def _effort(tally: Tally) -> dict[str, Any]:
     effort = tally.effort
     return {
-        "padding_share": round(1 - effort.tokens / effort.padded_tokens, 4) if effort.padded_tokens else 0.0,
-        "worker_seconds": {
-            "tokenize": round(effort.tokenize_seconds, 3),
-            "model": round(effort.model_seconds, 3),
-            "load": round(tally.load_seconds, 3),
-        },
+        "padding_share": round(effort.padding_share, 4),
+        "worker_seconds": effort.worker_seconds | {"load": round(tally.load_seconds, 3)},
         "batches": effort.batches,
         "repeats": effort.repeats,
         "workers": len(tally.loads),
@@ -202,7 +198,7 @@ def _warning_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def failure_line(failed: Mapping[str, str], of: int) -> str:
-    """Which partitions failed, of so many, and why; of many the first few, the run record has them all."""
+    """How many of `of` partitions failed, and why the first few did; the run record has all reasons."""
     shown = list(failed.values())[:_SHOWN_FAILURES]
     more = f"; and {len(failed) - len(shown):,} more, see the run record" if len(failed) > len(shown) else ""
     return f"{len(failed):,} of {of:,} partition{'' if of == 1 else 's'} failed: {'; '.join(shown)}{more}"
@@ -220,7 +216,7 @@ def _parts(n: int, columns: Sequence[str]) -> str:
 
 
 def _loading(relabel: Sequence[Task]) -> str:
-    """What labels that are computed again take of the model."""
+    """What the model is needed for when labels are computed again."""
     reduced = sorted({task.entry.precision for task in relabel if task.entry and task.entry.scored} - {"fp32"})
     return f"a sample is scored first, in {' and '.join(reduced)} and in fp32" if reduced else "the model is not loaded"
 

@@ -1,8 +1,9 @@
-"""The view by author, computed once and kept in files, for tables where every query would take minutes over it.
+"""The view by author, computed once and kept in files, for tables on which every query of it would take minutes.
 
-<output>.job/by_author/<run_id>/    its rows as Parquet; the one before is kept for its readers, as long as trash is
+<output>.job/by_author/<run_id>/    the view's rows as Parquet; as long as trash is kept, so are the previous rows, for
+                                    queries that still read them
 
-The view then reads those files, so that a query finds the old rows or the new ones, whichever run has made them.
+The view then reads those files, so that a query finds the old rows or the new ones, whichever run wrote them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from bigfive_udf.tables.score_table import ScoreTable
 from bigfive_udf.tables.views import View
 
 OF = "bigfive.of"
-"""The property of the view that says of which state of the table its files are."""
+"""The property of the view that says which state of the table its files were computed from."""
 
 
 def keep_in_files(
     ask: Callable[[str], Any], name: str, view: View, table: ScoreTable, run_id: str, properties: dict[str, str]
 ) -> None:
-    """Compute the view, whose quoted name is `name`, and let it read what was computed."""
+    """Compute the view, whose quoted name is `name`, into files and redefine it to read them."""
     folder = f"{table.job_path}/by_author"
     place = as_uri(table.fs, f"{folder}/{run_id}")
     ask(view.sql).write.mode("overwrite").parquet(place)
@@ -31,7 +32,7 @@ def keep_in_files(
 
 
 def forget_older(table: ScoreTable, keep: int) -> None:
-    """Remove for good what was computed before the last `keep` times."""
+    """Delete all computed rows but those of the last `keep` times; they do not go to the trash."""
     folder = f"{table.job_path}/by_author"
     names = table.fs.names(folder)
     for older in names[: max(0, len(names) - keep)]:

@@ -20,7 +20,7 @@ from bigfive_udf.traits import TRAITS, Field
 PREFIX = "bigfive."
 DIGEST = f"{PREFIX}definition"
 _KNOWN = f"{PREFIX}model."
-"""before a model's id: what is known of it, as JSON"""
+"""prefix of the property with what is known of a model, as JSON; the model's id follows"""
 PATH = f"{PREFIX}path"
 COMMENT = (
     "Big Five scores, one row per document. A score is a guess about the wording of one text, not a measurement of a "
@@ -41,13 +41,13 @@ class Definition:
 
     @property
     def digest(self) -> str:
-        """By which a run sees at one look whether the catalog has this very definition."""
+        """A hash that shows a run in one comparison whether the catalog already has this definition."""
         content = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def shape_of(settings: ScoreSettings, keys: tuple[str, ...]) -> Shape:
-    """What the views of output.table depend on."""
+    """The properties of output.table on which its views depend."""
     assert settings.output.catalog_name is not None
     database, table = settings.output.catalog_name
     columns, before = settings.input, f"{quoted(database)}." if database else ""
@@ -62,11 +62,11 @@ def definition_of(
     artifact: Artifact,
     before: Mapping[str, str] | None = None,
 ) -> Definition:
-    """The definition of output.table, whose partitions are `entries`; `before` are the properties that it has.
+    """The definition of output.table with the partitions `entries`; `before` are its properties in the catalog.
 
-    It tells what the partitions are, whatever this run is set to: the models and thresholds that they were made with.
-    What is known of a model that an earlier run had is in `before`. The table has every column that a partition has:
-    where the carried columns have changed, the newest entry's come first, and what a partition's files lack is null.
+    It names the models and thresholds that the partitions were made with, whatever the settings of this run are.
+    `before` has what is known of the models of earlier runs. The table has every column that any partition has. If the
+    carried columns have changed, the newest entry's come first. A column that a partition's files lack is null.
     """
     newest = sorted(entries, key=lambda e: -e.sequence)
     carried: dict[str, str] = {}
@@ -94,7 +94,7 @@ def definition_of(
 
 
 def _recalled(model_id: str, before: Mapping[str, str]) -> Evidence:
-    """What an earlier run has told the catalog of a model."""
+    """What an earlier run has stored in the catalog about a model."""
     try:
         return Evidence.from_json(before[_KNOWN + model_id])
     except (KeyError, ValueError, TypeError):
@@ -102,7 +102,7 @@ def _recalled(model_id: str, before: Mapping[str, str]) -> Evidence:
 
 
 def _about_models(models: Sequence[Evidence]) -> dict[str, str]:
-    """What is known of the models, newest first, in lines that name the model where there are several."""
+    """Properties with what is known of the models, newest first; if there are several, each value names its model."""
     said: dict[str, Mapping[str, str]] = {
         "artifact": {m.model_id: m.path for m in models if m.path is not None},
         **{f"evaluation.{trait}": {m.model_id: m.line(trait) for m in models} for trait in TRAITS},

@@ -1,4 +1,4 @@
-"""What Spark's catalog has under the names of a score table and its views, and whose that is."""
+"""What Spark's catalog has under the names of a score table and its views, and whether it belongs to that table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Listed:
     """None where there is no such table"""
     partitions: set[Values] = field(default_factory=set)
     views: set[str] = field(default_factory=set)
-    """those of the table that are there, wanted or not"""
+    """the table's views that are in the catalog, wanted or not"""
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one database, None for the session's current one, and what stands behind them."""
+    """Tables and views of one database, found by name; None stands for the session's current database."""
 
     spark: SparkSession
     database: str | None
@@ -47,7 +47,7 @@ class Names:
         return self.spark.catalog.tableExists(self.full(name))
 
     def properties(self, name: str) -> dict[str, str]:
-        """Those of a table or a view."""
+        """The properties of a table or a view."""
         return {row[0]: row[1] for row in self.ask(f"SHOW TBLPROPERTIES {self.quoted(name)}").collect()}
 
     def require_database(self, table: str) -> None:
@@ -59,7 +59,7 @@ class Names:
             )
 
     def listed(self, table: str, place: str, partitioned: bool, views: Collection[str]) -> Listed:
-        """What the catalog has of the table at `place`, for which `views` are wanted.
+        """What the catalog has of the table at `place`, which is to have `views`.
 
         Raises:
             RefusedError: a table or view of one of these names is somebody else's.

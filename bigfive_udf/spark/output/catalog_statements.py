@@ -1,4 +1,4 @@
-"""The statements for Spark's catalog, with every name and value quoted; `name` is a table's, quoted already."""
+"""The statements for Spark's catalog, with every name and value quoted; `name` must be quoted already."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def create_table(name: str, wanted: Definition, place: str) -> str:
 
 
 def create_view(name: str, view: View, properties: Mapping[str, str]) -> str:
-    """The view, in the place of one of that name."""
+    """A view that replaces any view of that name."""
     columns = ", ".join(f"{quoted(column)} COMMENT {literal(about)}" for column, about in view.columns)
     return f"CREATE OR REPLACE VIEW {name} ({columns}) TBLPROPERTIES ({_pairs(properties)}) AS {view.sql}"
 
 
 def describe(name: str) -> str:
-    """Rows of what the catalog knows of a table: its columns, then where and in which format it is."""
+    """Returns rows with what the catalog knows of a table: its columns, then its location and format."""
     return f"DESCRIBE TABLE EXTENDED {name}"
 
 

@@ -1,7 +1,7 @@
 """The table that people query: an external table of Spark's catalog over a Parquet score table, with its views.
 
-The ledger says what the table has; the catalog follows it. After every commit, and before anything else in every run,
-the two are compared and what differs is added, dropped or defined anew: so whatever kept a run from telling the
+The ledger says what the table has, and the catalog follows it. In every run, before anything is scored and after
+every commit, the two are compared, and differences are added, dropped or defined anew. So if a run could not update the
 catalog, the next one does. A catalog that can't be reached costs no scores: the run goes on, and ends with exit code 7.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import BigFiveError, OutputError, RefusedError, SettingsError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.job.planning import Planned, Scoring
@@ -38,13 +39,13 @@ from bigfive_udf.tables.partitions import Values
 from bigfive_udf.tables.score_table import ScoreTable
 from bigfive_udf.tables.views import View, twice_named, views_of
 
-# A statement for so many: one for each partition would take minutes for a table of thousands.
+# Partitions per statement: one statement for each would take minutes for a table of thousands.
 _AT_ONCE = 500
 _DERBY = "Another instance of Derby may have already booted"
 
 
 class NotInCatalog:
-    """A score table that is in no catalog of Spark's."""
+    """Stands for a score table that is not in Spark's catalog."""
 
     def catch_up(self) -> None: ...
 
@@ -61,7 +62,7 @@ class NotInCatalog:
 
 @dataclass
 class CatalogTable:
-    """The table `database`.`name` of the catalog, and what is known of it."""
+    """The table `name` in the database of `names`, and what is known of it."""
 
     names: Names
     name: str
@@ -71,7 +72,7 @@ class CatalogTable:
     scoring: Scoring
     run: Run
     behind: str | None = None
-    """why the catalog does not say what the table holds"""
+    """why the catalog is not up to date; None if it is, as far as is known"""
     _listed: Listed | None = field(default=None, init=False)
     """what the catalog has; None until it was asked"""
     _views: Sequence[View] = field(default=(), init=False)
@@ -86,7 +87,7 @@ class CatalogTable:
         return self.names.full(self.name)
 
     def check(self) -> None:
-        """Refuse a name that is not for this table, before anything is scored.
+        """Refuse a name that this table can't have, before anything is scored.
 
         Raises:
             SettingsError: there is no such database, or a column has a name that can't be used.
@@ -111,12 +112,12 @@ class CatalogTable:
             self._fall_behind(error)
 
     def catch_up(self, definition: bool = True) -> None:
-        """Make the catalog say what the ledger says; with `definition` also what the settings and the model say.
+        """Update the catalog to the ledger and, with `definition`, also to the settings and the model.
 
-        It raises nothing: where it can't be done, `behind` says why, and `finish` tries once more.
+        It raises nothing: if the update fails, `behind` says why, and `finish` tries once more.
         """
         if self.behind is not None:
-            return  # Hive has patience of its own, and a run must not wait for that after every commit
+            return  # Hive retries for a while, and a run must not wait for it after every commit
         entries = self.ledger.committed
         try:
             listed = self._listed or self._look()
@@ -134,7 +135,7 @@ class CatalogTable:
             self._fall_behind(error)
 
     def finish(self) -> None:
-        """The same once more when all is done, and the view by author computed where it is to be kept in files."""
+        """Update the catalog a last time, and compute the view by author if it is to be kept in files."""
         self.behind = None
         self.catch_up()
         by_author = [v for v in self._views if v.name.endswith("_by_author")]
@@ -150,7 +151,8 @@ class CatalogTable:
             if self.names.properties(view.name).get(OF) != state:
                 about = {PATH: self._uri, OF: state}
                 keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, self.run.run_id, about)
-            forget_older(self.table, keep=2)  # and that one only as long as trash is kept, see tables/by_author.py
+            # The replaced rows of this view are kept only as long as trash is, see tables/by_author.py.
+            forget_older(self.table, keep=2)
         except Exception as error:
             self._fall_behind(error)
 
@@ -159,11 +161,11 @@ class CatalogTable:
         return {"catalog": {"table": self.full_name, "views": self.views, "behind": self.behind}}
 
     def lines(self) -> list[str]:
-        """What a person can ask now."""
+        """Lines for the user: the names that can be queried now."""
         return [f"  in SQL: {', '.join([self.full_name, *self.views])}"] if self.behind is None else []
 
     def require_up_to_date(self, failure: str) -> None:
-        """Raise OutputError where the catalog is behind; `failure` is what else the run has to say at its end."""
+        """Raise OutputError if the catalog is behind; `failure` is the run's other error message, or empty."""
         if self.behind is not None:
             raise OutputError(
                 f"output.table {self.full_name} can't be brought up to date ({self.behind}); the scores are in "
@@ -188,7 +190,7 @@ class CatalogTable:
         return self._listed
 
     def _define(self, listed: Listed, wanted: Definition) -> None:
-        """Make the table and its views what they should be."""
+        """Create or change the table and its views as `wanted`."""
         self._views = wanted.views
         there = listed.properties is not None and listed.properties.get(DIGEST) == wanted.digest
         names = {view.name for view in wanted.views}
@@ -202,11 +204,11 @@ class CatalogTable:
         for name in listed.views - names:
             self.names.ask(f"DROP VIEW IF EXISTS {self.names.quoted(name)}")
         listed.views &= names
-        # Last, so that a definition that was interrupted is begun anew.
+        # This comes last, so that an interrupted definition is begun anew.
         self._set_properties(listed, {**wanted.properties, DIGEST: wanted.digest})
 
     def _make(self, listed: Listed, wanted: Definition) -> None:
-        """Make the table, in the place of one whose columns can't be changed into these. No file is touched."""
+        """Create the table, and first drop an existing one whose columns can't be altered. No file is touched."""
         if listed.properties is not None:
             self.names.ask(f"DROP TABLE {self._quoted}")
             listed.properties = None
@@ -214,7 +216,7 @@ class CatalogTable:
         listed.properties, listed.partitions = {PATH: self._uri}, set()
 
     def _altered(self, wanted: Definition) -> bool:
-        """Change the columns where SQL has a way: further ones, and other comments. False where it has none."""
+        """Add columns and change comments by ALTER TABLE; False if that can't produce the wanted columns."""
         there = {f.name: f for f in self.names.spark.table(self.full_name).schema.fields}
         names = [c.name for c in wanted.columns]
         new = [c for c in wanted.columns if c.name not in there]
@@ -248,16 +250,16 @@ class CatalogTable:
         listed.partitions = wanted
 
     def _fall_behind(self, error: Exception) -> None:
-        self._listed = None  # to be looked at again
+        self._listed = None  # so that the next attempt looks again
         self.behind = _reason(error)
-        with contextlib.suppress(BigFiveError):  # what was committed must be told of, whatever else goes wrong
+        with contextlib.suppress(BigFiveError):  # the run must report its commits, whatever else goes wrong
             self.run.log("catalog is behind", table=self.full_name, reason=self.behind)
 
 
 def catalog_table(
     spark: SparkSession, settings: ScoreSettings, work: Planned, opened: OpenTable, run: Run
 ) -> CatalogTable | NotInCatalog:
-    """The table that output.table names, checked, and caught up with what earlier runs have committed.
+    """The table that output.table names, checked and updated to the commits of earlier runs.
 
     Raises:
         SettingsError: the name can't be used, or this session keeps no tables.
@@ -275,13 +277,13 @@ def catalog_table(
     found.check()
     _refuse_two_types(found.full_name, work)
     if found.behind is None:
-        # Labels and models of what is about to be replaced are those that the catalog already tells.
+        # The catalog already tells the labels and models of the partitions that are about to be replaced.
         found.catch_up(definition=False)
     return found
 
 
 def _refuse_two_types(name: str, work: Planned) -> None:
-    """Refuse a table of whose partitions some have a column in one type, some in another: Spark reads only one."""
+    """Refuse a table whose partitions would have a column in different types: Spark reads only one type."""
     leaving = {task.name for task in work.plan.score} | {entry.partition for entry in work.plan.remove}
     had: dict[str, tuple[str, str]] = {}
     if work.readable is not None and work.rows:
@@ -298,14 +300,14 @@ def _refuse_two_types(name: str, work: Planned) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What to tell of a failure of the catalog: its first line, or the cause that is behind it."""
+    """The message for a failure of the catalog: the error's first line, or the cause if it is known."""
     trace = " ".join(str(part) for part in (error, getattr(error, "_stackTrace", ""), error.__cause__))
     if _DERBY in trace:
         return (
             "another process holds the embedded metastore, Derby, which takes one at a time: close it, or configure a "
             "metastore that is shared"
         )
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:300]
+    return f"{type(error).__name__}: {first_line(str(error), 300)}"
 
 
 def _comment(column: Any) -> str:

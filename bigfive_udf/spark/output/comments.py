@@ -1,4 +1,4 @@
-"""What a reader of the score columns is told of each: what it is, its range, the threshold, and whether to trust it."""
+"""The comments on the score columns: what each one is, its range, the threshold, and whether to trust it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _with_threshold(field: Field, trait: str, thresholds: set[float | None]) -> 
 
 
 def _with_evidence(field: Field, models: Sequence[Evidence], trait: str) -> Field:
-    """A column of a trait, with what speaks against it; which models do is told where others don't."""
+    """A trait's column, with warnings in its comment; of several models, a warning names those it is about."""
     said = field.comment
     if silent := [m for m in models if trait in m.silent]:
         if len(silent) == len(models):
@@ -80,6 +80,6 @@ def _named(models: Sequence[Evidence]) -> str:
 
 
 def _some(words: Iterable[str], most: int = 3) -> str:
-    """The words in a line of bounded length: a comment in a metastore may have 256 characters."""
+    """The first `most` words in one line, because a comment in a metastore may have at most 256 characters."""
     found = list(words)
     return ", ".join(found[:most]) + (f" and {len(found) - most} others" if len(found) > most else "")

@@ -1,4 +1,4 @@
-"""Counting the rows of a table for its report: whatever its size, what comes back to the driver is small."""
+"""Counting the rows of a table for its report; whatever its size, the driver receives only small results."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from bigfive_udf.errors import InputError
 from bigfive_udf.reporting.bins import BINS, EDGES, TAIL
 from bigfive_udf.reporting.counts import LENGTHS, Counts, groups_for
+from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.output.stored import stored_rows
 from bigfive_udf.spark.storage import quoted
@@ -30,6 +31,10 @@ WHERE bin IS NOT NULL GROUP BY GROUPING SETS (({_PART}, trait, bin), ({_SIDE}, {
 """
 
 
+@spark_failures(
+    "a file of the table can't be read ({reason}): a run has replaced it meanwhile, so make the report again; where "
+    "that says the same, the file is damaged: score its partition again (--partition ... --rescore)"
+)
 def count_rows(
     spark: SparkSession,
     table: ScoreTable,
@@ -40,11 +45,11 @@ def count_rows(
 ) -> Counts:
     """Count the rows of these partitions.
 
-    `sides` are those of the reference and those that are judged against it, `shown` those whose texts without a score
-    are to be explained.
+    `sides` are the partitions of the reference and those that are judged against it. `shown` are the partitions whose
+    texts without a score are to be explained.
 
     Raises:
-        InputError: the table has no such author column, or does not hold what the ledger says.
+        InputError: the table has no such author column, does not hold what the ledger says, or can't be read.
     """
     groups = groups_for(len(entries)) if author_column is not None else 1
     rows = stored_rows(spark, table, entries)
@@ -59,7 +64,7 @@ def count_rows(
     numbered = _numbered(spark, rows, table.columns or (GROUP,), entries, sides)
     about = numbered.withColumn(_AUTHOR, _author_group(author_column, next(iter(entries[-1].columns), None), groups))
     by_part = about.groupBy(_PART, _AUTHOR).agg(*_sums()).toPandas()
-    # One pass for both: a row is counted in its partition, and in its author's group where it is of a side.
+    # One pass for both: a row counts in its partition and, if that is on a side, in its author's group.
     binned = about.select(
         _PART, _SIDE, _AUTHOR, F.array(*[_bin(F.col(probability_column(t))) for t in TRAITS]).alias("bins")
     )
@@ -70,7 +75,7 @@ def count_rows(
 
 
 def _checked(entries: Sequence[Entry], counts: Counts) -> Counts:
-    """The counts, where as many rows were found as the ledger says."""
+    """The counts, after a check that every partition has as many rows as the ledger says."""
     for entry, n in zip(entries, counts.documents.tolist(), strict=True):
         if n != entry.documents:
             raise InputError(
@@ -87,7 +92,7 @@ def _numbered(
     entries: Sequence[Entry],
     sides: tuple[Sequence[Entry], Sequence[Entry]],
 ) -> DataFrame:
-    """The rows with the number of their partition among the entries, and that of its side."""
+    """The rows with the index of their partition in `entries`, and the index of its side."""
     names = [{e.partition for e in side} for side in sides]
     known: list[tuple[Any, ...]] = [
         (i, next((s for s, side in enumerate(names) if e.partition in side), None), *e.values.values())
@@ -102,7 +107,7 @@ def _numbered(
 
 
 def _author_group(author_column: str | None, id_column: str | None, groups: int) -> Column:
-    """Which group of authors a row is of; of a text by nobody known, its own."""
+    """The group of authors that a row belongs to; a text without an author counts as an author of its own."""
     if author_column is None:
         return F.lit(0)
     whose = F.col(quoted(author_column)).cast("string")
@@ -136,7 +141,7 @@ def _sums() -> list[Column]:
 
 
 def _bin(probability: Column) -> Column:
-    """The number of its bin, null where there is none: `numpy.searchsorted(EDGES, p, side="right")`."""
+    """The number of a probability's bin, null for null: `numpy.searchsorted(EDGES, p, side="right")`."""
     p = probability.cast("double")
 
     def passed(edges: np.ndarray) -> Column:
@@ -148,16 +153,16 @@ def _bin(probability: Column) -> Column:
     n = len(TAIL)
     return (
         F.when(p < 0.01, passed(EDGES[:n]))
-        # Exact: a FLOAT is either a hundredth itself (0.25, 0.5, 0.75) or too far from it for the product to reach it.
+        # Exact: a FLOAT is a hundredth itself (0.25, 0.5, 0.75) or too far from one for the product to round to it.
         .when(p < 0.99, F.floor(p * 100).cast("int") + n)
         .otherwise(passed(EDGES[-n:]) + n + 99)
     )
 
 
 def _reasons(rows: DataFrame, by_part: pd.DataFrame, numbers: list[int]) -> tuple[tuple[str, str, int], ...]:
-    """Why texts of some partitions have no score, without what an error may have quoted.
+    """Why texts of some partitions have no score, without any text that an error may have quoted.
 
-    There is no pass over the rows where all have one.
+    If all texts have a score, the rows are not read.
     """
     own = by_part[by_part[_PART].isin(numbers)]
     if own["documents"].sum() == own[SCORED].sum():

@@ -1,4 +1,4 @@
-"""Whether the machines that will write the table see the directory that the driver commits it in."""
+"""Check that the executors, which write the table, see the directory in which the driver commits it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem
 
 
 def require_shared(spark: SparkSession, fs: FileSystem, path: str) -> None:
-    """Refuse a table on a disk that an executor does not see: its rows would stay there, and every step would fail.
+    """Refuse a table on a local disk that an executor does not see.
+
+    That executor's rows would stay on its own disk, and every step would fail.
 
     Raises:
-        SettingsError: one of the executors that answer does not see it.
+        SettingsError: one of the executors that answer does not see the disk.
         OutputError: the directory beside the table can't be written.
     """
     if is_local(spark) or not isinstance(fs, LocalFileSystem):
         return
-    # Of a name that no machine can have by chance, or has remembered not to have, as network disks do.
+    # A random name: no machine has such a file by chance, and no network disk has cached that the file is missing.
     token = f"{path.rstrip('/')}.job/seen-{secrets.token_hex(8)}"
     with as_output_error(token):
         fs.put(token, "")

@@ -1,4 +1,4 @@
-"""The rows that a score table has of some partitions, by what the ledger says of their files."""
+"""The rows of some partitions of a score table, read from the files that the ledger names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bigfive_udf.tables.score_table import ScoreTable
 
 
 def stored_rows(spark: SparkSession, table: ScoreTable, entries: Sequence[Entry]) -> DataFrame | None:
-    """Their rows, with the columns that tell the partition; None where they have no file.
+    """The rows of `entries`, with the columns that identify the partition; None if there are no files.
 
-    A column that not all of them carry is null where it is missing.
+    A column that only some entries carry is null in the rows of the others.
     """
     fs = table.fs
     holders = [
@@ -27,7 +27,7 @@ def stored_rows(spark: SparkSession, table: ScoreTable, entries: Sequence[Entry]
     if not paths:
         return None
     how = {"mergeSchema": "true"} if len({tuple(e.columns) for e in entries}) > 1 else {}
-    # Files that hold the partition columns themselves lie in directories of their commits, which tell nothing.
+    # Files that hold the partition columns themselves lie in directories of their commits, which add no columns.
     how |= {"recursiveFileLookup": "true"} if table.keeps_keys_in_files else {}
     rows = spark.read.options(basePath=as_uri(fs, table.path), **how).parquet(*paths)
     return with_groups(spark, fs, rows, holders) if not table.columns else rows

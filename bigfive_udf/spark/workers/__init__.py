@@ -1,1 +1,1 @@
-"""What happens in the Python workers, and how the driver hears of it."""
+"""The code that runs in Python workers, and how it reports to the driver."""

@@ -1,9 +1,9 @@
-"""What Python workers warn of, on its way to the driver: each message once, with how often and where it was first said.
+"""Warnings of the Python workers for the driver: each message once, with its count and the worker that said it first.
 
-Spark 4.1 and newer can collect workers' logs too (`spark.sql.pyspark.worker.logging.enabled`), but an executor that is
-lost takes them along, nothing bounds them, and 3.5 has no such thing. These come with the accumulator of the counts.
-But: of a task that fails only the failure reaches the driver. What it said before is in its executor's stderr, to which
-each message goes once, too.
+Spark 4.1 and newer can collect workers' logs too (`spark.sql.pyspark.worker.logging.enabled`), but a lost executor
+loses its logs, nothing limits their size, and Spark 3.5 can't collect them. The warnings here come with the accumulator
+of the counts. But if a task fails, only the failure reaches the driver. The task's earlier warnings are in its
+executor's stderr, where each worker also prints each message once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MOST = 100
-"""Different messages that are kept; more are counted."""
+"""Number of different messages that are kept; further messages are only counted."""
 _CHARACTERS = 300
 _APART = ("transformers", "huggingface_hub")
-"""Libraries whose messages do not reach the root logger once they have set up their own."""
+"""Libraries whose messages no longer reach the root logger once they have set up their own loggers."""
 
 _printed: set[Note] = set()
-"""by this process, to its stderr"""
+"""messages that this process has printed to its stderr"""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Note:
 
 @dataclass
 class Heard:
-    """Messages, how often each was said, and by whom first (host and process id)."""
+    """Messages, how often each was said, and the worker that said it first (host and process id)."""
 
     times: dict[Note, int] = field(default_factory=dict)
     worker: dict[Note, str] = field(default_factory=dict)
     left_out: int = 0
-    """how often something else was said, when there were `MOST` already"""
+    """how often other messages were said, after there were `MOST` already"""
 
     def add(self, note: Note, times: int, worker: str) -> None:
         if note not in self.times and len(self.times) >= MOST:
@@ -54,7 +54,7 @@ class Heard:
         self.worker.setdefault(note, worker)
 
     def __add__(self, other: Heard) -> Heard:
-        """Both together; this one itself where `other` has heard nothing."""
+        """The messages of both; `self` unchanged where `other` has none."""
         if not other.times and not other.left_out:
             return self
         both = Heard(dict(self.times), dict(self.worker), self.left_out + other.left_out)
@@ -63,13 +63,13 @@ class Heard:
         return both
 
     def about(self) -> list[dict[str, Any]]:
-        """For the run's record, the most frequent first."""
+        """The messages for the run's record, the most frequent first."""
         by_times = sorted(self.times.items(), key=lambda item: -item[1])
         return [asdict(note) | {"times": n, "first_worker": self.worker[note]} for note, n in by_times]
 
 
 class _Listener(logging.Handler):
-    """Collects what is logged, from any thread, until the task takes it along."""
+    """Collects the log messages of all threads until the task takes them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -79,7 +79,7 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "heard", False):
-            return  # by the library's own logger, and now by the root
+            return  # collected at the library's own logger, and now at the root
         record.heard = True
         try:
             message = " ".join(record.getMessage().split())
@@ -89,11 +89,11 @@ class _Listener(logging.Handler):
                 if note not in _printed and len(_printed) < MOST:
                     _printed.add(note)
                     print(f"{note.level} {note.logger}: {note.message}", file=sys.stderr)
-        except Exception:  # a library's mistake in a warning must not fail the texts that it is about
+        except Exception:  # a library's malformed warning must not fail the texts
             self.handleError(record)
 
     def taken(self) -> Heard:
-        """What was heard since the last call."""
+        """The messages since the last call."""
         with self._guard:
             taken, self._heard = self._heard, Heard()
         return taken
@@ -101,7 +101,7 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def listening() -> Iterator[_Listener]:
-    """While the block runs, what this process logs from WARNING on is heard, Python's own warnings among it."""
+    """While the block runs, collect what this process logs from WARNING on, and Python's own warnings."""
     listener = _Listener()
     loggers = [logging.getLogger(name) for name in ("", *_APART)]
     for logger in loggers:

@@ -15,7 +15,10 @@ MOST_EXCERPTS = 20
 
 @dataclass
 class Tally:
-    """Work done. A task that Spark runs twice counts twice: that no row is lost is proved by the table's own counts."""
+    """The work that was done.
+
+    A task that Spark runs twice counts twice, so the check that no row is lost uses the table's own counts instead.
+    """
 
     documents: int = 0
     effort: Effort = field(default_factory=Effort)
@@ -23,16 +26,17 @@ class Tally:
     """model loads by worker process (host and process id)"""
     load_seconds: float = 0.0
     excerpts: list[str] = field(default_factory=list)
-    """beginnings of the first texts that could not be scored, where the settings ask for them, and why"""
+    """if the settings ask for it: reasons and beginnings of the first texts that could not be scored"""
     threads: int = 0
-    """most threads that a worker computed with"""
+    """largest number of threads that a worker computed with"""
     heard: Heard = field(default_factory=Heard)
-    """what workers warned of"""
+    """the workers' warnings"""
 
     def __add__(self, other: Tally) -> Tally:
-        """A new tally, sharing with this one whatever `other` adds nothing to.
+        """A new tally; it shares with this one, without copying, the parts to which `other` adds nothing.
 
-        The driver's scheduler waits for one addition after each task, and a large cluster ends hundreds in a second.
+        The driver's scheduler waits for one addition after each task, and a large cluster ends hundreds of tasks per
+        second.
         """
         effort = replace(self.effort)
         effort += other.effort
@@ -52,7 +56,7 @@ class _TallyParam(AccumulatorParam[Tally]):
         return Tally()
 
     def addInPlace(self, value1: Tally, value2: Tally) -> Tally:  # noqa: N802 (Spark's name)
-        return value1 + value2  # the driver's value is read while tasks end: replaced, never changed under a reader
+        return value1 + value2  # the driver's value may be read at this moment: it is replaced, never changed
 
 
 def tally_accumulator(context: SparkContext) -> Accumulator[Tally]:

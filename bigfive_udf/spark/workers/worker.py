@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Sorting pays over many rows, more than an Arrow batch may hold. The characters bound the memory for the tokens and let
-# the tokenizer be ahead of a GPU where texts are long too: a task has eight times as many or so.
+# Sorting pays only over many rows, more than an Arrow batch may hold. The limit on characters (counted in bytes) bounds
+# the memory for the tokens. It also lets the tokenizer work ahead of a GPU where texts are long: a GPU's task has about
+# eight times as many characters.
 _GATHER_ROWS = 8192
 _GATHER_CHARACTERS = 1 << 20
 _EXCERPT_CHARACTERS = 200
-# A session may score with two models in turn; more in one worker is a leak.
+# A session may score with two models in turn; more than two in one worker are a leak.
 _MODELS_PER_WORKER = 2
-"""On each device: Spark may send a worker from one GPU of its executor to another."""
+"""Models per device, because Spark may move a worker from one GPU of its executor to another."""
 
 _scorers: dict[tuple[str, ScoringOptions, str], Scorer] = {}
 _local_gpu: int | None = None
@@ -53,7 +54,7 @@ class RemoteModel:
 
 
 def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-    """Score Series of UTF-8 bytes; frames of `UDF_FIELDS` come out, as many rows in all and in the same order."""
+    """Score Series of UTF-8 bytes; yields frames of `UDF_FIELDS` with as many rows in all, in the same order."""
     threads = _task_cpus()
     hardware.use_threads(threads)
     waiting: deque[list[str | None]] = deque()
@@ -69,7 +70,7 @@ def score_batches(model: RemoteModel, batches: Iterator[pd.Series]) -> Iterator[
 
 
 def _remembered(gathered: Iterator[list[str | None]], waiting: deque[list[str | None]]) -> Iterator[list[str | None]]:
-    """The same texts, which also wait to be put beside their scores: those may come a few batches later."""
+    """Yield the texts, and keep them in `waiting` for their scores, which may come a few batches later."""
     for texts in gathered:
         waiting.append(texts)
         yield texts
@@ -85,7 +86,7 @@ def _gathered(batches: Iterator[pd.Series]) -> Iterator[list[str | None]]:
     characters = 0
     for batch in batches:
         for value in batch:
-            # Bytes, because a Parquet string may hold what is no UTF-8, and Spark would fail the whole job over it.
+            # Bytes, because a Parquet string may be invalid UTF-8, for which Spark would fail the whole job.
             texts.append(None if value is None else bytes(value).decode("utf-8", errors="replace"))
             characters += 0 if value is None else len(value)
             if len(texts) >= _GATHER_ROWS or characters >= _GATHER_CHARACTERS:
@@ -96,7 +97,7 @@ def _gathered(batches: Iterator[pd.Series]) -> Iterator[list[str | None]]:
 
 
 def _scorer(model: RemoteModel) -> Scorer:
-    from bigfive_udf.model.scorer import Scorer  # torch, which the driver needs later than this module
+    from bigfive_udf.model.scorer import Scorer  # imports torch, which the driver needs only later
 
     device = _task_device(model.placement.device)
     key = (model.digest, model.options, device)
@@ -108,14 +109,14 @@ def _scorer(model: RemoteModel) -> Scorer:
         _scorers[key] = Scorer.open(directory, model.options, device)
         worker = f"{platform.node()}:{os.getpid()}"
         model.tally.add(Tally(loads=Counter([worker]), load_seconds=time.perf_counter() - started))
-    # The copy that the broadcast would keep for good, also in workers that did not ask for it: where Spark encrypts
-    # what it writes (spark.io.encryption.enabled), all get the files as they start.
+    # Drop the copy that the broadcast would keep for good. Workers that never read the files may have one too: where
+    # Spark encrypts what it writes (spark.io.encryption.enabled), all workers get the files as they start.
     model.files.__dict__.pop("_value", None)
     return _scorers[key]
 
 
 def _make_room(device: str) -> None:
-    """Drop the models that are too many, before the next one takes memory."""
+    """Drop this device's surplus models before the next one takes memory."""
     here = [key for key in _scorers if key[2] == device]
     for key in here[: len(here) - _MODELS_PER_WORKER + 1]:
         del _scorers[key]
@@ -126,7 +127,7 @@ def _make_room(device: str) -> None:
 
 
 def check_machine(placement: hardware.Placement) -> None:
-    """An executor that has come since device and precision were decided was not asked then.
+    """Check this machine: its executor may have joined only after device and precision were decided.
 
     Raises:
         SettingsError: there is no GPU here, and the run computes on GPUs.
@@ -152,7 +153,7 @@ def _task_device(device: str) -> str:
     resources = context.resources() if context is not None else {}
     if "gpu" in resources:
         return hardware.cuda_device(resources["gpu"].addresses[0])
-    # Local mode gives tasks no resources: workers take turns, and each keeps its GPU, where its model is.
+    # Local mode gives tasks no resources: workers are spread over the GPUs, and each stays on the GPU of its model.
     import torch
 
     global _local_gpu

@@ -10,9 +10,10 @@ import org.apache.hadoop.fs.RawLocalFileSystem;
 import org.apache.hadoop.fs.permission.FsPermission;
 import org.apache.hadoop.util.Progressable;
 
-/** A directory in which a file is created as S3A creates it: what is written appears when its stream is closed. Whether a
- *  file is there already is looked up before, and by then one that has come is written over; it is found out by the store
- *  itself, at the end, with fs.s3a.performance.flags=create and where the option for conditional writes is set. */
+/** A local directory that creates files as S3A does: a file appears when its stream is closed. By default the check
+ *  whether the file exists comes before the stream is opened, and a file that was created since is overwritten. With
+ *  fs.s3a.performance.flags=create, or with the option for conditional writes, the store checks when the stream is
+ *  closed. */
 public class ConditionalStore extends RawLocalFileSystem {
   public static class RemoteFileChangedException extends IOException {
     RemoteFileChangedException(Path path) {
