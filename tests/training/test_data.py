@@ -192,6 +192,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: str, mess
         read(tmp_path / name)
 
 
+def test_a_text_in_the_place_of_a_columns_name_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a text that nobody should read in a log,1,0\nanother one,0,1\n")
+    for settings in ({}, {"label_columns": {}}):
+        with pytest.raises(InputError, match=r"\(39 characters\), 1, 0") as caught:
+            read(tmp_path / "t.csv", **settings)
+        assert "nobody" not in str(caught.value)
+
+
 def test_semicolons_are_said_to_be_the_separator(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("body;E;O\na, b;1;0\n")
     with pytest.raises(InputError, match=r"set data\.separator=';'"):
