@@ -8,7 +8,7 @@
     ├── TableLockedError         6  another run holds the table
     ├── OutputError              7  the output can't be written
     ├── RefusedError             8  the run would mix models or schemas, or rescore more than allowed
-    └── MachinesLostError      143  Spark lost executors or workers, or their memory was full
+    └── MachinesLostError      143  Spark lost machines or could not reach them, or their memory was full
 
 A message is one line that names the thing, its value and the cure. Anything else that is raised is a defect of ours:
 exit code 1, with a stack trace.
@@ -66,6 +66,9 @@ class RefusedError(BigFiveError):
 
 
 class MachinesLostError(BigFiveError):
-    """Spark lost executors or workers more often than it retries; another run may well succeed."""
+    """Spark lost executors or workers more often than it retries, or can't reach its cluster.
+
+    Another run may well succeed.
+    """
 
     exit_code = 143

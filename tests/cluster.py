@@ -21,6 +21,8 @@ import pyspark
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPARK_HOME = Path(pyspark.__file__).parent
 SCORE = REPOSITORY / "jobs" / "score.py"
+ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"']
+"""The beginning of a command that gets its own disk: append the directory to mount it at, then the command."""
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
@@ -87,8 +89,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def standalone_cluster(directory: Path, workers: int = 2, java_options: str = "") -> Iterator[str]:
-    """A master and workers of one core each, every one a process of its own; yields the master's URL."""
+def standalone_cluster(
+    directory: Path, workers: int = 2, java_options: str = "", own_disk: Path | None = None
+) -> Iterator[str]:
+    """A master and workers of one core each, every one a process of its own; yields the master's URL.
+
+    At the directory `own_disk` each worker gets its own disk, as on machines that share no directory; this needs root.
+    """
     port, ui_port = free_port(), free_port()
     environment = clean_environment(
         SPARK_HOME=str(SPARK_HOME), SPARK_NO_DAEMONIZE="1", SPARK_DAEMON_JAVA_OPTS=java_options
@@ -96,10 +103,11 @@ def standalone_cluster(directory: Path, workers: int = 2, java_options: str = ""
     launcher = str(SPARK_HOME / "bin" / "spark-class")
     url = f"spark://127.0.0.1:{port}"
     master = ["-h", "127.0.0.1", "-p", str(port), "--webui-port", str(ui_port)]
+    alone = [] if own_disk is None else [*ALONE, str(own_disk)]
     commands = [[launcher, "org.apache.spark.deploy.master.Master", *master]]
     for i in range(workers):
         commands.append(
-            [launcher, "org.apache.spark.deploy.worker.Worker", "-h", "127.0.0.1", "-c", "1", "-m", "3g",
+            [*alone, launcher, "org.apache.spark.deploy.worker.Worker", "-h", "127.0.0.1", "-c", "1", "-m", "3g",
              "-d", str(directory / f"worker-{i}"), "--webui-port", "0", url]
         )  # fmt: skip
     processes = []

@@ -34,6 +34,7 @@ def night(
     fs: FileSystem | None = None,
     number: int = 1,
     carried: Mapping[str, str] | None = None,
+    committed_at: str = "2026-01-01T00:30:00.000+00:00",
 ) -> list[str]:
     """One run: stage the partitions that have rows, commit all; None removes one. What was mended comes back.
 
@@ -53,11 +54,12 @@ def night(
         for values, ids in rows.items():
             name = partition_name(columns, values)
             about = {"sequence": opened.ledger.sequence + 1, "commit": commit, "run_id": run.run_id}
+            about["committed_at"] = committed_at
             if ids is None:
                 entries.append(removed(opened.ledger.committed[name], **about))
                 continue
             keys = dict(zip(columns or (GROUP,), values, strict=True))
-            entry = Entry(name, keys, COMMITTED, committed_at="now", columns=dict(carried or {}), **about)
+            entry = Entry(name, keys, COMMITTED, columns=dict(carried or {}), **about)
             files = table.table_files(commit, name, staged.get(values, ()))
             entries.append(replace(entry, documents=len(ids), files=files))
         committer.commit(Commit(commit, staging, tuple(entries)))

@@ -24,7 +24,7 @@ from bigfive_udf.errors import ArtifactError, OutputError
 
 _log = logging.getLogger(__name__)
 
-_CURE = "free space or set TMPDIR, on a cluster spark.executorEnv.TMPDIR"
+CURE = "free space or set TMPDIR, on a cluster spark.executorEnv.TMPDIR"
 _KEEP_SECONDS = 7 * 24 * 3600
 
 
@@ -37,7 +37,7 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
     """
     root = own_directory()
     target = root / digest
-    with _locked(root):
+    with locked(root):
         with contextlib.suppress(FileNotFoundError):
             os.utime(target)  # marks it as in use for the next `_prune`, which holds this lock
         if not _is_whole(target):
@@ -50,11 +50,16 @@ def unpacked(digest: str, files: Callable[[], dict[str, bytes]]) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
+    """Hold the lock of the directory `root` while the block runs; other processes that call this wait.
+
+    Raises:
+        OutputError: the file of the lock can't be opened.
+    """
     try:
         lock = (root / "lock").open("w")
     except OSError as error:
-        raise OutputError(f"{root / 'lock'} can't be opened ({error.strerror}); {_CURE}") from error
+        raise OutputError(f"{root / 'lock'} can't be opened ({error.strerror}); {CURE}") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -87,7 +92,7 @@ def own_directory(purpose: str = "") -> Path:
         with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700)
     except OSError as error:
-        raise OutputError(f"no directory for temporary files can be made ({error.strerror}); {_CURE}") from error
+        raise OutputError(f"no directory for temporary files can be made ({error.strerror}); {CURE}") from error
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise OutputError(
@@ -109,7 +114,7 @@ def _write(root: Path, target: Path, files: dict[str, bytes]) -> None:
         aside.rename(target)
     except OSError as error:
         size = sum(map(len, files.values()))
-        raise OutputError(f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); {_CURE}") from error
+        raise OutputError(f"{root}: {size >> 20} MB of model can't be written ({error.strerror}); {CURE}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from bigfive_udf import errors
 from bigfive_udf.errors import BigFiveError, InputError, MachinesLostError, OutputError, SettingsError
+from bigfive_udf.redaction import first_line
 
 MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
 """The error that input/reading.py raises instead of Spark's own error, which quotes the record."""
@@ -60,6 +61,18 @@ _EVENT_LOG = "EventLogFileWriter"
 _CONDITION = ("CAST_INVALID_INPUT", "DIVIDE_BY_ZERO", "ARITHMETIC_OVERFLOW", "CAST_OVERFLOW")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space", "QuotaExceededException")
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
+_UNREACHABLE = ("ConnectException", "ConnectTimeoutException", "SocketTimeoutException", "NoRouteToHostException")
+_OUTAGE = (
+    *_UNREACHABLE,
+    "SlowDown",
+    "Status Code: 503",
+    "AWSServiceThrottledException",
+    "SdkClientException",
+    "AWSClientIOException",
+    "StandbyException",
+    "could only be written to 0 of the",
+)
+_DENIED = ("AccessDeniedException", "ExpiredToken", "SecretManager$InvalidToken")
 
 
 _OF_THE_INPUT = "a file of the input can't be read ({reason}): restore it or move it away"
@@ -118,20 +131,52 @@ def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError
             "the zip of make dist, install its requirements on the machines, set spark.pyspark.python"
         )
     if _EVENT_LOG in text:
-        reason = text.splitlines()[0] if "\n: " not in text else text.split("\n: ")[1].splitlines()[0]
         return SettingsError(
-            f"Spark can't write its event log ({reason[:300]}): make the directory of spark.eventLog.dir, or set "
+            f"Spark can't write its event log ({_said_first(text)}): make the directory of spark.eventLog.dir, or set "
             "spark.eventLog.enabled=false"
         )
-    if any(word in text for word in _NO_PERMISSION) and not any(word in text for word in _UNREADABLE):
+    is_unreadable = any(word in text for word in _UNREADABLE)
+    if any(word in text for word in _DENIED) and not is_unreadable:
+        return OutputError(
+            f"storage denies access ({_line_with(text, _DENIED)}): renew its token or key where it has expired, or "
+            "check the permissions of output.path; run it again"
+        )
+    if any(word in text for word in _OUTAGE) and not is_unreadable:
+        return OutputError(
+            f"storage, or a service that Spark needs, did not answer ({_line_with(text, _OUTAGE)}): run it again once "
+            "it does; nothing is half-written"
+        )
+    if any(word in text for word in _NO_PERMISSION) and not is_unreadable:
         return OutputError(
             f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
         )
-    if any(word in text for word in _UNREADABLE):
+    if is_unreadable:
         file = _FILE.search(text)
         reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)
         return InputError(unreadable.format(reason=reason))
     return None
+
+
+def not_started(error: Exception) -> BigFiveError:
+    """The error that the user should see if Spark can't start a session.
+
+    It may quote Spark's own words, because no row has been read yet.
+    """
+    text = str(error)
+    if any(word in text for word in _UNREACHABLE):
+        return MachinesLostError(
+            f"Spark can't reach what it needs to start ({_line_with(text, _UNREACHABLE)}): see that its cluster, and "
+            "the storage of its event log, are up and at that address; nothing was begun, run it again"
+        )
+    return explained(error) or SettingsError(
+        f"Spark can't start with this configuration ({_said_first(text)}): correct it where it is set, in the property "
+        "file, by --conf or by --master"
+    )
+
+
+def _said_first(text: str) -> str:
+    """The first line of Spark's own words, which follow a line of py4j."""
+    return first_line(text.split("\n: ", 1)[-1], 300)
 
 
 def _line_with(text: str, words: tuple[str, ...]) -> str:

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark import InheritableThread, TaskContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 import bigfive_udf
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.model import hardware, node_cache
+from bigfive_udf.model import hardware
+from bigfive_udf.spark.failures import not_started
+from bigfive_udf.spark.scratch import own_scratch
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +78,9 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
     session keeps tables in a Hive metastore, the embedded one where the configuration names no other.
 
     Raises:
-        SettingsError: the configuration would hang, or is for Spark Connect.
+        SettingsError: the configuration would hang, is refused by Spark, or is for Spark Connect.
+        MachinesLostError: the cluster can't be reached.
+        OutputError: in local mode, the directory for Spark's shuffles and spills can't be made.
     """
     if "SPARK_REMOTE" in os.environ:
         raise SettingsError(
@@ -110,7 +115,10 @@ def job_session(name: str, verbose: bool = False, log_texts: bool = False, catal
         builder = builder.config(key, value)
     _refuse_gpu_in_local_mode(given)
     _make_event_log_directory(given)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except (Py4JJavaError, PySparkException) as error:
+        raise not_started(error) from error
     require_classic(session)
     if not log_texts:
         logging: Any = session._jvm.org.apache.logging.log4j
@@ -145,7 +153,7 @@ def _own_scratch(given: Any) -> dict[str, str]:
     """A private directory for shuffled and spilled texts: all users of the machine can read Spark's own directory."""
     if given.contains("spark.local.dir") or "SPARK_LOCAL_DIRS" in os.environ:
         return {}
-    return {"spark.local.dir": str(node_cache.own_directory("-spark"))}
+    return {"spark.local.dir": str(own_scratch())}
 
 
 def about_session(spark: SparkSession) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import SettingsError
+from bigfive_udf.redaction import first_line
 from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem, is_uri, local_path
 from bigfive_udf.tables.hadoop import HadoopFileSystem
 
@@ -17,7 +19,7 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
     A path without a scheme belongs to the cluster's default file system (fs.defaultFS), as it does for Spark.
 
     Raises:
-        SettingsError: no file system of that scheme is installed.
+        SettingsError: no file system of that scheme is installed, or it can't be reached with these settings.
     """
     configuration = spark._jsc.hadoopConfiguration()
     jvm = spark._jvm
@@ -33,10 +35,16 @@ def locate(spark: SparkSession, path: str) -> tuple[FileSystem, str]:
     except Exception as error:
         if getattr(error, "java_exception", None) is None:
             raise
-        message = str(error.java_exception.getMessage()).splitlines()[0]  # type: ignore[attr-defined]
-        raise SettingsError(
-            f"{path}: Spark can't reach this file system ({message}); add its connector to the session"
-        ) from None
+        java: Any = error.java_exception  # type: ignore[attr-defined]
+        kind = java.getClass().getSimpleName()
+        message = first_line(java.getMessage() or "", 300) or kind
+        lacking = kind == "UnsupportedFileSystemException" or "ClassNotFoundException" in message
+        cure = (
+            "add its connector to the session"
+            if lacking
+            else "check its address, its spark.hadoop settings, and that it is up"
+        )
+        raise SettingsError(f"{path}: Spark can't reach this file system ({message}); {cure}") from None
     return HadoopFileSystem(jvm, configuration), qualified
 
 

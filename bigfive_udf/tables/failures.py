@@ -11,6 +11,8 @@ from bigfive_udf.errors import OutputError
 _CURES = {
     errno.EXDEV: "it must be on one file system with the directory that it lies in: choose one below the mount point",
     errno.ENOSPC: "free space on its disk",
+    errno.EAGAIN: "run it again once the storage answers",
+    errno.EPERM: "renew its token or key where it has expired, or check its permissions",
 }
 
 
@@ -21,5 +23,10 @@ def as_output_error(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        cure = _CURES.get(error.errno or 0, "check the path, its permissions and the free space")
+        cure = cure_of(error, "check the path, its permissions and the free space")
         raise OutputError(f"{path} can't be written ({reason}): {cure}") from error
+
+
+def cure_of(error: OSError, otherwise: str) -> str:
+    """The cure for this error if it is the same whatever was done with the path, else `otherwise`."""
+    return _CURES.get(error.errno or 0, otherwise)

@@ -32,7 +32,27 @@ _OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 _AT_ONCE = 8
 _LISTINGS = 5
 _Item = TypeVar("_Item")
-_TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
+_CODES = {
+    "FileNotFoundException": errno.ENOENT,
+    "AccessControlException": errno.EACCES,
+    "AccessDeniedException": errno.EPERM,  # S3 raises it for an expired token too
+    "InvalidToken": errno.EPERM,
+}
+# Exceptions after which the same request may succeed later.
+_OUTAGES = (
+    "ConnectException",
+    "ConnectTimeoutException",
+    "SocketTimeoutException",
+    "NoRouteToHostException",
+    "StandbyException",
+    "RetriableException",
+    "SafeModeException",
+    "AWSServiceThrottledException",
+    "AWSClientIOException",
+)
+_TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException", "RemoteFileChangedException")
+_PRECONDITION_FAILED = "Status Code: 412"
+_ONLY_NEW = "fs.option.create.conditional.overwrite"
 
 
 class HadoopFileSystem:
@@ -251,16 +271,15 @@ class HadoopFileSystem:
             fs, location = self._at(path)
             fs.mkdirs(location.getParent())
             try:
-                stream = fs.create(location, False)
+                stream = _new_file(fs, location)
+                try:
+                    stream.write(bytearray(content.encode()))
+                finally:
+                    stream.close()  # only now does S3 say that another run has created the file
             except Exception as error:
-                java = getattr(error, "java_exception", None)
-                if java is not None and java.getClass().getSimpleName() in _TAKEN:
+                if _is_taken(getattr(error, "java_exception", None)):
                     return False
                 raise
-            try:
-                stream.write(bytearray(content.encode()))
-            finally:
-                stream.close()
             return True
 
     def _age(self, path: str) -> float | None:
@@ -328,6 +347,24 @@ def _is_object_store(fs: Any) -> bool:
     return fs.getUri().getScheme() in _OBJECT_STORES
 
 
+def _new_file(fs: Any, location: Any) -> Any:
+    """A stream to a new file, which must not exist yet."""
+    if fs.getUri().getScheme() != "s3a":
+        return fs.create(location, False)
+    # S3A looks for the file first and later overwrites one that was created since, unless its Hadoop knows this option.
+    # An older Hadoop ignores the option.
+    return fs.createFile(location).overwrite(False).recursive().opt(_ONLY_NEW, True).build()
+
+
+def _is_taken(java: Any) -> bool:
+    """Whether a file could not be created because it exists already."""
+    while java is not None:
+        if java.getClass().getSimpleName() in _TAKEN or _PRECONDITION_FAILED in (java.getMessage() or ""):
+            return True
+        java = java.getCause()
+    return False
+
+
 def _rename(fs: Any, source: Any, destination: Any) -> None:
     if not fs.rename(source, destination):
         raise OSError(errno.EIO, f"{source.toString()} could not be renamed", destination.toString())
@@ -345,5 +382,7 @@ def _as_os_error(path: str) -> Iterator[None]:
         if java is None:
             raise
         kind, message = java.getClass().getSimpleName(), java.getMessage() or ""
-        code = {"FileNotFoundException": errno.ENOENT, "AccessControlException": errno.EACCES}.get(kind, errno.EIO)
+        if kind == "RemoteException":  # it wraps a server's exception and knows the full name of its class
+            kind = java.getClassName().rpartition(".")[2]
+        code = errno.EAGAIN if kind in _OUTAGES else _CODES.get(kind, errno.EIO)
         raise OSError(code, f"{kind}: {message.splitlines()[0] if message else ''}", path) from None

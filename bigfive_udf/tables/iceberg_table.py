@@ -295,10 +295,11 @@ class IcebergTable:
             if stored.get(name) != size or name not in committed or committed[name].file_size_in_bytes != size
         ) - frozenset(under_way)
 
-    def clean(self, before: datetime) -> None:
+    def clean(self, before: datetime, commits: Mapping[str, datetime] | None = None) -> None:
         """Expire the snapshots that were replaced before that time, and delete files that only they have.
 
-        Readers of a snapshot that was current at that time, or later, lose nothing.
+        Readers of a snapshot that was current at that time, or later, lose nothing. `commits` is not needed, because
+        snapshots have their own times.
         """
         with self._table() as table:
             if table is None:

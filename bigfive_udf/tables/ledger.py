@@ -8,9 +8,11 @@ partitions is read in a few requests, and a commit costs one request, whatever t
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from bigfive_udf.errors import OutputError
@@ -77,6 +79,7 @@ class Ledger:
         self._fs = fs
         self._directory = directory
         self._entries: dict[str, Entry] = {}
+        self._commits: dict[str, datetime] = {}
         self._files = [n for n in fs.names(directory) if n.endswith(".jsonl")]
         self.sequence = max((int(name.split("-")[0]) for name in self._files), default=0)
         for name in self._files:
@@ -86,6 +89,16 @@ class Ledger:
     def committed(self) -> dict[str, Entry]:
         """The partitions that the table has, by name, in order."""
         return {name: e for name, e in sorted(self._entries.items()) if e.state == COMMITTED}
+
+    @property
+    def commits(self) -> Mapping[str, datetime]:
+        """The time of each commit whose entries this object has read or appended; `compact` removes none of them."""
+        return self._commits
+
+    @property
+    def last_run(self) -> str:
+        """The run_id of the last commit; '' if there is none."""
+        return max(self._entries.values(), key=lambda e: e.sequence).run_id if self._entries else ""
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -118,6 +131,8 @@ class Ledger:
 
     def _take(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
+            with contextlib.suppress(ValueError):  # somebody has edited the ledger by hand
+                self._commits[entry.commit] = datetime.fromisoformat(entry.committed_at)
             known = self._entries.get(entry.partition)
             if known is None or entry.sequence >= known.sequence:
                 self._entries[entry.partition] = entry

@@ -135,10 +135,12 @@ class ParquetTable:
             wrong.add(owner)
         return frozenset(wrong - under_way)
 
-    def clean(self, before: datetime) -> None:
+    def clean(self, before: datetime, commits: Mapping[str, datetime]) -> None:
         with as_output_error(self.job_path):
             for commit in self.fs.names(f"{self.job_path}/trash"):
-                replaced = time_of(commit)
+                # The commit's time, not its run's start: a run may take longer than the trash is kept. If later commits
+                # replaced all its partitions, the ledger may no longer know it: then its run's start counts.
+                replaced = commits.get(commit) or time_of(commit)
                 if replaced is not None and replaced < before:
                     self.fs.delete(f"{self.job_path}/trash/{commit}")
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 from bigfive_udf.runs import RUNNING, Run
 from bigfive_udf.settings.score import RetentionSettings
+from bigfive_udf.tables.by_author import forget_replaced
 from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.opening import OpenTable, make_table
 from bigfive_udf.tables.score_table import time_of
@@ -64,11 +65,17 @@ def cleaned(table: OpenTable, retention: RetentionSettings) -> Iterator[None]:
 
 def _clean(table: OpenTable, retention: RetentionSettings) -> None:
     now = datetime.now(timezone.utc)
+
+    def kept_from(days: float) -> datetime:
+        # 0 days means at once, even if the clock of the machine that made the commit is ahead of this one.
+        return now - timedelta(days=days) if days else datetime.max.replace(tzinfo=timezone.utc)
+
     if table.there is not None:
         kind, columns = table.there
         days = retention.snapshot_days if kind == "iceberg" else retention.trash_days
-        make_table(table.fs, table.path, table.output, columns).clean(now - timedelta(days=days))
+        make_table(table.fs, table.path, table.output, columns).clean(kept_from(days), table.ledger.commits)
     with as_output_error(table.job_path):
+        forget_replaced(table.fs, table.job_path, table.ledger, kept_from(retention.trash_days))
         table.ledger.compact()
         for name in table.fs.names(f"{table.job_path}/runs"):
             began = time_of(name)

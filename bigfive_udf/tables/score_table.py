@@ -85,8 +85,8 @@ class ScoreTable(Protocol):
             OutputError: the table has partitions that no run has written.
         """
 
-    def clean(self, before: datetime) -> None:
-        """Remove for good the rows that were replaced before that time."""
+    def clean(self, before: datetime, commits: Mapping[str, datetime]) -> None:
+        """Remove for good the rows that were replaced before that time; `commits` gives the time of each commit."""
 
 
 def staged_files(fs: FileSystem, staging: str) -> dict[Values, tuple[FileInfo, ...]]:

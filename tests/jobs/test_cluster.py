@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import site
 import subprocess
 import sys
@@ -15,8 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bigfive_udf.spark.output.shared_path import machines_without
 from bigfive_udf.traits import TRAITS
-from cluster import REPOSITORY, Finished, standalone_cluster, submit, tasks_by_worker
+from cluster import ALONE, REPOSITORY, Finished, standalone_cluster, submit, tasks_by_worker
 from corpora import write_corpus
 
 SECRET = {
@@ -64,6 +67,28 @@ def test_a_cluster_gives_the_same_table_as_one_machine(big_corpus, checkpoint, t
             np.testing.assert_allclose(one[column].to_numpy(), two[column].to_numpy(), atol=1e-5)
         elif column not in ("run_id", "scored_at"):
             assert one[column].equals(two[column]), column
+
+
+@pytest.mark.slow
+def test_a_table_on_a_disk_that_executors_do_not_see_is_refused_before_anything_is_scored(
+    big_corpus, checkpoint, tmp_path
+):
+    (disk := tmp_path / "disk").mkdir()
+    if subprocess.run([*ALONE, str(disk), "true"], capture_output=True).returncode:
+        pytest.skip("needs to give a process a disk of its own")
+    settings = {"input.path": str(big_corpus), "model.path": str(checkpoint()), "output.path": f"{disk}/scores"}
+    with standalone_cluster(tmp_path, own_disk=disk) as master:
+        done = submit(settings, directory=tmp_path, master=master)
+    assert done.code == 2, done.out + done.err
+    assert re.search(rf"output\.path {disk}/scores is a directory of .*, and executors on .* don't see it", done.error)
+    assert "workers" not in done.result, "nothing was scored"
+    assert not list(Path(f"{disk}/scores.job").glob("seen-*"))
+
+
+def test_machines_are_asked_whether_they_see_a_file(spark, tmp_path):
+    (tmp_path / "here").touch()
+    assert machines_without(spark, str(tmp_path / "here")) == []
+    assert machines_without(spark, str(tmp_path / "elsewhere")) == [platform.node()]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,9 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from bigfive_udf.errors import OutputError
+from bigfive_udf.spark.output.catalog_lookup import Names
+
 AUTHOR = "author-6"
 AT_ONCE = {"retention.trash_days": 0, "retention.snapshot_days": 0, "plan.max_rescored_share": 1.0}
 
@@ -83,6 +86,32 @@ def test_no_byte_of_an_author_remains_after_one_more_run(score, basics, corpus, 
     assert run.result["documents_out"] == 80 - len([i for i in range(80) if i % 7 == 6])
     assert places_of(settings, AUTHOR) == []
     assert places_of(settings, "author-5"), "the others are there, or the check sees nothing"
+
+
+@pytest.mark.parametrize("catalog", ["no longer told", "out of reach"])
+def test_the_means_of_an_author_go_whatever_the_catalog_does(score, basics, corpus, spark, monkeypatch, catalog):
+    settings = basics | {"input.author_column": "author", "output.table": "erased", "output.author_files": True}
+    try:
+        score(settings)
+        assert any("by_author" in place for place in places_of(settings, AUTHOR))
+        erase_at_the_source(corpus)
+        if catalog == "out of reach":
+            monkeypatch.setattr(Names, "ask", _refused)
+            with pytest.raises(OutputError, match=r"output\.table erased can't be brought up to date"):
+                score(settings | AT_ONCE, "--prune")
+        else:
+            score({key: settings[key] for key in (*basics, "input.author_column")} | AT_ONCE, "--prune")
+        assert places_of(settings, AUTHOR) == []
+        assert places_of(settings, "author-5")
+    finally:
+        monkeypatch.undo()
+        for view in ("erased_long", "erased_by_partition", "erased_by_author"):
+            spark.sql(f"DROP VIEW IF EXISTS {view}")
+        spark.sql("DROP TABLE IF EXISTS erased")
+
+
+def _refused(self: Names, statement: str) -> Any:
+    raise ConnectionError("the metastore is down")
 
 
 @pytest.mark.parametrize("kind", ["parquet", "iceberg"])

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from bigfive_udf import errors
-from bigfive_udf.spark.failures import explained, spark_failures
+from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.failures import explained, not_started, spark_failures
+from bigfive_udf.spark.input.corpus import find_files
+from bigfive_udf.spark.storage import locate
+from bigfive_udf.tables.failures import as_output_error
 
 
 def test_a_worker_that_is_killed_is_no_defect_and_the_run_may_be_tried_again(spark):
@@ -111,3 +115,93 @@ def test_a_disk_that_is_full_is_said_before_what_it_cost(spark):
     meant = explained(RuntimeError(reason))
     assert isinstance(meant, errors.OutputError)
     assert "disk is full" in str(meant)
+
+
+# --- storage and clusters that are out of reach ---
+
+
+@pytest.fixture
+def dead_store(spark):
+    """An address of HDFS at which nobody listens; clients try to connect once."""
+    configuration = spark._jsc.hadoopConfiguration()
+    configuration.set("ipc.client.connect.max.retries", "0")
+    yield "hdfs://127.0.0.1:1/scores"
+    configuration.unset("ipc.client.connect.max.retries")
+
+
+def test_storage_that_does_not_answer_is_no_defect_wherever_it_is_asked(spark, dead_store):
+    with pytest.raises(errors.OutputError, match=r"did not answer .*Connection refused.*run it again once"), \
+         spark_failures():  # fmt: skip
+        spark.range(3).write.parquet(dead_store)
+    fs, path = locate(spark, dead_store)
+    with pytest.raises(errors.OutputError, match=r"ConnectException.*: run it again once the storage answers"), \
+         as_output_error(path):  # fmt: skip
+        fs.put(f"{path}.job/table.json", "{}")
+    settings = ScoreSettings.model_validate(
+        {"input": {"path": dead_store, "id_column": "i"}, "output": {"path": "o"}, "model": {"path": "m"}}
+    )
+    with pytest.raises(errors.InputError, match=r"can't be listed \(ConnectException.*run it again once"):
+        find_files(spark, settings.input, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        ("software.amazon.awssdk.services.s3.model.S3Exception: Please reduce your request rate. (Service: S3, "
+         "Status Code: 503, Request ID: 1)", "run it again"),
+        ("org.apache.hadoop.fs.s3a.AWSClientIOException: upload part: SdkClientException: Unable to execute HTTP "
+         "request", "run it again"),
+        ("java.net.SocketTimeoutException: Read timed out", "run it again"),
+        ("org.apache.hadoop.ipc.StandbyException: Operation category WRITE is not supported in state standby",
+         "run it again"),
+        ("File /scores.job/staging/a could only be written to 0 of the 1 minReplication nodes.", "run it again"),
+        ("java.nio.file.AccessDeniedException: s3a://b/scores: getFileStatus: Access Denied", "renew its token"),
+        ("org.apache.hadoop.security.token.SecretManager$InvalidToken: (token for job) is expired", "renew its token"),
+    ],
+)  # fmt: skip
+def test_an_outage_while_rows_are_written_says_its_cure(words, cure):
+    said = (
+        f"[TASK_WRITE_FAILED] Task failed while writing rows to s3a://b/scores.job/staging/a. SQLSTATE: 58030\n{words}"
+    )
+    meant = explained(RuntimeError(said))
+    assert isinstance(meant, errors.OutputError)
+    assert cure in str(meant)
+    assert words.split("(")[0].strip() in str(meant)
+
+
+def test_a_file_of_the_input_that_was_out_of_reach_stays_the_inputs():
+    words = "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file s3a://c/a.parquet. SocketTimeoutException"
+    assert isinstance(explained(RuntimeError(words)), errors.InputError)
+
+
+PY4J = "An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.\n: "
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        ("java.lang.IllegalArgumentException: Required executor memory (9216 MB), offHeap memory (0) MB, overhead (921 "
+         "MB) is above the max threshold (8192 MB) of this cluster!", errors.SettingsError, "above the max threshold"),
+        ("org.apache.spark.SparkException: External scheduler cannot be instantiated\n\tat org.apache.a",
+         errors.SettingsError, "(org.apache.spark.SparkException: External scheduler cannot be instantiated)"),
+        ("java.lang.reflect.UndeclaredThrowableException\n\tat a.b(c.java:1)\nCaused by: java.net.ConnectException: "
+         "Call From here to rm:8032 failed", errors.MachinesLostError, "Call From here to rm:8032 failed"),
+    ],
+)  # fmt: skip
+def test_a_session_that_spark_does_not_give_is_told_in_its_words(words, kind, told):
+    meant = not_started(RuntimeError(PY4J + words))
+    assert type(meant) is kind
+    assert told in str(meant)
+    assert "\n" not in str(meant)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("nosuch://bucket/scores", r"No FileSystem for scheme.*; add its connector to the session"),
+        ("hdfs:///scores", r"no host: hdfs:///scores\); check its address, its spark\.hadoop settings"),
+    ],
+)
+def test_a_path_that_no_file_system_takes_says_what_it_lacks(spark, path, told):
+    with pytest.raises(errors.SettingsError, match=told):
+        locate(spark, path)

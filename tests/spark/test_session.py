@@ -81,6 +81,35 @@ def test_workers_that_crowd_a_gpu_are_told_of(workers, n_cores, n_gpus, cure):
     assert re.search(cure, line) if cure else line == ""
 
 
+BEGUN = """
+from bigfive_udf.command_line import main, parser
+from bigfive_udf.spark.session import job_session
+
+main("begun", parser(""), lambda args, run: str(job_session("begun")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [
+        (["--master=spark://127.0.0.1:1", "--conf=spark.authenticate=true"], 2,
+         r"A secret key must be specified via the spark\.authenticate\.secret config\.\): correct it"),
+        (["--master=local[1]", "--conf=spark.executor.heartbeatInterval=soon"], 2,
+         r"spark\.executor\.heartbeatInterval.*correct it"),
+        (["--master=local[1]", "--conf=spark.eventLog.enabled=true", "--conf=spark.eventLog.dir=hdfs://127.0.0.1:1/l",
+          "--conf=spark.hadoop.ipc.client.connect.max.retries=0"], 143, "can't reach .*Connection refused"),
+    ],
+)  # fmt: skip
+def test_a_session_that_spark_does_not_give_is_no_defect(tmp_path, flags, code, told):
+    (tmp_path / "job.py").write_text(BEGUN)
+    command = ["spark-submit", "--conf=spark.ui.enabled=false", *flags, str(tmp_path / "job.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=120)
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error:")]
+    assert done.returncode == code, line
+    assert re.search(told, line)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 ENDLESS = """
 import time
 from bigfive_udf.command_line import main, parser

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 
 from bigfive_udf.tables import filesystem, hadoop
@@ -611,3 +612,72 @@ def test_a_lease_that_another_took_over_since_it_was_found_dead_is_left_to_that_
     with taken[0] as ours:
         assert ours()
     assert fs.names(path.rpartition("/")[0]) == []
+
+
+# --- a lock on S3 ---
+
+
+@pytest.fixture(scope="module")
+def s3a_class(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A class loader with s3a/ConditionalStore.java: PySpark brings no S3A, and there is no store for it to talk to."""
+    if shutil.which("javac") is None:
+        pytest.skip("needs a Java compiler")
+    classes = tmp_path_factory.mktemp("classes")
+    jars = f"{Path(pyspark.__file__).parent}/jars/*"
+    source = Path(__file__).parent / "s3a" / "ConditionalStore.java"
+    subprocess.run(["javac", "-d", str(classes), "-cp", jars, str(source)], check=True, capture_output=True)
+    jvm, gateway = spark._jvm, spark.sparkContext._gateway
+    urls = gateway.new_array(jvm.java.net.URL, 1)
+    urls[0] = jvm.java.net.URL(f"file:{classes}/")
+    return jvm.java.net.URLClassLoader(urls, jvm.java.lang.Thread.currentThread().getContextClassLoader())
+
+
+@pytest.fixture(params=["", "create"], ids=["looks first", "performance.flags=create"])
+def s3a(request: pytest.FixtureRequest, spark: Any, s3a_class: Any) -> HadoopFileSystem:
+    configuration = spark._jvm.org.apache.hadoop.conf.Configuration(spark._jsc.hadoopConfiguration())
+    configuration.setClassLoader(s3a_class)
+    configuration.set("fs.s3a.impl", "ConditionalStore")
+    configuration.setBoolean("fs.s3a.impl.disable.cache", True)
+    configuration.set("fs.s3a.performance.flags", request.param)
+    return HadoopFileSystem(spark._jvm, configuration)
+
+
+def test_a_lock_on_s3_is_held_by_one_and_that_of_a_killed_run_is_taken_over(s3a, tmp_path, monkeypatch):
+    path = f"s3a://{tmp_path}/lock"
+    held = s3a.hold(path, "first\n")
+    assert held is not None
+    with held as ours:
+        assert s3a.hold(path, "second\n") is None
+        assert ours()
+    (tmp_path / "lock").write_text("killed\n")
+    assert s3a.hold(path, "third\n") is None, "it may be alive"
+    os.utime(tmp_path / "lock", (time.time() - 600, time.time() - 600))
+    again = s3a.hold(path, "third\n")
+    assert again is not None
+    with again as ours:
+        assert ours()
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_two_that_find_no_lock_on_s3_at_the_same_moment_one_gets_it(s3a, tmp_path):
+    fs, location = s3a._at(f"s3a://{tmp_path}/lock")
+    first, second = hadoop._new_file(fs, location), hadoop._new_file(fs, location)
+    first.write(bytearray(b"first"))
+    first.close()
+    with pytest.raises(Exception, match="RemoteFileChangedException") as late:
+        second.close()
+    assert hadoop._is_taken(late.value.java_exception)
+    assert (tmp_path / "lock").read_text() == "first"
+
+
+def test_the_option_of_s3_is_nothing_to_other_file_systems(spark, tmp_path):
+    """Another store, or a Hadoop that is too old for the option, behaves as without it."""
+    fs, location = HadoopFileSystem(spark._jvm, spark._jsc.hadoopConfiguration())._at(f"file:{tmp_path}/lock")
+
+    def created() -> Any:
+        return fs.createFile(location).overwrite(False).recursive().opt(hadoop._ONLY_NEW, True).build()
+
+    created().close()
+    with pytest.raises(Exception, match="FileAlreadyExists") as refused:
+        created()
+    assert hadoop._is_taken(refused.value.java_exception)

@@ -86,12 +86,22 @@ def test_what_was_replaced_lies_in_the_trash_until_it_is_old_enough(path):
     night(path, DT, {("1",): [2]}, number=2)
     trash = Path(f"{path}.job/trash/20260101T000002Z-abcdef-0001")
     assert pq.read_table(trash / "dt=1" / "part-1.parquet")["doc_id"].to_pylist() == [1]
-    table = ParquetTable(LocalFileSystem(), path, DT)
-    table.clean(datetime(2026, 1, 1, 0, 0, 2, tzinfo=timezone.utc))
-    assert trash.exists()
-    table.clean(datetime(2026, 1, 1, 0, 0, 3, tzinfo=timezone.utc))
+    table, commits = ParquetTable(LocalFileSystem(), path, DT), ledger_of(path).commits
+    table.clean(datetime(2026, 1, 1, 0, 30, tzinfo=timezone.utc), commits)
+    assert trash.exists(), "it was replaced at half past, whenever its run began"
+    table.clean(datetime(2026, 1, 1, 0, 30, 1, tzinfo=timezone.utc), commits)
     assert not trash.exists()
     assert rows_of(path) == {(2, "1")}
+
+
+def test_trash_of_a_commit_that_the_ledger_has_forgotten_is_as_old_as_its_run(path):
+    night(path, DT, {("1",): [1]})
+    night(path, DT, {("1",): [2]}, number=2)
+    table = ParquetTable(LocalFileSystem(), path, DT)
+    table.clean(datetime(2026, 1, 1, 0, 0, 2, tzinfo=timezone.utc), {})
+    assert os.listdir(f"{path}.job/trash")
+    table.clean(datetime(2026, 1, 1, 0, 0, 3, tzinfo=timezone.utc), {})
+    assert not os.listdir(f"{path}.job/trash")
 
 
 def test_nothing_but_the_table_lies_under_its_path(path):

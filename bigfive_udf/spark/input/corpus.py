@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.storage import locate
+from bigfive_udf.tables.failures import cure_of
 from bigfive_udf.tables.filesystem import FileInfo, FileSystem, alternatives
 from bigfive_udf.tables.fingerprint import input_digest
 from bigfive_udf.tables.groups import grouped
@@ -190,7 +191,8 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
         files = [f for r in roots for f in fs.files(r)]
     except OSError as error:
         raise InputError(
-            f"input.path {settings.path} can't be listed ({error.strerror}): check the path and its permissions"
+            f"input.path {settings.path} can't be listed ({error.strerror}): "
+            f"{cure_of(error, 'check the path and its permissions')}"
         ) from None
     if root in roots and any(f.path == root for f in files):
         root = os.path.dirname(root)  # a single file: Spark wants a directory for its basePath

@@ -15,6 +15,7 @@ from bigfive_udf.spark.job.fidelity import check_relabelling, faithful_model, fi
 from bigfive_udf.spark.job.planning import Planned
 from bigfive_udf.spark.job.progress import Progress
 from bigfive_udf.spark.job.steps import Outcome, Steps, Work
+from bigfive_udf.spark.output.shared_path import require_shared
 from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.tables.opening import OpenTable
 from bigfive_udf.tables.plan import Task
@@ -34,13 +35,17 @@ def carry_out(
 
     Raises:
         OutputError: the table can't be written.
+        SettingsError: the table is on a disk that executors don't see.
         RefusedError: labels would be computed again from probabilities that are not exact enough.
         TableLockedError: another run has taken the table over.
     """
     if work.plan.empty:
         return Outcome(failed=dict(work.plan.unclear))
     tasks = [task for task in work.plan.score if task.partition.values in work.rows]
-    # Before any change: if the executors can't run the model, the table stays as it was, or is not begun.
+    # Before any change: if the executors can't see the table's disk, or can't run the model, the table stays as it was,
+    # or is not begun.
+    if tasks or work.plan.relabel:
+        require_shared(spark, table.fs, table.path)
     if work.plan.relabel:
         run.result["fidelity_of_labels"] = [asdict(f) for f in check_relabelling(spark, settings, work)]
     model = _chosen(spark, settings, work, run) if tasks else None

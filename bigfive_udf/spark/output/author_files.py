@@ -1,7 +1,7 @@
 """The view by author, computed once and kept in files, for tables on which every query of it would take minutes.
 
-<output>.job/by_author/<run_id>/    the view's rows as Parquet; if trash is kept, so are the previous rows, for queries
-                                    that still read them
+<output>.job/by_author/<run_id>/    the view's rows as Parquet; as long as trash is kept, so are the previous rows, for
+                                    queries that still read them
 
 The view then reads those files, so that a query finds the old rows or the new ones, whichever run wrote them.
 """

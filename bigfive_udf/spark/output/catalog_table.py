@@ -151,8 +151,8 @@ class CatalogTable:
             if self.names.properties(view.name).get(OF) != state:
                 about = {PATH: self._uri, OF: state}
                 keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, self.run.run_id, about)
-            # If replaced rows are not kept in the trash, the replaced rows of this view are not kept either.
-            forget_older(self.table, keep=2 if self.settings.retention.trash_days else 1)
+            # The replaced rows of this view are kept only as long as trash is, see tables/by_author.py.
+            forget_older(self.table, keep=2)
         except Exception as error:
             self._fall_behind(error)
 
