@@ -30,7 +30,7 @@ _PAUSES = (0.5, 2.0)
 # Storage without an atomic rename: it copies the object and then deletes it.
 _OBJECT_STORES = ("s3a", "s3", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 _AT_ONCE = 8
-_LISTINGS = 5
+_LISTINGS = 10
 _Item = TypeVar("_Item")
 _CODES = {
     "FileNotFoundException": errno.ENOENT,

@@ -207,7 +207,7 @@ def test_what_others_remove_while_it_is_listed_is_no_error(store):
     ended = threading.Event()
 
     def upstream() -> None:
-        while not ended.wait(0.01):
+        while not ended.wait(0.1):
             attempt = store.disk / "_temporary" / "0" / "attempt"
             attempt.mkdir(parents=True)
             for i in range(20):
