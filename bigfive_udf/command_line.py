@@ -76,7 +76,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     try:
         args = flags.parse_args()
         if result_file is not None and not _is_remote(result_file):
-            run.announce()  # for a remote file the job does this itself, once it has a Spark session
+            run.announce()  # to a remote file score and report announce themselves, once they have a Spark session
         code, message = 0, work(args, run)
     except BigFiveError as error:
         code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))

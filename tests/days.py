@@ -15,7 +15,10 @@ DAYS = [f"2026-01-{day:02d}" for day in range(5, 17)]
 
 def runs_by_day(settings: dict[str, Any]) -> dict[str, str]:
     """The run that wrote each day; a day of two runs fails the test."""
-    pairs = {(r["dt"], r["run_id"]) for r in table_of(settings["output.path"]).select(["dt", "run_id"]).to_pylist()}
+    pairs = {
+        (r["dt"], r["run_id"])
+        for r in table_of(settings["output.path"], union_by_name=True).select(["dt", "run_id"]).to_pylist()
+    }
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)
 

@@ -12,10 +12,10 @@ from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 
 
-def table_of(path: str | Path, order: str = "doc_id") -> pa.Table:
+def table_of(path: str | Path, order: str = "doc_id", union_by_name: bool = False) -> pa.Table:
     """The whole score table as DuckDB reads it, which knows nothing of Spark."""
     query = f"""SELECT * FROM read_parquet('{path}/**/*.parquet', hive_partitioning=true, hive_types_autocast=false,
-                union_by_name=true) ORDER BY {order}"""
+                union_by_name={union_by_name}) ORDER BY {order}"""
     return duckdb.sql(query).to_arrow_table()
 
 

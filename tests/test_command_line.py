@@ -95,7 +95,9 @@ def assert_unknown(result: Path) -> None:
 
 def test_a_run_that_is_killed_leaves_no_result_of_the_last_run(tmp_path):
     result = tmp_path / "last.json"
-    for name in (str(result), result.as_uri(), f"file:{result}", result.name):
+    at_three = tmp_path / "last-03:00.json"
+    for name in (str(result), result.as_uri(), f"file:{result}", result.name, at_three.name):
+        result = at_three if name == at_three.name else result
         result.write_text(YESTERDAY)
         code, printed = job(tmp_path, KILLED, "--result", name)
         assert code == -signal.SIGKILL, printed

@@ -61,11 +61,13 @@ SECRETS = {
     "adls.connection-string": "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=mumble0==;EndpointSuffix=net",
     "header.Authorization": "Bearer murmur-murmur",
     "who.knows": "sotto-voce",
+    "s3.proxy-uri": "http://user:rustle@proxy:8080",
+    "credential": "client:undertone",
     "warehouse": "s3://bucket/warehouse",
     "type": "sql",
     "s3.region": "eu-central-1",
 }
-WHISPERED = ("hush", "hunter2", "whisper", "mumble", "murmur", "sotto", "acc;")
+WHISPERED = ("hush", "hunter2", "whisper", "mumble", "murmur", "sotto", "rustle", "undertone", "acc;")
 
 
 def test_a_record_tells_what_is_harmless_of_a_catalog_and_nothing_else():
@@ -101,11 +103,21 @@ def test_an_address_is_told_without_what_may_be_a_password(key, value, told):
 
 
 def test_a_message_tells_no_secret_of_the_catalog_nor_a_part_of_one():
-    for value in (*SECRETS.values(), "hush/hush", "mumble0==", "murmur-murmur", "hunter2"):
+    for value in (
+        *SECRETS.values(),
+        "hush/hush",
+        "mumble0==",
+        "murmur-murmur",
+        "hunter2",
+        "user:rustle@proxy",
+        "undertone",
+    ):
         message = without_secrets(f"can't reach db over https ({value})", SECRETS)
         assert message.startswith("can't reach db over https (")
         assert not any(word in message for word in WHISPERED), message
     assert "bucket/warehouse" in without_secrets(SECRETS["warehouse"], SECRETS)
+    asked = {"uri": "postgresql://u:whisper1@h/db?opt=a@b"}
+    assert without_secrets("no answer to u:whisper1@h", asked) == "no answer to u:***@h"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +130,7 @@ def test_a_message_tells_no_secret_of_the_catalog_nor_a_part_of_one():
         ("{path: b, catalog: {s3: {secret-access-key: hunter2}}}", "output.catalog.s3: "),
         ("{path: b, catalog: {token: *hunter2}}", "--config "),
         ("{path: b, catalog: {token: !hunter2 x}}", "--config "),
+        ("{path: b, catalog: {token: !hunter2!x y}}", "--config "),
         ("[{catalog: {token: hunter2}}]", "output: "),
     ],
 )
@@ -138,6 +151,7 @@ def test_a_mistake_below_the_catalog_is_told_without_its_value(tmp_path, written
         "output.catalog.token=[hunter2",
         "output={catalog: {token: [hunter2}",
         "output.catalog.token:hunter2",
+        "output: {catalog: {token: hunter2}}",
     ],
 )
 def test_an_override_of_the_catalog_is_refused_without_its_value(override):

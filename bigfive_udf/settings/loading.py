@@ -62,7 +62,7 @@ def _read(file: Path) -> dict[str, Any]:
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
         # YAML takes a password that begins with * or ! for an alias or a tag, and its message would quote it.
-        problem = re.sub(r"(alias|tag) '.*'", rf"\1 {STARS}", str(getattr(error, "problem", None) or error))
+        problem = re.sub(r"(alias|tag handle|tag) '.*'", rf"\1 {STARS}", str(getattr(error, "problem", None) or error))
         raise SettingsError(f"--config {file} is not YAML{where}: {problem}") from None
     if not isinstance(content or {}, dict):
         raise SettingsError(
@@ -138,7 +138,7 @@ def _about_catalog(keys: Sequence[str]) -> str:
 def _told(override: str) -> str:
     """The override as messages may show it: without values that may be secrets of the catalog."""
     key, equals, _ = override.partition("=")
-    if key != "output" and not key.startswith("output.catalog"):
+    if not re.match(r"output(\.catalog|\W*$|\W.*catalog)", key):
         return override
     return f"{key}={STARS}" if equals else f"output.catalog{STARS}"
 

@@ -58,10 +58,13 @@ def without_secrets(text: str, properties: Mapping[str, str]) -> str:
 def _secrets(key: str, value: str) -> Iterator[str]:
     if key in _HARMLESS or shown(key, value) == value:
         return
+    for who in _before_hosts(value):
+        user, colon, password = who.partition(":")
+        yield from _if_secret("password" if colon else "", password if colon else user)
+    if key == "credential":  # of OAuth2, client:secret
+        yield from _if_secret(key, value.partition(":")[2])
     rest = value.partition("://")[2] if key in _ADDRESSES else ""
     if rest:
-        user, colon, password = rest.rpartition("@")[0].partition(":")
-        yield from _if_secret("password" if colon else "", password if colon else user)
         yield from _if_secret("", rest.partition("?")[2])
         yield from _named(rest)
         return
@@ -70,6 +73,13 @@ def _secrets(key: str, value: str) -> Iterator[str]:
     for word in value.split():
         if len(word) >= _LEAST_OF_PART:
             yield from _if_secret(key, word)
+
+
+def _before_hosts(value: str) -> set[str]:
+    """What precedes the host in an address: up to an @ of its authority, or up to any @, as a password may have a /."""
+    rest = value.partition("://")[2]
+    authority = re.split("[/?#;]", rest, maxsplit=1)[0]
+    return {part.rpartition("@")[0] for part in (rest, authority) if "@" in part}
 
 
 def _named(text: str) -> Iterator[str]:

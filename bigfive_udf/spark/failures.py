@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from bigfive_udf import errors
 from bigfive_udf.errors import BigFiveError, InputError, MachinesLostError, OutputError, SettingsError
 from bigfive_udf.redaction import first_line
+from bigfive_udf.tables.failures import OUTAGES
 
 MALFORMED_RECORD = "BIGFIVE_MALFORMED_RECORD"
 """The error that input/reading.py raises instead of Spark's own error, which quotes the record."""
@@ -63,13 +64,12 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded", "not enough space
 _NO_PERMISSION = ("Permission denied", "Mkdirs failed", "Read-only file system", "AccessControlException")
 _UNREACHABLE = ("ConnectException", "ConnectTimeoutException", "SocketTimeoutException", "NoRouteToHostException")
 _OUTAGE = (
-    *_UNREACHABLE,
+    *OUTAGES,
     "SlowDown",
     "Status Code: 503",
-    "AWSServiceThrottledException",
-    "SdkClientException",
-    "AWSClientIOException",
-    "StandbyException",
+    ", 503,",
+    "429 Too Many Requests",
+    "Connection reset",
     "could only be written to 0 of the",
 )
 _DENIED = ("AccessDeniedException", "ExpiredToken", "SecretManager$InvalidToken")
@@ -117,6 +117,32 @@ def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError
             f"{match[1]} holds a record that is malformed, or a value of another type than the "
             "table's: correct the file or move it away"
         )
+    if (meant := _of_the_machines(text)) is not None:
+        return meant
+    is_unreadable = any(word in text for word in _UNREADABLE)
+    if any(word in text for word in _DENIED) and not is_unreadable:
+        return OutputError(
+            f"storage denies access ({_line_with(text, _DENIED)}): renew its token or key where it has expired, or "
+            "check the permissions of output.path; run it again"
+        )
+    if any(word in text for word in _OUTAGE) and not (is_unreadable and unreadable == _OF_THE_INPUT):
+        return OutputError(
+            f"storage, or a service that Spark needs, did not answer ({_line_with(text, _OUTAGE)}): run it again once "
+            "it does; nothing is half-written"
+        )
+    if any(word in text for word in _NO_PERMISSION) and not is_unreadable:
+        return OutputError(
+            f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
+        )
+    if is_unreadable:
+        file = _FILE.search(text)
+        reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)
+        return InputError(unreadable.format(reason=reason))
+    return None
+
+
+def _of_the_machines(text: str) -> BigFiveError | None:
+    """The error if the machines or the session are at fault, whatever the job was doing."""
     if word := next((word for word in _NO_SPACE if word in text), None):
         return OutputError(f"the disk is full ({word}): free space for the table and for spark.local.dir")
     # Before the checks below: the message about a lost machine may name files that were lost with it.
@@ -135,25 +161,6 @@ def explained(error: Exception, unreadable: str = _OF_THE_INPUT) -> BigFiveError
             f"Spark can't write its event log ({_said_first(text)}): make the directory of spark.eventLog.dir, or set "
             "spark.eventLog.enabled=false"
         )
-    is_unreadable = any(word in text for word in _UNREADABLE)
-    if any(word in text for word in _DENIED) and not is_unreadable:
-        return OutputError(
-            f"storage denies access ({_line_with(text, _DENIED)}): renew its token or key where it has expired, or "
-            "check the permissions of output.path; run it again"
-        )
-    if any(word in text for word in _OUTAGE) and not is_unreadable:
-        return OutputError(
-            f"storage, or a service that Spark needs, did not answer ({_line_with(text, _OUTAGE)}): run it again once "
-            "it does; nothing is half-written"
-        )
-    if any(word in text for word in _NO_PERMISSION) and not is_unreadable:
-        return OutputError(
-            f"the output can't be written ({_line_with(text, _NO_PERMISSION)}): check output.path and its permissions"
-        )
-    if is_unreadable:
-        file = _FILE.search(text)
-        reason = f"{file[0]}; {_line_with(text, _UNREADABLE)}" if file else _line_with(text, _UNREADABLE)
-        return InputError(unreadable.format(reason=reason))
     return None
 
 
@@ -168,7 +175,7 @@ def not_started(error: Exception) -> BigFiveError:
             f"Spark can't reach what it needs to start ({_line_with(text, _UNREACHABLE)}): see that its cluster, and "
             "the storage of its event log, are up and at that address; nothing was begun, run it again"
         )
-    return explained(error) or SettingsError(
+    return _of_the_machines(text) or SettingsError(
         f"Spark can't start with this configuration ({_said_first(text)}): correct it where it is set, in the property "
         "file, by --conf or by --master"
     )

@@ -8,6 +8,21 @@ from contextlib import contextmanager
 
 from bigfive_udf.errors import OutputError
 
+OUTAGES = (
+    "ConnectException",
+    "ConnectTimeoutException",
+    "SocketTimeoutException",
+    "NoRouteToHostException",
+    "UnknownHostException",
+    "StandbyException",
+    "RetriableException",
+    "SafeModeException",
+    "AWSServiceThrottledException",
+    "AWSStatus500Exception",
+    "AWSClientIOException",
+    "SdkClientException",
+)
+"""Simple names of Java's exceptions after which the same request may succeed later."""
 _CURES = {
     errno.EXDEV: "it must be on one file system with the directory that it lies in: choose one below the mount point",
     errno.ENOSPC: "free space on its disk",

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
 _GLOB_CHARACTERS = frozenset("*?[{")
 _Item = TypeVar("_Item")
 
@@ -232,7 +232,10 @@ def _exchange(a: str, b: str) -> bool:
 
 
 def is_uri(path: str) -> bool:
-    """Whether the path begins with a scheme, also file: of the local disk; hdfs:/a has one, as hdfs://host/a does."""
+    """Whether the path begins with a scheme, also file: of the local disk; hdfs:/a has one, as hdfs://host/a does.
+
+    A colon alone makes none: a file's name may hold a time.
+    """
     return _SCHEME.match(path) is not None
 
 

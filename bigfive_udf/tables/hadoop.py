@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, TypeVar
 
+from bigfive_udf.tables.failures import OUTAGES
 from bigfive_udf.tables.filesystem import FileInfo
 
 # A listing comes as one string: Hadoop lists in seconds, but a py4j call for every file would take minutes.
@@ -38,18 +39,6 @@ _CODES = {
     "AccessDeniedException": errno.EPERM,  # S3 raises it for an expired token too
     "InvalidToken": errno.EPERM,
 }
-# Exceptions after which the same request may succeed later.
-_OUTAGES = (
-    "ConnectException",
-    "ConnectTimeoutException",
-    "SocketTimeoutException",
-    "NoRouteToHostException",
-    "StandbyException",
-    "RetriableException",
-    "SafeModeException",
-    "AWSServiceThrottledException",
-    "AWSClientIOException",
-)
 _TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException", "RemoteFileChangedException")
 _PRECONDITION_FAILED = "Status Code: 412"
 _ONLY_NEW = "fs.option.create.conditional.overwrite"
@@ -384,5 +373,5 @@ def _as_os_error(path: str) -> Iterator[None]:
         kind, message = java.getClass().getSimpleName(), java.getMessage() or ""
         if kind == "RemoteException":  # it wraps a server's exception and knows the full name of its class
             kind = java.getClassName().rpartition(".")[2]
-        code = errno.EAGAIN if kind in _OUTAGES else _CODES.get(kind, errno.EIO)
+        code = errno.EAGAIN if kind in OUTAGES else _CODES.get(kind, errno.EIO)
         raise OSError(code, f"{kind}: {message.splitlines()[0] if message else ''}", path) from None

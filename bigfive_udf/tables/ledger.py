@@ -96,11 +96,6 @@ class Ledger:
         return self._commits
 
     @property
-    def last_run(self) -> str:
-        """The run_id of the last commit; '' if there is none."""
-        return max(self._entries.values(), key=lambda e: e.sequence).run_id if self._entries else ""
-
-    @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The files of every group that ever existed, by name; removed groups have none."""
         return {name: e.group if e.state == COMMITTED else () for name, e in self._entries.items()}

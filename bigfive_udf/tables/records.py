@@ -15,6 +15,9 @@ from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.opening import OpenTable, make_table
 from bigfive_udf.tables.score_table import time_of
 
+SEEN = "seen-"
+"""How the file begins whose sight shows that executors share the table's disk, see spark/output/shared_path.py."""
+
 
 def keep_records(run: Run, table: OpenTable) -> None:
     """Write the run's record and log beside the table from now on; if the previous run died, note that in its record.
@@ -77,6 +80,9 @@ def _clean(table: OpenTable, retention: RetentionSettings) -> None:
     with as_output_error(table.job_path):
         forget_replaced(table.fs, table.job_path, table.ledger, kept_from(retention.trash_days))
         table.ledger.compact()
+        for name in table.fs.names(table.job_path):
+            if name.startswith(SEEN):  # of a run that was killed while it asked the executors
+                table.fs.delete(f"{table.job_path}/{name}")
         for name in table.fs.names(f"{table.job_path}/runs"):
             began = time_of(name)
             if began is not None and began < now - timedelta(days=retention.record_days):

@@ -140,7 +140,7 @@ def test_storage_that_does_not_answer_is_no_defect_wherever_it_is_asked(spark, d
     settings = ScoreSettings.model_validate(
         {"input": {"path": dead_store, "id_column": "i"}, "output": {"path": "o"}, "model": {"path": "m"}}
     )
-    with pytest.raises(errors.InputError, match=r"can't be listed \(ConnectException.*run it again once"):
+    with pytest.raises(errors.MachinesLostError, match=r"can't be listed \(ConnectException.*run it again once"):
         find_files(spark, settings.input, {})
 
 
@@ -151,6 +151,9 @@ def test_storage_that_does_not_answer_is_no_defect_wherever_it_is_asked(spark, d
          "Status Code: 503, Request ID: 1)", "run it again"),
         ("org.apache.hadoop.fs.s3a.AWSClientIOException: upload part: SdkClientException: Unable to execute HTTP "
          "request", "run it again"),
+        ("org.apache.hadoop.hdfs.server.namenode.SafeModeException: Name node is in safe mode", "run it again"),
+        ("java.net.UnknownHostException: b.s3.amazonaws.com", "run it again"),
+        ("Operation failed: \"The server is busy.\", 503, PUT, https://a.dfs.core.windows.net/c", "run it again"),
         ("java.net.SocketTimeoutException: Read timed out", "run it again"),
         ("org.apache.hadoop.ipc.StandbyException: Operation category WRITE is not supported in state standby",
          "run it again"),
@@ -172,6 +175,8 @@ def test_an_outage_while_rows_are_written_says_its_cure(words, cure):
 def test_a_file_of_the_input_that_was_out_of_reach_stays_the_inputs():
     words = "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file s3a://c/a.parquet. SocketTimeoutException"
     assert isinstance(explained(RuntimeError(words)), errors.InputError)
+    of_the_table = explained(RuntimeError(words), "a file of the table can't be read ({reason}): make it again")
+    assert "did not answer" in str(of_the_table) and "make it again" not in str(of_the_table)
 
 
 PY4J = "An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.\n: "
@@ -184,6 +189,10 @@ PY4J = "An error occurred while calling None.org.apache.spark.api.java.JavaSpark
          "MB) is above the max threshold (8192 MB) of this cluster!", errors.SettingsError, "above the max threshold"),
         ("org.apache.spark.SparkException: External scheduler cannot be instantiated\n\tat org.apache.a",
          errors.SettingsError, "(org.apache.spark.SparkException: External scheduler cannot be instantiated)"),
+        ("java.io.FileNotFoundException: File file:/srv/environment.tar.gz does not exist", errors.SettingsError,
+         "File file:/srv/environment.tar.gz does not exist"),
+        ("org.apache.hadoop.security.AccessControlException: Permission denied: user=job, access=WRITE, "
+         "inode=\"/user\"", errors.SettingsError, "inode=\"/user\""),
         ("java.lang.reflect.UndeclaredThrowableException\n\tat a.b(c.java:1)\nCaused by: java.net.ConnectException: "
          "Call From here to rm:8032 failed", errors.MachinesLostError, "Call From here to rm:8032 failed"),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import OutputSettings, RetentionSettings
+from bigfive_udf.tables.by_author import directory_of
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.opening import open_to_write
 from bigfive_udf.tables.records import cleaned
@@ -50,27 +51,38 @@ def test_what_a_long_run_replaced_lately_stays_though_the_run_began_long_ago(pat
 
 
 def test_files_of_the_view_by_author_go_by_what_replaced_them_whatever_made_them(path):
+    """By the numbers of commits: here the clock of the second machine is behind that of the first."""
     folder = Path(f"{path}.job/by_author")
-    for number in (1, 2):
+    names = ["0000000001-20260102T000000Z-abcdef", "0000000002-20260101T000000Z-abcdef"]
+    for number, name in enumerate(names, 1):
         night(path, DT, {("1",): [number]}, number=number)
-        (folder / f"20260101T00000{number}Z-abcdef").mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
     end_of_a_run(path, trash_days=2)
     assert [p.name for p in folder.rglob("*")] == [*sorted(os.listdir(folder)), "_REPLACED"]
     (mark,) = folder.rglob("_REPLACED")
-    assert mark.parent.name.startswith("20260101T000001Z"), "the later one is that of the table as it is"
+    assert mark.parent.name == names[0], "the later one is that of the table as it is"
     noted = mark.read_text()
     end_of_a_run(path, trash_days=2)
     assert mark.read_text() == noted
     mark.write_text(ago(days=3))
     end_of_a_run(path, trash_days=2)
-    assert os.listdir(folder) == ["20260101T000002Z-abcdef"]
+    assert os.listdir(folder) == names[1:]
     end_of_a_run(path, trash_days=0)
-    assert os.listdir(folder) == ["20260101T000002Z-abcdef"], "nobody is in it who is not in the table"
+    assert os.listdir(folder) == names[1:], "nobody is in it who is not in the table"
     night(path, DT, {("1",): None}, number=3)
     end_of_a_run(path, trash_days=2)
     assert os.listdir(folder)
     end_of_a_run(path, trash_days=0)
     assert not os.listdir(folder)
+
+
+def test_files_by_author_of_an_earlier_version_are_the_oldest(path):
+    folder = Path(f"{path}.job/by_author")
+    night(path, DT, {("1",): [1]})
+    (folder / "20260101T000001Z-abcdef").mkdir(parents=True)
+    (folder / directory_of(1, "20260101T000001Z-abcdef")).mkdir()
+    end_of_a_run(path, trash_days=0)
+    assert os.listdir(folder) == ["0000000001-20260101T000001Z-abcdef"]
 
 
 def test_at_once_is_at_once_though_the_clock_of_the_commit_was_ahead(path):

@@ -6,6 +6,7 @@ that a run is going to score, see input/reading.py. A corpus may also be a table
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from pyspark.sql import SparkSession
 
-from bigfive_udf.errors import InputError, SettingsError
+from bigfive_udf.errors import InputError, MachinesLostError, SettingsError
 from bigfive_udf.settings.score import InputSettings
 from bigfive_udf.spark.storage import locate
 from bigfive_udf.tables.failures import cure_of
@@ -190,7 +191,8 @@ def find_files(spark: SparkSession, settings: InputSettings, groups: Mapping[str
         root = _root_of(path, roots)
         files = [f for r in roots for f in fs.files(r)]
     except OSError as error:
-        raise InputError(
+        kind = MachinesLostError if error.errno == errno.EAGAIN else InputError  # an outage is nobody's mistake
+        raise kind(
             f"input.path {settings.path} can't be listed ({error.strerror}): "
             f"{cure_of(error, 'check the path and its permissions')}"
         ) from None

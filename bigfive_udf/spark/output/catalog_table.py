@@ -33,6 +33,7 @@ from bigfive_udf.spark.output.catalog_statements import (
     unset_properties,
 )
 from bigfive_udf.spark.storage import as_uri, quoted
+from bigfive_udf.tables.by_author import directory_of
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.opening import OpenTable
 from bigfive_udf.tables.partitions import Values
@@ -150,7 +151,8 @@ class CatalogTable:
             (view,) = by_author
             if self.names.properties(view.name).get(OF) != state:
                 about = {PATH: self._uri, OF: state}
-                keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, self.run.run_id, about)
+                directory = directory_of(self.ledger.sequence, self.run.run_id)
+                keep_in_files(self.names.ask, self.names.quoted(view.name), view, self.table, directory, about)
             # The replaced rows of this view are kept only as long as trash is, see tables/by_author.py.
             forget_older(self.table, keep=2)
         except Exception as error:

@@ -14,6 +14,7 @@ from bigfive_udf.errors import SettingsError
 from bigfive_udf.spark.session import is_local, slots
 from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem
+from bigfive_udf.tables.records import SEEN
 
 
 def require_shared(spark: SparkSession, fs: FileSystem, path: str) -> None:
@@ -28,7 +29,7 @@ def require_shared(spark: SparkSession, fs: FileSystem, path: str) -> None:
     if is_local(spark) or not isinstance(fs, LocalFileSystem):
         return
     # A random name: no machine has such a file by chance, and no network disk has cached that the file is missing.
-    token = f"{path.rstrip('/')}.job/seen-{secrets.token_hex(8)}"
+    token = f"{path.rstrip('/')}.job/{SEEN}{secrets.token_hex(8)}"
     with as_output_error(token):
         fs.put(token, "")
         try:
