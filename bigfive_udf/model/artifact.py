@@ -109,6 +109,7 @@ class Artifact:
 
         Raises:
             ArtifactError: the files have changed since they were verified, or are not valid.
+            SettingsError: `precision` is int8 and the artifact has none.
         """
         from bigfive_udf.model import bundle
 

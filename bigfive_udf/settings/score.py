@@ -219,7 +219,7 @@ class BatchingSettings(Section):
 
 class PlanSettings(Section):
     max_rescored_share: Share = Field(
-        0.2, description="share of the table's documents that a run may score again without being told to"
+        0.2, description="share of the table's documents that a run may score again, or take out, without being told to"
     )
 
 
