@@ -167,7 +167,11 @@ def test_only_the_spark_package_imports_pyspark():
 @pytest.mark.parametrize("file", sorted((PACKAGE / "model").glob("*.py")), ids=lambda f: f.name)
 def test_the_model_side_knows_nothing_of_spark_tables_or_settings(file):
     ours = {name.split(".")[1] for name in imports(file) if name.startswith("bigfive_udf.")}
-    assert ours <= {"errors", "model", "traits", "__version__"}
+    assert ours <= {"errors", "model", "redaction", "traits", "__version__"}
+
+
+def test_what_may_be_told_of_an_error_depends_on_nothing_else():
+    assert not any(name.startswith("bigfive_udf") for name in imports(PACKAGE / "redaction.py"))
 
 
 def test_the_documented_interface_is_exported_and_nothing_else():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,15 +64,22 @@ def count_rows(
     spark.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
     numbered = _numbered(spark, rows, table.columns or (GROUP,), entries, sides)
     about = numbered.withColumn(_AUTHOR, _author_group(author_column, next(iter(entries[-1].columns), None), groups))
-    by_part = about.groupBy(_PART, _AUTHOR).agg(*_sums()).toPandas()
+    by_part = _collected(about.groupBy(_PART, _AUTHOR).agg(*_sums()))
     # One pass for both: a row counts in its partition and, if that is on a side, in its author's group.
     binned = about.select(
         _PART, _SIDE, _AUTHOR, F.array(*[_bin(F.col(probability_column(t))) for t in TRAITS]).alias("bins")
     )
-    histograms = spark.sql(_HISTOGRAMS, rows=binned).toPandas()
+    histograms = _collected(spark.sql(_HISTOGRAMS, rows=binned))
     names = {e.partition for e in shown}
     numbers = [i for i, e in enumerate(entries) if e.partition in names]
     return _checked(entries, _filled(len(entries), groups, by_part, histograms, _reasons(about, by_part, numbers)))
+
+
+def _collected(frame: DataFrame) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # If the query fails, PySpark prints its whole stack trace as a warning, and then raises the error.
+        warnings.filterwarnings("ignore", "toPandas attempted Arrow", UserWarning)
+        return frame.toPandas()
 
 
 def _checked(entries: Sequence[Entry], counts: Counts) -> Counts:
