@@ -3,8 +3,9 @@
 Each takes the directory of a checkpoint and returns a function: texts -> probabilities, (n, 5) in trait order. All use
 as many threads as torch is set to. The other engines read batches of 32 texts in the order of arrival, padded to the
 longest text and truncated at 512 tokens. Those called "sorted" sort the texts by length first, the oldest remedy
-against padding, which no guide has: a comparison with them shows what the rest of this project is for. `prepare` makes
-the files that engines need beside a checkpoint.
+against padding, which no guide has: a comparison with them shows what the rest of this project is for. Ours read a
+text to its end, but those called "cut" truncate it as the others do. `prepare` makes the files that engines need beside
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _CALIBRATION = 200
 _OURS_INT8 = "ours-int8.safetensors"
 
 
-def ours(path: Path, precision: str) -> Score:
+def ours(path: Path, precision: str, max_windows: int | None = None) -> Score:
     artifact = load_artifact(path)
-    scorer = artifact.scorer(Placement("cpu", precision), artifact.options())
+    scorer = artifact.scorer(Placement("cpu", precision), artifact.options(max_windows=max_windows))
     return lambda texts: scorer.score(texts).probabilities
 
 
@@ -98,6 +99,8 @@ _OURS: dict[str, Callable[[Path], Score]] = {
     "ours fp32": lambda path: ours(path, "fp32"),
     "ours bf16": lambda path: ours(path, "bf16"),
     "ours int8": ours_int8,
+    "ours fp32 cut": lambda path: ours(path, "fp32", max_windows=1),
+    "ours bf16 cut": lambda path: ours(path, "bf16", max_windows=1),
 }
 _OTHERS: dict[str, Callable[[Path], Score]] = {
     "transformers": transformers_loop,
