@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.results import save
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.input.corpus import find_files
+from bigfive_udf.spark.input.files import find_files
 from bigfive_udf.spark.job.planning import Planned, Scoring, planned
 from bigfive_udf.spark.session import job_session
 from bigfive_udf.tables.commit import Commit

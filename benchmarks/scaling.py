@@ -123,7 +123,8 @@ def serve(master: str, path: str, corpus: str, output: str) -> None:
 
     from bigfive_udf.model.artifact import load_artifact
     from bigfive_udf.spark.job.scoring import task_count
-    from bigfive_udf.spark.session import job_session, slots
+    from bigfive_udf.spark.machines import slots
+    from bigfive_udf.spark.session import job_session
     from bigfive_udf.spark.udf import spark_model, with_scores
 
     spark = job_session("scaling")

@@ -45,7 +45,7 @@ def positive(text: str) -> int:
     return number
 
 
-_SPARK_IS_GONE = (
+_SPARK_HAS_ENDED = (
     "Spark ended under the job (terminated, by its cluster or for want of memory); nothing is half-written, "
     "run it again"
 )
@@ -66,7 +66,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         stopped.set()
         # Cancelled Spark jobs fail in the call that waits for them. Leaving that call here, before its answer has come,
         # would make the cleanup wait for the answer.
-        if not _spark("cancel_jobs"):
+        if not _cancel_spark_jobs():
             raise _Terminated
 
     signal.signal(signal.SIGTERM, stop)
@@ -79,7 +79,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
             run.announce()  # to a remote file score and report announce themselves, once they have a Spark session
         code, message = 0, work(args, run)
     except BigFiveError as error:
-        code, message = (143, _SPARK_IS_GONE) if _spark("is_gone", error) else (error.exit_code, str(error))
+        code, message = (143, _SPARK_HAS_ENDED) if _spark_has_ended(error) else (error.exit_code, str(error))
         if args is not None and args.verbose:
             print(run.discreet(trace_of(error)), file=sys.stderr)
     except _Terminated:
@@ -88,8 +88,8 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
         code, message = 130, "interrupted; nothing is half-written, run it again"
     # Everything else is a defect of ours, and the only case with a stack trace.
     except Exception as error:
-        if _spark("is_gone", error):
-            code, message = 143, _SPARK_IS_GONE
+        if _spark_has_ended(error):
+            code, message = 143, _SPARK_HAS_ENDED
         elif not stopped.is_set():
             said = run.discreet(first_line(told(error), 1000))
             code, message = 1, f"a defect of this program: {type(error).__name__}: {said}"
@@ -105,7 +105,7 @@ def main(job: str, flags: argparse.ArgumentParser, work: Callable[[argparse.Name
     elif message:
         print(message)
     with contextlib.suppress(Exception):
-        _spark("stop")
+        _stop_spark()
     sys.stdout.flush()
     sys.exit(code)
 
@@ -154,9 +154,33 @@ def _write(path: str, content: str) -> None:
     LocalFileSystem().put(os.path.abspath(path.removeprefix("file:")), content)
 
 
-def _spark(what: str, *about: object) -> bool:
-    session = sys.modules.get("bigfive_udf.spark.session")  # None where no Spark was ever started
-    return session is not None and bool(getattr(session, what)(*about))
+def _has_spark() -> bool:
+    """Whether a session may have been started; else Spark must not be imported just to learn that there is none."""
+    return "bigfive_udf.spark.session" in sys.modules
+
+
+def _spark_has_ended(error: BaseException) -> bool:
+    if not _has_spark():
+        return False
+    from bigfive_udf.spark.ending import is_gone
+
+    return is_gone(error)
+
+
+def _cancel_spark_jobs() -> bool:
+    """Whether Spark was computing."""
+    if not _has_spark():
+        return False
+    from bigfive_udf.spark.ending import cancel_jobs
+
+    return cancel_jobs()
+
+
+def _stop_spark() -> None:
+    if _has_spark():
+        from bigfive_udf.spark.ending import stop
+
+        stop()
 
 
 def _one_line(message: str) -> str:

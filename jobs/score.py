@@ -28,8 +28,9 @@ from bigfive_udf.spark.job.summary import (
     summary_lines,
     summary_of,
 )
+from bigfive_udf.spark.machines import about_session, wake_workers
 from bigfive_udf.spark.output.catalog_table import catalog_table
-from bigfive_udf.spark.session import about_session, job_session, wake_workers
+from bigfive_udf.spark.session import job_session
 from bigfive_udf.spark.storage import locate
 from bigfive_udf.tables.opening import look_at, open_to_write
 from bigfive_udf.tables.partitions import Selection

@@ -18,7 +18,8 @@ from pyspark import SparkConf
 from bigfive_udf.errors import SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
-from bigfive_udf.spark.session import executors_hardware, is_local, job_session, slots
+from bigfive_udf.spark.machines import executors_hardware, is_local, slots
+from bigfive_udf.spark.session import job_session
 from bigfive_udf.training import base_models
 from bigfive_udf.training.finetune import Epoch, Examples, Finetuned, FinetuneOptions, finetune
 

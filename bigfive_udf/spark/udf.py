@@ -17,7 +17,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import Artifact, load_artifact
 from bigfive_udf.model.evidence import evidence_of
 from bigfive_udf.model.scores import ScoringOptions
-from bigfive_udf.spark import session
+from bigfive_udf.spark import machines, session
 from bigfive_udf.spark.output.comments import label_fields, probability_fields
 from bigfive_udf.spark.storage import quoted
 from bigfive_udf.spark.workers.tally import Tally, tally_accumulator
@@ -68,8 +68,8 @@ def spark_model(
         SettingsError: the session is one of Spark Connect, or the executors lack what the settings ask for.
     """
     session.require_classic(spark)
-    placement = hardware.decide(device, precision, session.executors_hardware(spark, device))
-    session.warn_of_crowd(spark, placement.device)
+    placement = hardware.decide(device, precision, machines.executors_hardware(spark, device))
+    machines.warn_of_crowd(spark, placement.device)
     return model_at(spark, artifact, placement, options or artifact.options(), log_texts)
 
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from bigfive_udf.errors import InputError, RefusedError
 from bigfive_udf.runs import Run
-from bigfive_udf.spark.input import corpus as corpus_module
+from bigfive_udf.spark.input import files as files_module
 from bigfive_udf.tables.filesystem import FileInfo
 from bigfive_udf.tables.fingerprint import input_digest
 from bigfive_udf.tables.ledger import Entry
@@ -314,7 +314,7 @@ def run_sequences(world: World, number: int, steps: int, same: bool) -> None:
 def test_after_any_sequence_the_table_is_what_the_ledger_says(
     kind, number, tmp_path, models_to_change, score_here, short_runs, figures, monkeypatch
 ):
-    monkeypatch.setattr(corpus_module, "grouped", partial(corpus_module.grouped, max_files=2))
+    monkeypatch.setattr(files_module, "grouped", partial(files_module.grouped, max_files=2))
     world = World(kind, tmp_path, models_to_change, score_here)
     short = number < 50
     run_sequences(world, number + 1, 4 if short else 10, same=short)  # the first one is always the shortest

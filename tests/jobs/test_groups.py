@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import PartitionsFailedError, RefusedError
-from bigfive_udf.spark.input import corpus as corpus_module
+from bigfive_udf.spark.input import files as files_module
 from corpora import corrupt
 from models import overflowing
 from scores import ledger_of
@@ -21,7 +21,7 @@ from scores import ledger_of
 
 @pytest.fixture
 def groups_of_two(monkeypatch):
-    monkeypatch.setattr(corpus_module, "grouped", partial(corpus_module.grouped, max_files=2))
+    monkeypatch.setattr(files_module, "grouped", partial(files_module.grouped, max_files=2))
 
 
 def test_a_corpus_without_partition_columns_is_scored_group_by_group(score, basics, tmp_path, groups_of_two):

@@ -62,7 +62,8 @@ from pathlib import Path
 import pandas as pd
 from pyspark.sql import functions as F
 from bigfive_udf.spark.local_rows import local_rows
-from bigfive_udf.spark.session import job_session, wake_workers
+from bigfive_udf.spark.machines import wake_workers
+from bigfive_udf.spark.session import job_session
 
 def daemons():
     found = []

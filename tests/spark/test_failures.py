@@ -11,7 +11,7 @@ import pytest
 from bigfive_udf import errors
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.failures import explained, not_started, spark_failures
-from bigfive_udf.spark.input.corpus import find_files
+from bigfive_udf.spark.input.files import find_files
 from bigfive_udf.spark.storage import locate
 from bigfive_udf.tables.failures import as_output_error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bigfive_udf.spark.session import crowd
+from bigfive_udf.spark.machines import crowd
 from cluster import clean_environment
 
 JOB = """
@@ -43,7 +43,8 @@ def test_a_job_gets_the_session_that_it_was_submitted_with(tmp_path: Path, comma
 
 
 CORES = """
-from bigfive_udf.spark.session import cores, job_session, slots
+from bigfive_udf.spark.machines import cores, slots
+from bigfive_udf.spark.session import job_session
 spark = job_session("cores")
 spark.range(1).count()  # which waits for executors
 print(cores(spark), slots(spark), spark.sparkContext.defaultParallelism)

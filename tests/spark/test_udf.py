@@ -15,7 +15,7 @@ from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
-from bigfive_udf.spark import session
+from bigfive_udf.spark import machines
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.udf import model_at, spark_model, with_scores
 from bigfive_udf.spark.workers import worker
@@ -185,7 +185,7 @@ def test_many_workers_on_one_gpu_are_warned_of_when_a_model_is_made(
 ):
     monkeypatch.setattr(hardware, "look", lambda use_gpu=True: hardware.Hardware("here", True, cuda_bf16=True))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # there is no GPU in the tests
-    monkeypatch.setattr(session, "slots", lambda spark: workers)
+    monkeypatch.setattr(machines, "slots", lambda spark: workers)
     spark_model(spark, load_artifact(checkpoint())).close()
     assert len([r for r in caplog.records if "share 1 GPU" in r.message]) == lines
 

@@ -9,8 +9,9 @@ corpus under a path; without files it is one group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from operator import and_
 from typing import Any
 from urllib.parse import unquote
@@ -22,8 +23,9 @@ from pyspark.sql import functions as F
 from bigfive_udf.errors import InputError, SettingsError
 from bigfive_udf.redaction import column_names, first_line
 from bigfive_udf.settings.score import InputSettings
+from bigfive_udf.spark.input.columns import TableColumns, carried_types
 from bigfive_udf.spark.input.corpus import Corpus
-from bigfive_udf.spark.input.reading import Readable, carried_types, other_type, with_condition
+from bigfive_udf.spark.input.readable import Readable, Sizes, with_condition
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.output.catalog_statements import describe
 from bigfive_udf.spark.storage import locate, quoted
@@ -43,7 +45,53 @@ _MOST_NAMED = 20_000
 """The most files that a query names: each one costs a call to the JVM and makes the query longer."""
 
 
-def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> Corpus:
+@dataclass(frozen=True, kw_only=True)
+class CatalogCorpus(Corpus):
+    """A table or view of the catalog."""
+
+    spark: SparkSession = field(repr=False)
+    settings: InputSettings
+
+    def examine(self, partitions: Sequence[Partition], table: TableColumns) -> Readable:
+        """Look at the columns that the catalog tells, and into the files where the table consists of Parquet files.
+
+        Each Parquet file must have the id and the text: Spark reads a missing column as null.
+
+        Raises:
+            InputError: the table can't be read, lacks a column, or its texts are no strings.
+        """
+        frame, _ = _opened(self.spark, self.settings)
+        check_text_column(frame, self.settings.text_column)
+        columns = carried_types(self.settings, frame.schema)
+        sharing = Counter(f.path for p in partitions for f in p.files)  # a file may hold rows of several partitions
+        sizes = {p.values: round(sum(f.size / sharing[f.path] for f in p.files)) for p in partitions}
+        unfit: dict[Values, str] = {}
+        if table.strict and (other := table.other_type(columns)) is not None:
+            unfit = {p.values: f"{self.source} has {other}" for p in partitions}
+        elif _is_parquet(self.spark, self.settings):
+            unfit = _lacking(self.spark, self.settings, partitions, self.layout.columns)
+        fit = Layout(self.layout.columns, tuple(p for p in partitions if p.values not in unfit))
+        return Readable(fit, columns, unfit, partial(self._load, frame), Sizes(text_bytes=sizes))
+
+    def sees(self, path: str) -> bool:
+        return True
+
+    def without_files(self, names: Collection[str]) -> dict[str, str]:
+        return {}  # a partition is there if Spark finds rows of it
+
+    def _load(self, frame: DataFrame, partitions: Sequence[Partition]) -> DataFrame:
+        keys = self.layout.columns
+        if keys:
+            rows = frame.where(any_of(frame, keys, [p.values for p in partitions]))
+        elif any(p.files for p in partitions):
+            rows = _of_groups(self.spark, frame, partitions)
+        else:
+            rows = frame.withColumn(GROUP, F.lit(_WHOLE))
+        wanted = dict.fromkeys([*self.settings.carried_columns, self.settings.text_column, *self.layout.keys])
+        return with_condition(rows, self.settings.where).select(*[F.col(quoted(c)) for c in wanted])
+
+
+def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str, Sequence[str]]) -> CatalogCorpus:
     """Find the corpus input.table; `groups` are the ledger's groups of files, if there are no partition columns.
 
     Raises:
@@ -69,46 +117,9 @@ def find_table(spark: SparkSession, settings: InputSettings, groups: Mapping[str
 
     layout = Layout(columns, tuple(sorted(found, key=order)))
     numbers = frozenset(c for c, n in zip(columns, numeric, strict=True) if n)
-    return Corpus(layout, str(settings.table), numeric_columns=numbers)
-
-
-def examine_table(
-    spark: SparkSession,
-    corpus: Corpus,
-    settings: InputSettings,
-    partitions: Sequence[Partition],
-    table_columns: Mapping[str, str] | None,
-    strict: bool,
-) -> Readable:
-    """Do for a table what `reading.examine_files` does for files; its columns come from the catalog.
-
-    If the table consists of Parquet files, each must have the id and the text: Spark reads a missing column as null.
-    """
-    frame, _ = _opened(spark, settings)
-    check_text_column(frame, settings.text_column)
-    columns = carried_types(settings, frame.schema)
-
-    def load(some: Sequence[Partition]) -> DataFrame:
-        keys = corpus.layout.columns
-        if keys:
-            rows = frame.where(any_of(frame, keys, [p.values for p in some]))
-        elif any(p.files for p in some):
-            rows = _of_groups(spark, frame, some)
-        else:
-            rows = frame.withColumn(GROUP, F.lit(_WHOLE))
-        if settings.where is not None:
-            rows = with_condition(rows, settings.where)
-        wanted = dict.fromkeys([*settings.carried_columns, settings.text_column, *corpus.layout.keys])
-        return rows.select(*[F.col(quoted(c)) for c in wanted])
-
-    if strict and (other := other_type(columns, table_columns)) is not None:
-        unfit = {p.values: f"{settings.table} has {other}" for p in partitions}
-        return Readable(Layout(corpus.layout.columns, ()), columns, unfit, load)
-    sharing = Counter(f.path for p in partitions for f in p.files)  # one file may hold rows of several partitions
-    sizes = {p.values: round(sum(f.size / sharing[f.path] for f in p.files)) for p in partitions}
-    unfit = _lacking(spark, settings, partitions, corpus.layout.columns) if _is_parquet(spark, settings) else {}
-    fit = tuple(p for p in partitions if p.values not in unfit)
-    return Readable(Layout(corpus.layout.columns, fit), columns, unfit, load, _text_bytes=sizes)
+    return CatalogCorpus(
+        layout=layout, source=str(settings.table), numeric_columns=numbers, spark=spark, settings=settings
+    )
 
 
 def _is_parquet(spark: SparkSession, settings: InputSettings) -> bool:
@@ -223,8 +234,7 @@ def _by_files(frame: DataFrame, columns: Sequence[str], groups: Mapping[str, Seq
 
 def _by_content(frame: DataFrame, settings: InputSettings, columns: Sequence[str]) -> list[Partition]:
     """The partitions of any table, each with a digest of its rows that does not depend on their order."""
-    if settings.where is not None:
-        frame = with_condition(frame, settings.where)
+    frame = with_condition(frame, settings.where)
     used = [F.col(quoted(c)).cast("string") for c in (*settings.carried_columns, settings.text_column)]
     digest = F.xxhash64(*used)
     sums = [F.count("*"), F.sum(digest.cast("decimal(38,0)")), F.bit_xor(digest)]

@@ -10,10 +10,10 @@ from pyspark.sql import functions as F
 
 from bigfive_udf.model import hardware
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.planning import Planned, Scoring
 from bigfive_udf.spark.local_rows import local_rows
-from bigfive_udf.spark.session import executors_hardware, is_local, slots
+from bigfive_udf.spark.machines import executors_hardware, is_local, slots
 from bigfive_udf.spark.udf import SparkModel, model_at
 from bigfive_udf.tables.ledger import Entry
 

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.estimate import remembered
 from bigfive_udf.spark.job.fidelity import check_relabelling, faithful_model, fidelity_lines
 from bigfive_udf.spark.job.planning import Planned

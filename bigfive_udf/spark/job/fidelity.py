@@ -15,9 +15,9 @@ from bigfive_udf.model.fidelity import Fidelity, compare
 from bigfive_udf.model.hardware import Placement, more_exact
 from bigfive_udf.model.scores import SHARED
 from bigfive_udf.settings.score import ScoreSettings
-from bigfive_udf.spark import session
-from bigfive_udf.spark.input.reading import Readable
-from bigfive_udf.spark.input.source import examine
+from bigfive_udf.spark import machines
+from bigfive_udf.spark.input.columns import TableColumns
+from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.planning import Planned
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.udf import SparkModel, model_at, spark_model
@@ -51,7 +51,7 @@ def faithful_model(
         if _allowed(difference, settings):
             break
         model.close()
-        better = more_exact(model.placement, session.executors_hardware(spark, model.placement.device))
+        better = more_exact(model.placement, machines.executors_hardware(spark, model.placement.device))
         model = model_at(spark, model.artifact, better, options, log_texts)
     return model, found
 
@@ -109,7 +109,7 @@ def _of_stored(
 ) -> Fidelity:
     """Compare the scores of some texts in `precision`, in which the table has their partitions, and in fp32."""
     partitions = [task.partition for task in tasks][:: -(-len(tasks) // _PARTITIONS)]  # each file examined costs a read
-    readable = examine(spark, work.corpus, settings.input, partitions, None, strict=False)
+    readable = work.corpus.examine(partitions, TableColumns())
     scoring, documents = work.scoring, sum(task.entry.documents for task in tasks if task.entry)
     device = settings.model.device
     model = spark_model(spark, scoring.artifact, options=scoring.options, device=device, precision=precision)
@@ -141,7 +141,7 @@ def _probabilities(spark: SparkSession, model: SparkModel, texts: Sequence[str])
     if not texts:
         return np.empty((0, len(TRAITS)))
     frame = local_rows(spark, list(enumerate(texts)), {"i": "int", "text": "string"})
-    scores = frame.repartition(min(session.slots(spark), -(-len(texts) // 32))).select(
+    scores = frame.repartition(min(machines.slots(spark), -(-len(texts) // 32))).select(
         "i", model.column("text").alias("s")
     )
     rows = scores.select("i", *[f"s.{f.name}" for f in PROBABILITY_FIELDS]).collect()

@@ -13,9 +13,11 @@ from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.pseudonyms import key_fingerprint, key_of_environment
 from bigfive_udf.settings.score import ScoreSettings
+from bigfive_udf.spark.input.columns import TableColumns
 from bigfive_udf.spark.input.corpus import Corpus
-from bigfive_udf.spark.input.reading import Readable
-from bigfive_udf.spark.input.source import examine, find
+from bigfive_udf.spark.input.files import find_files
+from bigfive_udf.spark.input.readable import Readable
+from bigfive_udf.spark.input.table import find_table
 from bigfive_udf.tables.fingerprint import ScoreRecipe
 from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.opening import OpenTable
@@ -103,6 +105,7 @@ def planned(
         InputError: the corpus can't be read, or a partition named on the command line is not there.
         RefusedError: the run would mix models or schemas, or score more again than allowed.
     """
+    find = find_files if settings.input.table is None else find_table
     corpus = find(spark, settings.input, opened.ledger.groups)
     table = opened.shaped(corpus.layout.columns)
     damaged = opened.damaged(table)  # before `committed` is read: this may read the ledger again
@@ -125,16 +128,15 @@ def planned(
     # The last committed entry with these columns gives their types; entries that are replaced anyway don't count.
     replaced = {task.name for task in plan.score}
     staying = [e for name, e in entries.items() if tuple(e.columns) == scoring.recipe.columns and name not in replaced]
-    table_columns = max(staying, key=lambda e: e.sequence).columns if staying else None
-    partitions = [task.partition for task in plan.score]
+    types = max(staying, key=lambda e: e.sequence).columns if staying else None
     # Iceberg keeps a column's type for good, whatever the settings say.
     strict = settings.on_schema_change == "refuse" or settings.output.format == "iceberg"
-    readable = examine(spark, corpus, settings.input, partitions, table_columns, strict)
+    readable = corpus.examine([task.partition for task in plan.score], TableColumns(types, strict))
     if settings.output.format == "iceberg":
         _refuse_other_types(settings.output.path, readable.columns, scoring.recipe, entries)
     readable, rows = readable.counted()
     _refuse_two_names(plan, readable, scoring.recipe)
-    if readable.unfit and not rows and table_columns is None:
+    if readable.unfit and not rows and types is None:
         raise InputError(next(iter(readable.unfit.values())))
     return Planned(scoring, corpus, table, entries, plan, readable, rows)
 

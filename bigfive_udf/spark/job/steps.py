@@ -17,7 +17,7 @@ from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.input.corpus import Corpus
-from bigfive_udf.spark.input.reading import Readable
+from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.planning import Scoring
 from bigfive_udf.spark.job.scoring import (
     relabelled,
@@ -28,8 +28,8 @@ from bigfive_udf.spark.job.scoring import (
     why_not,
     write_staged,
 )
+from bigfive_udf.spark.machines import cores, slots
 from bigfive_udf.spark.output.stored import stored_rows
-from bigfive_udf.spark.session import cores, slots
 from bigfive_udf.spark.storage import as_pattern, as_uri
 from bigfive_udf.spark.udf import SparkModel
 from bigfive_udf.spark.workers.notes import Heard, Note
@@ -235,7 +235,7 @@ class Steps:
         partitions, model = [task.partition for task in step], work.model
         size = sum(work.text_bytes(task) for task in step)
         tasks = task_count(work.documents(step), size, slots(self.spark), model.placement.device)
-        frame, key = work.readable.frame(partitions), self.scoring.pseudonym_key
+        frame, key = work.readable.load(partitions), self.scoring.pseudonym_key
         return scores_of(frame, model, self.settings, self.recipe.thresholds, self.layout.keys, tasks, self.run, key)
 
     def _checked_entries(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from bigfive_udf.errors import SettingsError
-from bigfive_udf.spark.session import is_local, slots
+from bigfive_udf.spark.machines import is_local, slots
 from bigfive_udf.tables.failures import as_output_error
 from bigfive_udf.tables.filesystem import FileSystem, LocalFileSystem
 from bigfive_udf.tables.records import SEEN
