@@ -13,8 +13,7 @@ import pytest
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).parent))
-import models
+from support import models
 
 TESTS = Path(__file__).resolve().parent
 

@@ -26,7 +26,7 @@ from benchmarks.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.batching import filled
 from bigfive_udf.model.hardware import Placement
-from models import TRAINING_TEXT
+from support.models import TRAINING_TEXT
 
 EXAMPLES = [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 11]) for i in range(70)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import clean_environment
+from support.cluster import clean_environment
 
 UNWRITABLE_RECORD = """
 from bigfive_udf.command_line import main, parser

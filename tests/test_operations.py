@@ -16,8 +16,8 @@ from bigfive_udf import errors
 from bigfive_udf.settings.reference import reference
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.failures import explained
-from cluster import REPOSITORY, clean_environment
-from jobs_here import load_job
+from support.cluster import REPOSITORY, clean_environment
+from support.jobs_here import load_job
 
 PROPERTY_FILES = sorted((REPOSITORY / "conf" / "spark").glob("*.conf"))
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()

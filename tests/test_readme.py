@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from cluster import REPOSITORY, clean_environment
-from corpora import write_corpus
+from support.cluster import REPOSITORY, clean_environment
+from support.corpora import write_corpus
 
 README = (REPOSITORY / "README.md").read_text()
 

@@ -10,8 +10,8 @@ import pytest
 
 from chaos.figures import Figures
 from chaos.killed_at import Killer, shorten_the_ledger
-from cluster import clean_environment
-from jobs_here import run_here
+from support.cluster import clean_environment
+from support.jobs_here import run_here
 
 FIGURES = Figures()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models import TRAINING_TEXT
+from support.models import TRAINING_TEXT
 
 DAYS = range(1, 13)
 CHANGED = DAYS[1::2]

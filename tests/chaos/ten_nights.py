@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from chaos.nightly import name_of, write_day
-from jobs_here import run_here
+from support.jobs_here import run_here
 
 FIRST = 4
 """Days that are there before the first of those nights."""

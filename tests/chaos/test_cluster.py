@@ -17,8 +17,8 @@ import pytest
 
 from chaos.figures import Figures
 from chaos.tables import Seen, check_whole, same_rows
-from cluster import standalone_cluster, submit, tasks_by_worker
-from models import TRAINING_TEXT
+from support.cluster import standalone_cluster, submit, tasks_by_worker
+from support.models import TRAINING_TEXT
 
 pytestmark = pytest.mark.chaos
 

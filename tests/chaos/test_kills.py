@@ -17,7 +17,7 @@ from bigfive_udf.tables.ledger import Entry
 from chaos.killed_at import AFTER, BEFORE, DURING, WRITE, Ended, Killer, Order
 from chaos.nightly import Night, make_night
 from chaos.tables import Seen, check_ledger_is_last, check_whole, same_rows
-from jobs_here import arguments
+from support.jobs_here import arguments
 
 KINDS = ("parquet", "iceberg")
 

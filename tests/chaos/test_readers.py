@@ -18,7 +18,7 @@ from chaos.light_run import ALWAYS, night, opened, processes
 from chaos.nightly import CHANGED, EMPTIED, make_night, name_of
 from chaos.reader import Sight, reading
 from chaos.tables import Seen, check_ledger_is_last, check_whole
-from jobs_here import arguments
+from support.jobs_here import arguments
 
 KINDS = ("parquet", "iceberg")
 SECTION = "a reader of the whole table, in a loop"

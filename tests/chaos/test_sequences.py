@@ -30,7 +30,7 @@ from bigfive_udf.tables.ledger import Entry
 from bigfive_udf.tables.partitions import Partition
 from chaos.killed_at import AFTER, ANY, BEFORE, Order, Watch, watch_files, watch_iceberg, watch_spark
 from chaos.tables import Seen, check_labels, check_ledger_is_last, check_whole
-from models import TRAINING_TEXT
+from support.models import TRAINING_TEXT
 
 CHANGES = st.sampled_from(["add", "add", "change", "change", "touch", "delete", "empty", "remove"])
 KILLS = st.tuples(st.integers(2, 40), st.sampled_from([BEFORE, AFTER]))

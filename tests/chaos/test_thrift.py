@@ -27,8 +27,8 @@ from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
 
 from chaos.ten_nights import FIRST, rows_of
-from cluster import REPOSITORY, SPARK_HOME, clean_environment, free_port
-from postgres import PASSWORD, USER, postgres_server
+from support.cluster import REPOSITORY, SPARK_HOME, clean_environment, free_port
+from support.postgres import PASSWORD, USER, postgres_server
 
 pytestmark = pytest.mark.chaos
 

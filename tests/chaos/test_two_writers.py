@@ -13,7 +13,7 @@ from chaos.killed_at import Ended, Killer, Order
 from chaos.light_run import contend, hold, opened, processes
 from chaos.nightly import make_night
 from chaos.tables import Seen, check_whole
-from jobs_here import arguments
+from support.jobs_here import arguments
 
 
 def check_named(message: str, first: dict[str, Any], output: Path) -> None:

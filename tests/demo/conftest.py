@@ -12,7 +12,7 @@ import pytest
 
 from bigfive_udf.demo import bank
 from bigfive_udf.training import base_models
-from cluster import REPOSITORY
+from support.cluster import REPOSITORY
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from import_job import FIXTURE, Expected, run_import
+from support.import_job import FIXTURE, Expected, run_import
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.traits import TRAITS
-from import_job import OUTPUTS, probabilities, run_import
-from models import TRAINING_TEXT, encoder_config, save_checkpoint, wordpiece_tokenizer
-from oracle import Oracle
+from support.import_job import OUTPUTS, probabilities, run_import
+from support.models import TRAINING_TEXT, encoder_config, save_checkpoint, wordpiece_tokenizer
+from support.oracle import Oracle
 
 UNNAMED = {f"LABEL_{i}": i for i in range(5)}
 TEXTS = [*TRAINING_TEXT, "a", "I like people"]

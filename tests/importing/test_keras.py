@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from bigfive_udf.errors import ArtifactError, SettingsError
 from bigfive_udf.importing.keras_file import read_keras_file
 from bigfive_udf.traits import TRAITS
-from import_job import FIXTURE, OUTPUTS, Expected, probabilities, run_import
-from models import save_checkpoint
+from support.import_job import FIXTURE, OUTPUTS, Expected, probabilities, run_import
+from support.models import save_checkpoint
 
 BASE = str(FIXTURE / "base")
 BLOCK = "layers/distil_bert_layer/distilbert/layers/tf_distil_bert_main_layer/transformer/layer/tf_transformer_block"

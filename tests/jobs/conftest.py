@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bigfive_udf.runs import Run
-from corpora import write_corpus
-from days import DAYS
-from jobs_here import run_here
+from support.corpora import write_corpus
+from support.days import DAYS
+from support.jobs_here import run_here
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,9 @@ from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.parquet_table import ParquetTable
 from bigfive_udf.traits import SCORE_FIELDS
-from cluster import spark_sql, submit
-from corpora import write_corpus
-from nights import night
+from support.cluster import spark_sql, submit
+from support.corpora import write_corpus
+from support.nights import night
 
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
 

@@ -19,8 +19,8 @@ import pytest
 
 from bigfive_udf.spark.output.shared_path import machines_without
 from bigfive_udf.traits import TRAITS
-from cluster import ALONE, REPOSITORY, Finished, standalone_cluster, submit, tasks_by_worker
-from corpora import write_corpus
+from support.cluster import ALONE, REPOSITORY, Finished, standalone_cluster, submit, tasks_by_worker
+from support.corpora import write_corpus
 
 SECRET = {
     "spark.authenticate": "true",

@@ -17,8 +17,8 @@ from sklearn.metrics import roc_auc_score
 from bigfive_udf.errors import ArtifactError, InputError, SettingsError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.traits import TRAITS, probability_column
-from jobs_here import run_alone, run_here
-from labelled import WORDS, planted
+from support.jobs_here import run_alone, run_here
+from support.labelled import WORDS, planted
 
 PROBABILITIES = [probability_column(trait) for trait in TRAITS]
 

@@ -18,7 +18,7 @@ from bigfive_udf.model import hardware
 from bigfive_udf.model.fidelity import compare
 from bigfive_udf.model.hardware import Hardware, Placement, more_exact
 from bigfive_udf.traits import TRAITS
-from corpora import corrupt
+from support.corpora import corrupt
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 

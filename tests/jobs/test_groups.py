@@ -14,9 +14,9 @@ import pytest
 
 from bigfive_udf.errors import PartitionsFailedError, RefusedError
 from bigfive_udf.spark.input import files as files_module
-from corpora import corrupt
-from models import overflowing
-from scores import ledger_of
+from support.corpora import corrupt
+from support.models import overflowing
+from support.scores import ledger_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import RefusedError
-from corpora import write_corpus
+from support.corpora import write_corpus
 
 pytest.importorskip("pyiceberg")
 

@@ -17,10 +17,10 @@ import yaml
 
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.settings.import_model import ImportSettings
-from cluster import REPOSITORY, Finished, clean_environment
-from import_job import FIXTURE, IMPORT, OUTPUTS, probabilities
-from jobs_here import arguments
-from models import save_checkpoint
+from support.cluster import REPOSITORY, Finished, clean_environment
+from support.import_job import FIXTURE, IMPORT, OUTPUTS, probabilities
+from support.jobs_here import arguments
+from support.models import save_checkpoint
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from bigfive_udf.errors import InputError, PartitionsFailedError, SettingsError
-from jobs_here import run_alone
-from models import overflowing
+from support.jobs_here import run_alone
+from support.models import overflowing
 
 CANARY = "zwitschermaschine"
 KEY = "a key that nobody can guess, of more than 32 characters"

@@ -13,9 +13,9 @@ import pytest
 
 from bigfive_udf.errors import InputError, PartitionsFailedError
 from bigfive_udf.tables.filesystem import FileInfo, LocalFileSystem
-from corpora import write_corpus
-from days import DAYS, append, part, runs_by_day
-from scores import files_of, ledger_of, table_of
+from support.corpora import write_corpus
+from support.days import DAYS, append, part, runs_by_day
+from support.scores import files_of, ledger_of, table_of
 
 
 def test_a_partition_that_became_empty_is_empty_in_the_table_and_one_that_is_gone_stays_until_it_is_pruned(

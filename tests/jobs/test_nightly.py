@@ -20,9 +20,9 @@ from bigfive_udf.errors import OutputError, PartitionsFailedError, RefusedError,
 from bigfive_udf.spark.job.progress import Progress, Standing
 from bigfive_udf.tables import opening
 from bigfive_udf.tables.ledger import Ledger
-from corpora import corrupt
-from days import DAYS, append, part, runs_by_day
-from scores import files_of, ledger_of, table_of
+from support.corpora import corrupt
+from support.days import DAYS, append, part, runs_by_day
+from support.scores import files_of, ledger_of, table_of
 
 # --- what is scored again, and what is not ---
 

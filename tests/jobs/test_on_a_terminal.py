@@ -9,9 +9,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from cluster import REPOSITORY, SCORE, clean_environment
-from corpora import corrupt
-from jobs_here import arguments
+from support.cluster import REPOSITORY, SCORE, clean_environment
+from support.corpora import corrupt
+from support.jobs_here import arguments
 
 
 def test_a_terminal_shows_how_far_the_run_is_and_what_failed(basics, corpus, tmp_path):

@@ -16,7 +16,7 @@ from bigfive_udf.settings.score import OutputSettings
 from bigfive_udf.spark.storage import locate
 from bigfive_udf.tables.hadoop import HadoopFileSystem
 from bigfive_udf.tables.opening import open_to_write
-from corpora import write_corpus
+from support.corpora import write_corpus
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bigfive_udf.errors import InputError, PartitionsFailedError, RefusedError, SettingsError
-from corpora import write_corpus
+from support.corpora import write_corpus
 
 KEY, OTHER_KEY = "a key that nobody can guess, of more than 32 characters", "another key that nobody can guess, as long"
 

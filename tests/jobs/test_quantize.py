@@ -27,9 +27,9 @@ from bigfive_udf.quantizing.search import Search, Variant, steps, tensors_of
 from bigfive_udf.quantizing.writing import read_sample
 from bigfive_udf.settings.quantize import SampleSettings
 from bigfive_udf.traits import TRAITS
-from corpora import write_corpus
-from jobs_here import run_alone, run_here
-from models import TRAINING_TEXT
+from support.corpora import write_corpus
+from support.jobs_here import run_alone, run_here
+from support.models import TRAINING_TEXT
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 

@@ -21,9 +21,9 @@ from bigfive_udf.errors import ArtifactError, InputError, SettingsError
 from bigfive_udf.reporting.bins import EDGES
 from bigfive_udf.reporting.reference import held_out_reference
 from bigfive_udf.traits import TRAITS, label_column, probability_column
-from browser import CHROMIUM, Tab, browser
-from corpora import corrupt, write_corpus
-from jobs_here import run_here, run_recorded
+from support.browser import CHROMIUM, Tab, browser
+from support.corpora import corrupt, write_corpus
+from support.jobs_here import run_here, run_recorded
 
 HOSTILE = "<script>alert(1)</script>$x$"
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -23,12 +23,12 @@ from bigfive_udf.model.evidence import evidence_of
 from bigfive_udf.spark.job import steps
 from bigfive_udf.spark.output.comments import probability_fields
 from bigfive_udf.traits import TRAITS
-from cluster import submit
-from corpora import corrupt, write_corpus
-from jobs_here import refused
-from models import TRAINING_TEXT, overflowing
-from oracle import Oracle
-from scores import table_of
+from support.cluster import submit
+from support.corpora import corrupt, write_corpus
+from support.jobs_here import refused
+from support.models import TRAINING_TEXT, overflowing
+from support.oracle import Oracle
+from support.scores import table_of
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 

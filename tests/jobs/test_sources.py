@@ -15,10 +15,10 @@ import pytest
 
 from bigfive_udf.errors import InputError, PartitionsFailedError
 from bigfive_udf.model.artifact import load_artifact
-from cluster import spark_sql, submit
-from corpora import corrupt, write_corpus
-from jobs_here import refused
-from scores import table_of
+from support.cluster import spark_sql, submit
+from support.corpora import corrupt, write_corpus
+from support.jobs_here import refused
+from support.scores import table_of
 
 
 def write_day(folder: Path, day: int, *rows: dict[str, Any]) -> None:

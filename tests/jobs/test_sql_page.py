@@ -14,8 +14,8 @@ import pytest
 from bigfive_udf.demo.queries import QUERIES
 from bigfive_udf.tables.views import Shape, views_of
 from bigfive_udf.traits import TRAITS
-from cluster import REPOSITORY
-from corpora import write_corpus
+from support.cluster import REPOSITORY
+from support.corpora import write_corpus
 
 PAGE = (REPOSITORY / "docs" / "sql.md").read_text()
 SPARK_ONLY = " (Spark only)"

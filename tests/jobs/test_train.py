@@ -30,9 +30,9 @@ from bigfive_udf.model.artifact import Artifact, load_artifact
 from bigfive_udf.reporting.reference import read_reference
 from bigfive_udf.training.data import digest_of
 from bigfive_udf.traits import TRAITS, probability_column
-from cluster import clean_environment
-from jobs_here import command_of, run_alone, run_here, start_prepared
-from labelled import WORDS, planted
+from support.cluster import clean_environment
+from support.jobs_here import command_of, run_alone, run_here, start_prepared
+from support.labelled import WORDS, planted
 
 PROBABILITIES = [probability_column(trait) for trait in TRAITS]
 

@@ -27,7 +27,7 @@ from bigfive_udf.errors import ArtifactError, OutputError, SettingsError
 from bigfive_udf.model import checkpoint as model_checkpoint
 from bigfive_udf.model.artifact import describe, new_artifact
 from bigfive_udf.traits import TRAITS
-from models import TRAINING_TEXT
+from support.models import TRAINING_TEXT
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")

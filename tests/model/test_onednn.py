@@ -23,8 +23,8 @@ from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.encoder import ACTIVATIONS, Encoder
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.scores import AUTO, OWN, SHARED
-from models import ARCHITECTURES, TRAINING_TEXT
-from oracle import Oracle
+from support.models import ARCHITECTURES, TRAINING_TEXT
+from support.oracle import Oracle
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 pytestmark = pytest.mark.skipif(not X86, reason="only x86 takes oneDNN by name")

@@ -23,8 +23,8 @@ from bigfive_udf.model.batching import plan_packed_batches
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.tokenization import TextTokenizer
-from models import ARCHITECTURES, TRAINING_TEXT
-from oracle import Oracle
+from support.models import ARCHITECTURES, TRAINING_TEXT
+from support.oracle import Oracle
 
 CPU = torch.device("cpu")
 TEXTS = [

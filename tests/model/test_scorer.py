@@ -21,8 +21,8 @@ from bigfive_udf.model.scorer import Scorer, is_the_gpus
 from bigfive_udf.model.scores import Scores, ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
 from bigfive_udf.traits import TRAITS
-from models import ARCHITECTURES, TRAINING_TEXT
-from oracle import Oracle
+from support.models import ARCHITECTURES, TRAINING_TEXT
+from support.oracle import Oracle
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 TEXTS = [

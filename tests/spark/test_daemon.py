@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bigfive_udf.spark import daemon
-from cluster import clean_environment
+from support.cluster import clean_environment
 
 LOOK = """
 import json, os, sys

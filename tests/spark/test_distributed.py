@@ -18,8 +18,8 @@ from bigfive_udf.spark.distributed import check_gpus, finetune_together
 from bigfive_udf.training.finetune import Examples, FinetuneOptions
 from bigfive_udf.training.metrics import macro_roc_auc
 from bigfive_udf.traits import TRAITS
-from jobs_here import run_here
-from labelled import WORDS, planted
+from support.jobs_here import run_here
+from support.labelled import WORDS, planted
 
 OPTIONS = FinetuneOptions(
     pooling="mean", epochs=4, learning_rate=5e-3, head_rate_factor=2, batch_size=8, precision="fp32", device="cpu"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bigfive_udf.spark.machines import crowd
-from cluster import clean_environment
+from support.cluster import clean_environment
 
 JOB = """
 import json

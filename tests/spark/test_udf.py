@@ -21,8 +21,8 @@ from bigfive_udf.spark.udf import model_at, spark_model, with_scores
 from bigfive_udf.spark.workers import worker
 from bigfive_udf.spark.workers.worker import check_machine
 from bigfive_udf.traits import PREDICTION_FIELDS, TRAITS
-from cluster import clean_environment
-from models import TRAINING_TEXT
+from support.cluster import clean_environment
+from support.models import TRAINING_TEXT
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
 TEXTS = [" ".join(TRAINING_TEXT[i % 5].split()[: 1 + i % 13]) for i in range(600)] + [None, "", "  "]

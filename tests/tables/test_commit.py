@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import nights
+from support import nights
 
 # One process that forks a night for every change to disk, so that each dies one step later than the one before. What it
 # prints: for each, whether it was killed, what a reader found then, and what was there after the next night.
@@ -23,7 +23,7 @@ from bigfive_udf.tables import filesystem
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.parquet_table import ParquetTable
-from nights import night
+from support.nights import night
 
 base, form = sys.argv[1:]
 grouped, exchange = form == "groups", form != "renames"
@@ -97,7 +97,7 @@ while True:
 def test_whatever_a_commit_is_killed_at_the_next_run_finishes_or_undoes_it(tmp_path, form):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), form],
-        capture_output=True, text=True, check=False, env={"PYTHONPATH": str(Path(nights.__file__).parent)},
+        capture_output=True, text=True, check=False, env={"PYTHONPATH": str(Path(nights.__file__).parent.parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]

@@ -30,7 +30,7 @@ from bigfive_udf.tables.iceberg_table import IcebergTable
 from bigfive_udf.tables.ledger import COMMITTED, REMOVED, Entry
 from bigfive_udf.tables.partitions import GROUP, HIVE_NULL, Values, partition_name
 from bigfive_udf.tables.score_table import staged_files
-from postgres import postgres_server
+from support.postgres import postgres_server
 
 pytest.importorskip("pyiceberg")
 from pyiceberg.catalog import load_catalog

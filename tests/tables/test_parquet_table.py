@@ -15,7 +15,7 @@ from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.ledger import Ledger
 from bigfive_udf.tables.parquet_table import ParquetTable
 from bigfive_udf.tables.partitions import HIVE_NULL
-from nights import night
+from support.nights import night
 
 DT = ("dt",)
 

@@ -14,7 +14,7 @@ from bigfive_udf.tables.by_author import directory_of
 from bigfive_udf.tables.filesystem import LocalFileSystem
 from bigfive_udf.tables.opening import open_to_write
 from bigfive_udf.tables.records import cleaned
-from nights import night
+from support.nights import night
 
 DT = ("dt",)
 

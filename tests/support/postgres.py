@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import free_port
+from support.cluster import free_port
 
 USER, PASSWORD = "job", "hush-hush"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scores import table_of
+from support.scores import table_of
 
 DAYS = [f"2026-01-{day:02d}" for day in range(5, 17)]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyspark
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SPARK_HOME = Path(pyspark.__file__).parent
 SCORE = REPOSITORY / "jobs" / "score.py"
 ALONE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"']

@@ -10,9 +10,9 @@ import numpy as np
 
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.runs import Run
-from jobs_here import run_here
+from support.jobs_here import run_here
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 IMPORT = REPOSITORY / "jobs" / "import_model.py"
 FIXTURE = REPOSITORY / "tests" / "importing" / "keras_fixture"
 OUTPUTS = ["openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"]

@@ -18,7 +18,7 @@ import pytest
 
 from bigfive_udf.errors import BigFiveError
 from bigfive_udf.runs import Run
-from cluster import REPOSITORY, Finished, clean_environment
+from support.cluster import REPOSITORY, Finished, clean_environment
 
 _PREPARED = multiprocessing.get_context("forkserver")
 _PREPARED.set_forkserver_preload(["bigfive_udf.training.procedure", "bigfive_udf.training.publish"])

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models import TRAINING_TEXT
+from support.models import TRAINING_TEXT
 
 
 def write_corpus(directory: Path, days: int = 3, rows: int = 40, authors: int = 7, **columns: Any) -> Path:
