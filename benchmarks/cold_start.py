@@ -8,7 +8,6 @@ an archive of its classes, see docs/scaling.md.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import tempfile
@@ -19,8 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.loops import REPOSITORY
+from benchmarks.flags import parser
 from benchmarks.results import save
+from benchmarks.served import REPOSITORY
 from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 TEXTS = 1000
@@ -29,12 +29,9 @@ JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = parser(__doc__, "short", repeats=3)
     flags.add_argument("--model", help="a model directory")
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--archive", help="an archive of the JVM's classes")
-    flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)

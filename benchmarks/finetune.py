@@ -10,7 +10,6 @@ tokenize with padding="max_length" and pass the result to the Trainer.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks.flags import parser
 from benchmarks.results import save
 from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
@@ -36,11 +36,8 @@ SMALL, LARGE = {"padded": 32, "ours": 64}, {"padded": 96, "ours": 384}
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = parser(__doc__, "vocabulary", repeats=3)
     flags.add_argument("--texts", help="a Parquet file with a column text; without it texts are made")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
 
     torch.set_num_threads(CORES)

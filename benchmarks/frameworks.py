@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,9 +26,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.loops import REPOSITORY
+from benchmarks.flags import parser
 from benchmarks.results import save
-from benchmarks.workloads import SHORT, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.served import REPOSITORY, Served, serve
+from benchmarks.workloads import SHORT, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.traits import TRAITS
 
@@ -156,19 +155,12 @@ def available() -> list[str]:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--long", help="the same of long texts")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--workload", choices=WORKLOADS, default=SHORT)
-    flags.add_argument("--size", choices=SIZES, default="distilbert")
+    flags = parser(__doc__, "short", "long", "vocabulary", workload=SHORT, size="distilbert", repeats=3)
     flags.add_argument("--system", nargs="+", choices=SYSTEMS)
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
     flags.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = flags.parse_args()
     if args.serve:
-        serve(*args.serve)
+        serve_system(*args.serve)
         return
     with tempfile.TemporaryDirectory() as scratch:
         rates = measured(Path(scratch), args, args.system or available())
@@ -182,7 +174,7 @@ def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) ->
     path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     numbers = [n * (4 if args.size == "minilm" else 1) for n in NUMBERS]
     texts = Texts(args.short, args.long).of(args.workload, 4 * numbers[1])
-    running = {name: Served(name, path, scratch) for name in systems}
+    running = {name: System(name, path, scratch) for name in systems}
     rates: dict[str, list[float]] = {name: [] for name in systems}
     for repeat in range(args.repeats):
         for name, system in running.items():
@@ -195,16 +187,14 @@ def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) ->
     return rates
 
 
-class Served:
-    """A process that keeps one system ready and scores the texts that it is given."""
+class System:
+    """A process that keeps one system ready, and scores the texts that it is given."""
 
     def __init__(self, name: str, path: Path, scratch: Path) -> None:
         self._name, self._corpus, self._table = name, scratch / f"{name}-corpus", scratch / f"{name}-table"
-        self._log = (scratch / f"{name}.log").open("w")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.frameworks", "--serve", name, str(path), str(scratch / f"{name}-own")],
-            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd=REPOSITORY,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        self._process = Served(
+            "benchmarks.frameworks", "--serve", name, str(path), str(scratch / f"{name}-own"),
+            log=scratch / f"{name}.log", environment={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
         self.seconds(["to begin with"] * 64)
 
@@ -217,32 +207,27 @@ class Served:
             part = texts[k::FILES]
             ids = [f"{k}-{i}" for i in range(len(part))]
             pq.write_table(pa.table({"id": ids, "text": part}), self._corpus / f"{k}.parquet")
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([str(self._corpus), str(self._table)]) + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("seconds "):
-                found = sum(pq.read_metadata(file).num_rows for file in self._table.rglob("*.parquet"))
-                if found != len(texts):
-                    raise RuntimeError(f"{self._name}: {len(texts)} texts in, {found} out")
-                return float(line.split()[1])
-        raise RuntimeError(f"the process of {self._name} has ended: {Path(self._log.name).read_text()[-2000:]}")
+        self._process.ask([str(self._corpus), str(self._table)])
+        seconds: float = self._process.answer()
+        found = sum(pq.read_metadata(file).num_rows for file in self._table.rglob("*.parquet"))
+        if found != len(texts):
+            raise RuntimeError(f"{self._name}: {len(texts)} texts in, {found} out")
+        return seconds
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._log.close()
+        self._process.close()
 
 
-def serve(name: str, path: str, scratch: str) -> None:
-    """Run as a `Served` process: score the files that each line names, and print the seconds that it took."""
+def serve_system(name: str, path: str, scratch: str) -> None:
+    """Run as the process of a `System`: score the files of one directory into another, and tell the seconds."""
     job = SYSTEMS[name](path, scratch)
-    for line in sys.stdin:
-        source, target = json.loads(line)
+
+    def answer(directories: tuple[str, str]) -> float:
         started = time.perf_counter()
-        job(source, target)
-        print(f"seconds {time.perf_counter() - started}", flush=True)
+        job(*directories)
+        return time.perf_counter() - started
+
+    serve(answer)
 
 
 def _spark() -> Any:

@@ -13,7 +13,6 @@ that a token needs.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import itertools
 import os
@@ -31,8 +30,9 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.flags import parser
 from benchmarks.results import save
-from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.workloads import SIZES, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware, node_cache
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.bundle import DTYPES
@@ -50,17 +50,10 @@ _CALL = 8192  # texts per call, as many as a Spark worker gathers
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--long", help="the same of long texts")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--workload", nargs="+", choices=WORKLOADS, default=["short", "mixed"])
-    flags.add_argument("--size", nargs="+", choices=SIZES, default=["distilbert"])
+    flags = parser(__doc__, "short", "long", "vocabulary", workload=["short", "mixed"], size=["distilbert"], repeats=3)
     flags.add_argument("--threads", type=int, help="of the tokenizer, as spark.task.cpus gives them; else all cores")
     flags.add_argument("--batch-tokens", nargs="+", type=int, default=[DEFAULT_BATCH_TOKENS["cuda"]])
     flags.add_argument("--share", type=int, default=1, help="only one text in so many, for a first try")
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
     if not torch.cuda.is_available():
         sys.exit("no GPU here that torch can use")

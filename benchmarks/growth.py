@@ -10,7 +10,6 @@ engine alone, with one thread, on texts of this many tokens each; longer texts t
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import tempfile
@@ -21,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cold_start import JAVA_OPTIONS, make_corpus, until_committed
+from benchmarks.flags import parser
 from benchmarks.results import save
-from benchmarks.workloads import SHORT, SIZES, WORDS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.workloads import SHORT, WORDS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 
@@ -30,13 +30,9 @@ _TOKENS_OF_A_TURN = 16384
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--size", choices=SIZES, default="minilm")
+    flags = parser(__doc__, "short", size="minilm", repeats=3)
     flags.add_argument("--documents", nargs="*", type=int, default=[1000, 4000, 16000])
     flags.add_argument("--tokens", nargs="*", type=int, default=[16, 32, 64, 128, 256, 510, 2040])
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         model = random_checkpoint(Path(scratch) / "model", vocabulary_of(None), args.size)

@@ -15,11 +15,9 @@ tokens, and how many labels flip. `make bench-peers` makes an environment in whi
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,12 +29,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import engines
+from benchmarks.flags import parser
+from benchmarks.memory import held
 from benchmarks.results import save
-from benchmarks.workloads import SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.served import Served, serve
+from benchmarks.workloads import WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PROCESSES = 2
 NUMBERS = {"short": 1024, "long": 64, "mixed": 400, "repeated": 1024}
 """Texts of a turn at DistilBERT size; narrower models get more, so that a turn takes some seconds."""
@@ -46,19 +46,12 @@ EXACT = "ours fp32"
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--long", help="the same of long texts")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    flags.add_argument("--size", nargs="+", choices=SIZES, default=["distilbert"])
+    flags = parser(__doc__, "short", "long", "vocabulary", workload=list(WORKLOADS), size=["distilbert"], repeats=3)
     flags.add_argument("--engine", nargs="+", choices=engines.ENGINES)
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
     flags.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     args = flags.parse_args()
     if args.serve:
-        serve(args.serve[0], Path(args.serve[1]))
+        serve_engine(args.serve[0], Path(args.serve[1]))
         return
     chosen = args.engine or engines.available()
     texts = Texts(args.short, args.long)
@@ -76,58 +69,26 @@ def main() -> None:
                     save(args.output, results)
 
 
-class Process:
-    """A process with a loaded engine, which scores a file of texts on request."""
-
-    def __init__(self, engine: str, path: Path) -> None:
-        self._engine = engine
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.loops", "--serve", engine, str(path)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY,
-        )  # fmt: skip
-        self.answer()
-
-    def ask(self, texts: Path, scores: Path) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `answer` reports that the process has ended
-            self._process.stdin.write(json.dumps([str(texts), str(scores)]) + "\n")
-            self._process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            code = self._process.wait()
-            raise RuntimeError(f"the process of {self._engine} has ended with {code} (-9: memory ran out, as a rule)")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
+def process(engine: str, path: Path) -> Served:
+    """A process with a loaded engine; asked with a file of texts and one for scores, it answers with its memory."""
+    return Served("benchmarks.loops", "--serve", engine, str(path))
 
 
-def serve(engine: str, path: Path) -> None:
-    """Run as a `Process`: score each file that a line names, and print a line with this process's memory."""
+def serve_engine(engine: str, path: Path) -> None:
+    """Run as a `process`."""
     hardware.use_threads(1)
     with quiet_transformers():
         score = engines.ENGINES[engine](path)
         score(["to begin with"] * 8)
-        print(json.dumps({"ready": engine}), flush=True)
-        for line in sys.stdin:
-            texts, target = json.loads(line)
-            np.save(target, score(json.loads(Path(texts).read_text())))
-            print(json.dumps(_memory()), flush=True)
 
+        def answer(files: tuple[str, str]) -> dict[str, int]:
+            texts, scores = files
+            np.save(scores, score(json.loads(Path(texts).read_text())))
+            memory = held()
+            assert memory is not None
+            return {"resident_mb": memory.resident >> 20, "private_mb": memory.private >> 20}
 
-def _memory() -> dict[str, int]:
-    """Memory of this process in MB: resident, and private, which it shares with no other process."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
-    sizes = {name.rstrip(":"): int(value) for name, value, *_ in map(str.split, lines)}
-    private = sizes["Private_Clean"] + sizes["Private_Dirty"]
-    return {"resident_mb": sizes["Rss"] // 1024, "private_mb": private // 1024}
+        serve(answer)
 
 
 def _measured(
@@ -140,15 +101,15 @@ def _measured(
     texts = {name: (_OUR_SHARE if name.startswith("ours") else 1) * number for name in names}
     for repeat in range(repeats):
         for name in names:
-            processes = [Process(name, path) for _ in range(PROCESSES)]
+            processes = [process(name, path) for _ in range(PROCESSES)]
             asked(processes, [part[::10] for part in parts])
             started = time.perf_counter()
             scores[name], memory[name] = asked(processes, more if texts[name] > number else parts)
             seconds[name].append(time.perf_counter() - started)
             if texts[name] > number:  # for the comparison, the same texts as the others
                 scores[name], _ = asked(processes, parts)
-            for process in processes:
-                process.close()
+            for one in processes:
+                one.close()
             rate = texts[name] / seconds[name][-1]
             print(f"{repeat + 1}/{repeats} {name:>24} {rate:8.1f} texts/s", file=sys.stderr)
     # Other engines truncate a long text at 512 tokens, so their probabilities are of another text.
@@ -184,14 +145,14 @@ def dealt(texts: Sequence[str], hands: int) -> list[list[str]]:
     return parts
 
 
-def asked(processes: Sequence[Process], parts: Sequence[Sequence[str]]) -> tuple[np.ndarray, dict[str, int]]:
+def asked(processes: Sequence[Served], parts: Sequence[Sequence[str]]) -> tuple[np.ndarray, dict[str, int]]:
     """The probabilities of all texts, part by part, and the memory of the last process."""
     with tempfile.TemporaryDirectory() as scratch:
         files = [(Path(scratch) / f"texts-{k}.json", Path(scratch) / f"scores-{k}.npy") for k in range(len(parts))]
-        for process, part, (texts, scores) in zip(processes, parts, files, strict=True):
+        for one, part, (texts, scores) in zip(processes, parts, files, strict=True):
             texts.write_text(json.dumps(part))
-            process.ask(texts, scores)
-        answers = [process.answer() for process in processes]
+            one.ask([str(texts), str(scores)])
+        answers = [one.answer() for one in processes]
         return np.concatenate([np.load(scores) for _, scores in files]), answers[-1]
 
 

@@ -9,7 +9,6 @@ products take turns. Operations are counted as executed, including those on padd
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from benchmarks.flags import parser
 from benchmarks.results import save
 from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
@@ -32,13 +32,8 @@ from bigfive_udf.model.scorer import DEFAULT_BATCH_TOKENS, Scorer
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--size", nargs="+", choices=SIZES, default=list(SIZES))
+    flags = parser(__doc__, "short", "vocabulary", size=list(SIZES), repeats=5)
     flags.add_argument("--texts", type=int, default=256)
-    flags.add_argument("--repeats", type=int, default=5)
-    flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
     hardware.use_threads(1)
     texts, results = Texts(args.short).of(SHORT, args.texts), []

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,26 +25,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.cold_start import JAVA_OPTIONS
-from benchmarks.loops import EXACT, REPOSITORY, Process, asked
+from benchmarks.flags import parser
+from benchmarks.loops import EXACT, asked, process
 from benchmarks.results import save
-from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
+from benchmarks.served import Served, serve
+from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 _FILES = 8
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--size", choices=SIZES, default="minilm")
+    flags = parser(__doc__, "short", "vocabulary", size="minilm", repeats=3)
     flags.add_argument("--cores", nargs="+", type=int, default=[1, 2])
     flags.add_argument("--seconds", type=float, default=60.0, help="how long a turn on one core should take, about")
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
     flags.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     args = flags.parse_args()
     if args.serve:
-        serve(*args.serve)
+        serve_session(*args.serve)
         return
     with tempfile.TemporaryDirectory() as scratch:
         result = compared(Path(scratch), args)
@@ -57,7 +53,7 @@ def main() -> None:
 def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     source = Texts(args.short)
-    loops = [Process(EXACT, path) for _ in range(max(args.cores))]
+    loops = [process(EXACT, path) for _ in range(max(args.cores))]
     some = source.of(SHORT, 500)
     number = int(args.seconds * len(some) / _loop_seconds(loops[:1], some))
     texts = source.of(SHORT, number)
@@ -67,56 +63,28 @@ def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         part = texts[k::_FILES]
         ids = [f"{k}-{i}" for i in range(len(part))]
         pq.write_table(pa.table({"doc_id": ids, "text": part}), corpus / f"part-{k}.parquet")
-    sessions = {k: Session(f"local[{k}]", path, corpus, scratch / f"table-{k}") for k in args.cores}
+    sessions = {
+        k: Served("benchmarks.scaling", "--serve", f"local[{k}]", str(path), str(corpus), str(scratch / f"table-{k}"))
+        for k in args.cores
+    }
     seconds: dict[str, list[float]] = {}
     for repeat in range(args.repeats):
         for k in args.cores:
             turns: dict[str, Callable[[], float]] = {
                 f"loop, {k}": partial(_loop_seconds, loops[:k], texts),
-                f"spark, {k}": sessions[k].turn,
+                f"spark, {k}": partial(_spark_seconds, sessions[k]),
             }
             for name, turn in turns.items():
                 seconds.setdefault(name, []).append(turn())
                 rate = len(texts) / seconds[name][-1]
                 print(f"{repeat + 1}/{args.repeats} {name:>9} cores {rate:8.1f} texts/s", file=sys.stderr, flush=True)
-    for loop in loops:
-        loop.close()
-    for session in sessions.values():
-        session.close()
+    for served in (*loops, *sessions.values()):
+        served.close()
     return {"size": args.size, "texts": len(texts), "cores": args.cores, "seconds": seconds}
 
 
-class Session:
-    """A process with a Spark session that scores the corpus into a table whenever it is told to."""
-
-    def __init__(self, master: str, model: Path, corpus: Path, output: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.scaling", "--serve", master, str(model), str(corpus), str(output)],
-            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY,
-        )  # fmt: skip
-        self._answer()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process with the Spark session has ended")
-        return line
-
-    def turn(self) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return float(self._answer())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def serve(master: str, path: str, corpus: str, output: str) -> None:
-    """Run as a `Session` process: read, score and write as a step of the score job does."""
+def serve_session(master: str, path: str, corpus: str, output: str) -> None:
+    """Run as a process with a Spark session: read, score and write as a step of the score job does."""
     options = f"--conf spark.ui.enabled=false --driver-java-options '{JAVA_OPTIONS}'"
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {master} {options} pyspark-shell"
     from pyspark.sql import functions as F
@@ -143,15 +111,19 @@ def serve(master: str, path: str, corpus: str, output: str) -> None:
         return time.perf_counter() - started
 
     score(200)
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        print(score(), flush=True)
+    serve(lambda _: score())
 
 
-def _loop_seconds(processes: Sequence[Process], texts: Sequence[str]) -> float:
+def _loop_seconds(processes: Sequence[Served], texts: Sequence[str]) -> float:
     started = time.perf_counter()
     asked(processes, [texts[k :: len(processes)] for k in range(len(processes))])
     return time.perf_counter() - started
+
+
+def _spark_seconds(session: Served) -> float:
+    session.ask(None)
+    seconds: float = session.answer()
+    return seconds
 
 
 def _table(result: dict[str, Any]) -> str:

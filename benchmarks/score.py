@@ -15,7 +15,6 @@ transformers.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -31,9 +30,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.engines import MAX_LENGTH, transformers_loop
+from benchmarks.flags import parser
 from benchmarks.recipe import predict_batch, recipe_udf
 from benchmarks.results import save
-from benchmarks.workloads import LONG, MIXED, REPEATED, SIZES, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.workloads import LONG, MIXED, REPEATED, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.session import job_session
@@ -50,14 +50,9 @@ _COMPARED = 1024
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--long", help="the same of long texts")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--workload", nargs="+", choices=WORKLOADS, default=["short", "mixed", "repeated"])
-    flags.add_argument("--size", nargs="+", choices=SIZES, default=["distilbert"])
-    flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--output", help="write the results here as JSON")
+    flags = parser(
+        __doc__, "short", "long", "vocabulary", workload=["short", "mixed", "repeated"], size=["distilbert"], repeats=3
+    )
     args = flags.parse_args()
 
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[{CORES}] --conf spark.ui.enabled=false pyspark-shell"

@@ -25,9 +25,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.loops import REPOSITORY
+from benchmarks.flags import parser
+from benchmarks.memory import held
 from benchmarks.results import save
-from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
+from benchmarks.served import REPOSITORY
+from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 _PARTITIONS = 20
 _EVERY = 5.0  # seconds
@@ -47,12 +49,8 @@ class Memory:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = parser(__doc__, "short", "vocabulary", size="minilm")
     flags.add_argument("--texts", type=int, default=500_000)
-    flags.add_argument("--short", help="a Parquet file with a column text of messages; without it they are made")
-    flags.add_argument("--vocabulary", help="tokenizer.json of a BERT kind; without it that of the demo's encoder")
-    flags.add_argument("--size", choices=SIZES, default="minilm")
-    flags.add_argument("--output", help="write the results here as JSON")
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         seconds, samples = soaked(Path(scratch), args)
@@ -123,20 +121,11 @@ def _look(root: int, seconds: float) -> list[Memory]:
     }
     found = []
     for kind, processes in kinds.items():
-        held = [size for process in processes if (size := _held(process)) is not None]
-        if held:
-            found.append(Memory(seconds, kind, len(held), sum(r for r, _ in held), sum(p for _, p in held)))
+        sizes = [size for process in processes if (size := held(process)) is not None]
+        if sizes:
+            resident, private = (sum(column) for column in zip(*sizes, strict=True))
+            found.append(Memory(seconds, kind, len(sizes), resident, private))
     return found
-
-
-def _held(process: int) -> tuple[int, int] | None:
-    """Resident and private bytes of a process, None where it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
-    except OSError:
-        return None
-    size = {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
-    return size["Rss"], size["Private_Clean"] + size["Private_Dirty"]
 
 
 def _table(result: dict[str, Any]) -> str:

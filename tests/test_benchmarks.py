@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from benchmarks import gpu, growth, picture, score
 from benchmarks.engines import ENGINES, available, prepare
-from benchmarks.loops import Process, dealt
+from benchmarks.loops import dealt, process
 from benchmarks.peak import executed
 from benchmarks.results import save
+from benchmarks.served import REPOSITORY, Served
 from benchmarks.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.batching import filled
@@ -67,12 +68,31 @@ def test_all_engines_that_are_here_agree(checkpoint, tmp_path):
 def test_an_engine_in_a_process_of_its_own_answers_with_scores_and_memory(checkpoint, tmp_path):
     path = checkpoint("distilbert")
     (tmp_path / "texts.json").write_text(json.dumps(EXAMPLES))
-    process = Process("ours fp32", Path(path))
-    process.ask(tmp_path / "texts.json", tmp_path / "scores.npy")
-    memory = process.answer()
-    process.close()
+    engine = process("ours fp32", Path(path))
+    engine.ask([str(tmp_path / "texts.json"), str(tmp_path / "scores.npy")])
+    memory = engine.answer()
+    engine.close()
     assert 50 < memory["private_mb"] <= memory["resident_mb"]
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), ENGINES["transformers"](path)(EXAMPLES), atol=1e-5)
+
+
+def test_a_process_that_cannot_serve_is_told_with_what_it_said(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)--serve none .* has ended with 1 .*KeyError: 'none'"):
+        Served("benchmarks.loops", "--serve", "none", str(tmp_path), log=tmp_path / "log")
+
+
+def test_answers_are_told_from_what_a_framework_prints(tmp_path):
+    (tmp_path / "chatty.py").write_text(
+        "from benchmarks.served import serve\n"
+        "print('loading')\n"
+        "serve(lambda question: print('working') or question + 1)\n"
+        "print('done\\n' * 100_000)\n"
+    )
+    chatty = Served("chatty", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"})
+    for question in (1, 5):
+        chatty.ask(question)
+    assert (chatty.answer(), chatty.answer()) == (2, 6)
+    chatty.close()
 
 
 @given(st.lists(st.text("ab ", max_size=40), max_size=30), st.integers(1, 4))
