@@ -95,7 +95,7 @@ bench: $(READY)  ## texts/s of scoring and fine-tuning against the usual ways, o
 	@mkdir -p build
 	@$(ACTIVE) $(BIN)/python -m benchmarks.score --repeats $(REPEATS) --output build/bench.json $(WORKLOADS)
 	@$(BIN)/python -m benchmarks.picture build/bench.json build/bench.png
-	@$(BIN)/python -m benchmarks.finetune --repeats $(REPEATS) --output build/bench-finetune.json $(if $(TEXTS),--texts $(TEXTS))
+	@$(BIN)/python -m benchmarks.finetune --repeats $(REPEATS) --output build/bench-finetune.json $(if $(TEXTS),--short $(TEXTS))
 
 # Other engines in an environment of their own, on top of what .venv has.
 .PHONY: bench-peers

@@ -9,7 +9,6 @@ an archive of its classes, see docs/scaling.md.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.flags import parser
-from benchmarks.results import save
-from benchmarks.served import REPOSITORY
-from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.results import save
+from benchmarks.support.submitted import score_job
+from benchmarks.support.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 TEXTS = 1000
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
@@ -61,22 +60,13 @@ def make_corpus(directory: Path, texts: Sequence[str]) -> None:
 
 def until_committed(output: Path, corpus: Path, model: Path, java: list[str]) -> float:
     """Seconds from the start of spark-submit to the ledger's first entry."""
-    command = ["spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false", *java]
-    command += [str(REPOSITORY / "jobs/score.py")]
-    for key, value in {"input.path": corpus, "output.path": output, "model.path": model}.items():
-        command += ["--set", f"{key}={value}"]
+    settings = {"input.path": corpus, "output.path": output, "model.path": model}
     ledger = Path(f"{output}.job/ledger")
-    with Path(f"{output}.log").open("w") as log:
-        started = time.monotonic()
-        job = subprocess.Popen(command, stdout=log, stderr=log)
-        while not any(ledger.glob("*.jsonl")):
-            if job.poll() is not None:
-                raise SystemExit(f"the job ended with {job.returncode}: {Path(f'{output}.log').read_text()[-2000:]}")
+    started = time.monotonic()
+    with score_job(settings, Path(f"{output}.log"), spark=java) as job:
+        while not any(ledger.glob("*.jsonl")) and job.poll() is None:
             time.sleep(0.05)
-        seconds = time.monotonic() - started
-    if job.wait() != 0:
-        raise SystemExit(f"the job ended with {job.returncode}: {Path(f'{output}.log').read_text()[-2000:]}")
-    return seconds
+        return time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Texts per second of fine-tuning: the train job against the same Trainer with padding to 128 tokens in fp32.
 
-    python -m benchmarks.finetune [--texts FILE.parquet] [--vocabulary tokenizer.json] [--repeats 3] [--output x.json]
+    python -m benchmarks.finetune [--short FILE] [--vocabulary tokenizer.json] [--repeats 3] [--output x.json]
 
 The rate is marginal, as in benchmarks.score: the extra texts of a large training over a small one, by the extra
 seconds. So it leaves out loading and saving the model. Both sides use the same model (DistilBERT size, random weights),
@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks.flags import parser
-from benchmarks.results import save
-from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.rates import marginal_rate
+from benchmarks.support.results import save
+from benchmarks.support.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
 from bigfive_udf.training.finetune import Examples, FinetuneOptions, finetune
@@ -36,14 +37,12 @@ SMALL, LARGE = {"padded": 32, "ours": 64}, {"padded": 96, "ours": 384}
 
 
 def main() -> None:
-    flags = parser(__doc__, "vocabulary", repeats=3)
-    flags.add_argument("--texts", help="a Parquet file with a column text; without it texts are made")
-    args = flags.parse_args()
+    args = parser(__doc__, "short", "vocabulary", repeats=3).parse_args()
 
     torch.set_num_threads(CORES)
     with tempfile.TemporaryDirectory() as scratch, quiet_transformers():
         base = str(random_checkpoint(Path(scratch) / "model", vocabulary_of(args.vocabulary)))
-        texts = Texts(args.texts).of(SHORT, LARGE["ours"])
+        texts = Texts(args.short).of(SHORT, LARGE["ours"])
         labels = np.random.default_rng(0).integers(0, 2, (len(texts), 5)).astype(float)
         systems: dict[str, Callable[[Examples], None]] = {
             "padded": lambda examples: _padded(examples, base, scratch),
@@ -52,7 +51,7 @@ def main() -> None:
         rates: dict[str, list[float]] = {name: [] for name in systems}
         for repeat in range(args.repeats):
             for name, train in systems.items():
-                rates[name].append(_marginal_rate(train, texts, labels, name))
+                rates[name].append(_rate(train, texts, labels, name))
                 print(f"{repeat + 1}/{args.repeats} {name:>7} {rates[name][-1]:8.1f} texts/s", file=sys.stderr)
     precision = hardware.decide("cpu", "auto", [hardware.look(use_gpu=False)]).precision
     medians = {name: statistics.median(values) for name, values in rates.items()}
@@ -67,18 +66,15 @@ def main() -> None:
         save(args.output, result)
 
 
-def _marginal_rate(train: Callable[[Examples], None], texts: list[str], labels: np.ndarray, name: str) -> float:
-    small, large = SMALL[name], LARGE[name]
+def _rate(train: Callable[[Examples], None], texts: Sequence[str], labels: np.ndarray, name: str) -> float:
+    def seconds(some: Sequence[str]) -> float:
+        started = time.perf_counter()
+        train(Examples(list(some), labels[: len(some)]))
+        return time.perf_counter() - started
+
     # The small training gets the last texts of the large one, so that both have about the same mean length.
-    parts = [slice(large - small, large), slice(0, large)]
-    before, whole = (_seconds(train, Examples(texts[part], labels[part])) for part in parts)
-    return (large - small) / (whole - before)
-
-
-def _seconds(train: Callable[[Examples], None], examples: Examples) -> float:
-    started = time.perf_counter()
-    train(examples)
-    return time.perf_counter() - started
+    large = texts[: LARGE[name]]
+    return marginal_rate(seconds, large[-SMALL[name] :], large)
 
 
 def _ours(examples: Examples, base: str) -> None:

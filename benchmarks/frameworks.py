@@ -11,6 +11,7 @@ seconds. `make bench-peers` makes the environment in which they run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -26,10 +27,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.flags import parser
-from benchmarks.results import save
-from benchmarks.served import REPOSITORY, Served, serve
-from benchmarks.workloads import SHORT, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.rates import marginal_rate
+from benchmarks.support.results import save
+from benchmarks.support.served import REPOSITORY, Served, serve
+from benchmarks.support.workloads import SHORT, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.traits import TRAITS
 
@@ -126,7 +128,7 @@ def mlflow_job(path: str, scratch: str) -> Job:
 
 
 def recipe_job(path: str, scratch: str) -> Job:
-    from benchmarks.recipe import recipe_udf
+    from benchmarks.support.recipe import recipe_udf
 
     return _spark_job(_spark(), recipe_udf(path))
 
@@ -173,17 +175,16 @@ def measured(scratch: Path, args: argparse.Namespace, systems: Sequence[str]) ->
     """Marginal texts per second of each system, one value per turn."""
     path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     numbers = [n * (4 if args.size == "minilm" else 1) for n in NUMBERS]
-    texts = Texts(args.short, args.long).of(args.workload, 4 * numbers[1])
-    running = {name: System(name, path, scratch) for name in systems}
+    source = Texts(args.short, args.long)
+    jobs = {ours: source.jobs(args.workload, *(n * (4 if ours else 1) for n in numbers)) for ours in (True, False)}
     rates: dict[str, list[float]] = {name: [] for name in systems}
-    for repeat in range(args.repeats):
-        for name, system in running.items():
-            small, large = (n * (4 if name.startswith("ours") else 1) for n in numbers)
-            before, whole, after = (system.seconds(texts[:n]) for n in (small, large, small))
-            rates[name].append((large - small) / (whole - (before + after) / 2))
-            print(f"{repeat + 1}/{args.repeats} {name:>10} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
-    for system in running.values():
-        system.close()
+    with contextlib.ExitStack() as stack:
+        running = {name: stack.enter_context(System(name, path, scratch)) for name in systems}
+        for repeat in range(args.repeats):
+            for name, system in running.items():
+                rate = marginal_rate(system.seconds, *jobs[name.startswith("ours")])
+                rates[name].append(rate)
+                print(f"{repeat + 1}/{args.repeats} {name:>10} {rate:8.1f} texts/s", file=sys.stderr, flush=True)
     return rates
 
 
@@ -214,7 +215,10 @@ class System:
             raise RuntimeError(f"{self._name}: {len(texts)} texts in, {found} out")
         return seconds
 
-    def close(self) -> None:
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._process.close()
 
 
@@ -222,7 +226,7 @@ def serve_system(name: str, path: str, scratch: str) -> None:
     """Run as the process of a `System`: score the files of one directory into another, and tell the seconds."""
     job = SYSTEMS[name](path, scratch)
 
-    def answer(directories: tuple[str, str]) -> float:
+    def answer(directories: list[str]) -> float:
         started = time.perf_counter()
         job(*directories)
         return time.perf_counter() - started

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.flags import parser
-from benchmarks.results import save
-from benchmarks.workloads import SIZES, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.results import save
+from benchmarks.support.workloads import SIZES, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware, node_cache
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.bundle import DTYPES

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cold_start import JAVA_OPTIONS, make_corpus, until_committed
-from benchmarks.flags import parser
-from benchmarks.results import save
-from benchmarks.workloads import SHORT, WORDS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.results import save
+from benchmarks.support.workloads import SHORT, WORDS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 

@@ -5,8 +5,8 @@
 
 Engines take turns, so that other load on the machine affects all of them. Ours get four times as many texts, or their
 turns would be too short. Both processes get about as much text, and equal texts go to the same process, as they do on
-Spark. A turn begins with loading the engine and scoring a hundred texts, not counted. Its processes end with the turn,
-for some keep gigabytes after long texts.
+Spark. A turn begins with loading the engine and scoring a tenth of the texts, not counted. Its processes end with the
+turn, for some keep gigabytes after long texts.
 
 Beside each speed stands how far the probabilities are from those of transformers in fp32, on whole texts of at most 512
 tokens, and how many labels flip. `make bench-peers` makes an environment in which the other engines run.
@@ -15,6 +15,7 @@ tokens, and how many labels flip. `make bench-peers` makes an environment in whi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import statistics
@@ -28,12 +29,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import engines
-from benchmarks.flags import parser
-from benchmarks.memory import held
-from benchmarks.results import save
-from benchmarks.served import Served, serve
-from benchmarks.workloads import WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support import engines
+from benchmarks.support.flags import parser
+from benchmarks.support.memory import held
+from benchmarks.support.results import save
+from benchmarks.support.served import Served, serve
+from benchmarks.support.workloads import WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.quiet import quiet_transformers
 
@@ -69,23 +70,23 @@ def main() -> None:
                     save(args.output, results)
 
 
-def process(engine: str, path: Path) -> Served:
+def engine_process(engine: str, path: Path) -> Served:
     """A process with a loaded engine; asked with a file of texts and one for scores, it answers with its memory."""
     return Served("benchmarks.loops", "--serve", engine, str(path))
 
 
 def serve_engine(engine: str, path: Path) -> None:
-    """Run as a `process`."""
+    """Run as an `engine_process`: score each file of texts that is asked for, on one thread."""
     hardware.use_threads(1)
     with quiet_transformers():
         score = engines.ENGINES[engine](path)
         score(["to begin with"] * 8)
 
-        def answer(files: tuple[str, str]) -> dict[str, int]:
+        def answer(files: list[str]) -> dict[str, int]:
             texts, scores = files
             np.save(scores, score(json.loads(Path(texts).read_text())))
             memory = held()
-            assert memory is not None
+            assert memory is not None, "memory is read from Linux's /proc"
             return {"resident_mb": memory.resident >> 20, "private_mb": memory.private >> 20}
 
         serve(answer)
@@ -101,19 +102,17 @@ def _measured(
     texts = {name: (_OUR_SHARE if name.startswith("ours") else 1) * number for name in names}
     for repeat in range(repeats):
         for name in names:
-            processes = [process(name, path) for _ in range(PROCESSES)]
-            asked(processes, [part[::10] for part in parts])
-            started = time.perf_counter()
-            scores[name], memory[name] = asked(processes, more if texts[name] > number else parts)
-            seconds[name].append(time.perf_counter() - started)
-            if texts[name] > number:  # for the comparison, the same texts as the others
-                scores[name], _ = asked(processes, parts)
-            for one in processes:
-                one.close()
+            with contextlib.ExitStack() as stack:
+                processes = [stack.enter_context(engine_process(name, path)) for _ in range(PROCESSES)]
+                asked(processes, [part[::10] for part in parts])
+                started = time.perf_counter()
+                scores[name], memory[name] = asked(processes, more if texts[name] > number else parts)
+                seconds[name].append(time.perf_counter() - started)
+                if texts[name] > number:  # for the comparison, the same texts as the others
+                    scores[name], _ = asked(processes, parts)
             rate = texts[name] / seconds[name][-1]
             print(f"{repeat + 1}/{repeats} {name:>24} {rate:8.1f} texts/s", file=sys.stderr)
-    # Other engines truncate a long text at 512 tokens, so their probabilities are of another text.
-    whole = np.array([len(text) < 4 * engines.MAX_LENGTH for part in parts for text in part])
+    whole = engines.are_whole(path, [text for part in parts for text in part])
     exact = scores.get("transformers", scores.get(EXACT))
     rows = []
     for name, values in seconds.items():
@@ -149,10 +148,10 @@ def asked(processes: Sequence[Served], parts: Sequence[Sequence[str]]) -> tuple[
     """The probabilities of all texts, part by part, and the memory of the last process."""
     with tempfile.TemporaryDirectory() as scratch:
         files = [(Path(scratch) / f"texts-{k}.json", Path(scratch) / f"scores-{k}.npy") for k in range(len(parts))]
-        for one, part, (texts, scores) in zip(processes, parts, files, strict=True):
+        for process, part, (texts, scores) in zip(processes, parts, files, strict=True):
             texts.write_text(json.dumps(part))
-            one.ask([str(texts), str(scores)])
-        answers = [one.answer() for one in processes]
+            process.ask([str(texts), str(scores)])
+        answers = [process.answer() for process in processes]
         return np.concatenate([np.load(scores) for _, scores in files]), answers[-1]
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from benchmarks.flags import parser
-from benchmarks.results import save
-from benchmarks.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.results import save
+from benchmarks.support.workloads import SHORT, SIZES, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.bundle import DTYPES

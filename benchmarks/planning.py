@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.results import save
+from benchmarks.support.flags import parser
+from benchmarks.support.results import save
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.input.files import find_files
@@ -35,12 +36,11 @@ _LISTED_AT_ONCE = 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--partitions", type=int, nargs="+", default=[1000, 3000, 10000])
-    parser.add_argument("--files", type=int, default=20, help="files of each partition")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
-    parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    flags = parser(__doc__)
+    flags.add_argument("--partitions", type=int, nargs="+", default=[1000, 3000, 10000])
+    flags.add_argument("--files", type=int, default=20, help="files of each partition")
+    flags.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
+    args = flags.parse_args()
     if args.plan is not None:
         print(json.dumps(_measured(args.plan)))
         return

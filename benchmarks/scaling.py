@@ -11,6 +11,7 @@ in about `--seconds`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import sys
@@ -25,11 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.cold_start import JAVA_OPTIONS
-from benchmarks.flags import parser
-from benchmarks.loops import EXACT, asked, process
-from benchmarks.results import save
-from benchmarks.served import Served, serve
-from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
+from benchmarks.loops import EXACT, asked, engine_process
+from benchmarks.support.flags import parser
+from benchmarks.support.results import save
+from benchmarks.support.served import Served, serve
+from benchmarks.support.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 _FILES = 8
 
@@ -52,35 +53,38 @@ def main() -> None:
 
 def compared(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     path = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
-    source = Texts(args.short)
-    loops = [process(EXACT, path) for _ in range(max(args.cores))]
-    some = source.of(SHORT, 500)
-    number = int(args.seconds * len(some) / _loop_seconds(loops[:1], some))
-    texts = source.of(SHORT, number)
-    corpus = scratch / "corpus"
+    source, corpus = Texts(args.short), scratch / "corpus"
+    seconds: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        loops = [stack.enter_context(engine_process(EXACT, path)) for _ in range(max(args.cores))]
+        some = source.of(SHORT, 500)
+        texts = source.of(SHORT, int(args.seconds * len(some) / _loop_seconds(loops[:1], some)))
+        _write(corpus, texts)
+        sessions = {
+            k: stack.enter_context(
+                Served("benchmarks.scaling", "--serve", f"local[{k}]", str(path), str(corpus), f"{scratch}/table-{k}")
+            )
+            for k in args.cores
+        }
+        for repeat in range(args.repeats):
+            for k in args.cores:
+                turns: dict[str, Callable[[], float]] = {
+                    f"loop, {k}": partial(_loop_seconds, loops[:k], texts),
+                    f"spark, {k}": partial(_spark_seconds, sessions[k]),
+                }
+                for name, turn in turns.items():
+                    seconds.setdefault(name, []).append(turn())
+                    rate = len(texts) / seconds[name][-1]
+                    print(f"{repeat + 1}/{args.repeats} {name:>9} cores {rate:8.1f} texts/s", file=sys.stderr)
+    return {"size": args.size, "texts": len(texts), "cores": args.cores, "seconds": seconds}
+
+
+def _write(corpus: Path, texts: Sequence[str]) -> None:
     corpus.mkdir()
     for k in range(_FILES):
         part = texts[k::_FILES]
         ids = [f"{k}-{i}" for i in range(len(part))]
         pq.write_table(pa.table({"doc_id": ids, "text": part}), corpus / f"part-{k}.parquet")
-    sessions = {
-        k: Served("benchmarks.scaling", "--serve", f"local[{k}]", str(path), str(corpus), str(scratch / f"table-{k}"))
-        for k in args.cores
-    }
-    seconds: dict[str, list[float]] = {}
-    for repeat in range(args.repeats):
-        for k in args.cores:
-            turns: dict[str, Callable[[], float]] = {
-                f"loop, {k}": partial(_loop_seconds, loops[:k], texts),
-                f"spark, {k}": partial(_spark_seconds, sessions[k]),
-            }
-            for name, turn in turns.items():
-                seconds.setdefault(name, []).append(turn())
-                rate = len(texts) / seconds[name][-1]
-                print(f"{repeat + 1}/{args.repeats} {name:>9} cores {rate:8.1f} texts/s", file=sys.stderr, flush=True)
-    for served in (*loops, *sessions.values()):
-        served.close()
-    return {"size": args.size, "texts": len(texts), "cores": args.cores, "seconds": seconds}
 
 
 def serve_session(master: str, path: str, corpus: str, output: str) -> None:

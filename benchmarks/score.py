@@ -29,11 +29,12 @@ import transformers
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.engines import MAX_LENGTH, transformers_loop
-from benchmarks.flags import parser
-from benchmarks.recipe import predict_batch, recipe_udf
-from benchmarks.results import save
-from benchmarks.workloads import LONG, MIXED, REPEATED, WORKLOADS, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.engines import are_whole, transformers_loop
+from benchmarks.support.flags import parser
+from benchmarks.support.rates import marginal_rate
+from benchmarks.support.recipe import predict_batch, recipe_udf
+from benchmarks.support.results import save
+from benchmarks.support.workloads import LONG, MIXED, WORKLOADS, Texts, random_checkpoint, vocabulary_of
 from bigfive_udf.model import hardware
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.spark.session import job_session
@@ -65,13 +66,13 @@ def main() -> None:
             for workload in args.workload:
                 low, high = (n * (4 if size == "minilm" else 1) for n in NUMBERS[workload])
                 source = Texts(args.short, args.long)
-                turns = [_jobs(source, workload, low, high, seed) for seed in range(args.repeats)]
+                turns = [source.jobs(workload, low, high, seed) for seed in range(args.repeats)]
                 systems = _measured(spark, path, workload, turns)
                 results.append({"size": size, "workload": workload, "systems": systems})
                 print(_table(size, workload, systems), flush=True)
+                if args.output:  # after each workload: the next one may take half an hour
+                    save(args.output, results, master=f"local[{CORES}]")
     spark.stop()
-    if args.output:
-        save(args.output, results, master=f"local[{CORES}]")
 
 
 def _measured(
@@ -99,13 +100,13 @@ def _measured(
         for name, column in columns.items():
             share = 1 if name in models else 4
             jobs = small[: len(small) // share], large[: len(large) // share]
-            rates[name].append(_marginal_rate(spark, *jobs, column))
+            rates[name].append(_rate(spark, *jobs, column))
             print(f"{turn}/{len(turns)} {name:>21} {rates[name][-1]:8.1f} texts/s", file=sys.stderr, flush=True)
     systems: dict[str, dict[str, Any]] = {
         name: {"texts_per_second": values, "median": statistics.median(values)} for name, values in rates.items()
     }
     compared = turns[0][1][:_COMPARED]
-    whole = np.array([len(text) < MAX_LENGTH for text in compared])  # the others would truncate longer ones
+    whole = are_whole(path, compared)
     usual_scores = transformers_loop(path)([text for text, is_whole in zip(compared, whole, strict=True) if is_whole])
     exact = _scores(path, compared, "fp32")
     for name, model in models.items():
@@ -118,22 +119,13 @@ def _measured(
     return systems
 
 
-def _jobs(source: Texts, workload: str, low: int, high: int, seed: int) -> tuple[list[str], list[str]]:
-    """The texts of a small and of a large job, with the same share of long texts and of repeats in both."""
-    large = source.of(workload, high, seed)
-    # Part of the large job, so that both have the same mean length. But a part need not have the same share of repeats.
-    return (source.of(workload, low, 1000 + seed) if workload == REPEATED else large[:low]), large
-
-
-def _marginal_rate(
-    spark: SparkSession, small: Sequence[str], large: Sequence[str], column: Callable[[Column], Column]
-) -> float:
-    # Run the small job before and after the large one.
-    some, everything = _frame(spark, small), _frame(spark, large)
-    before, whole, after = (_seconds(frame, column) for frame in (some, everything, some))
-    for frame in (some, everything):
-        frame.unpersist()
-    return (len(large) - len(small)) / (whole - (before + after) / 2)
+def _rate(spark: SparkSession, small: Sequence[str], large: Sequence[str], column: Callable[[Column], Column]) -> float:
+    frames = {len(texts): _frame(spark, texts) for texts in (small, large)}
+    try:
+        return marginal_rate(lambda texts: _seconds(frames[len(texts)], column), small, large)
+    finally:
+        for frame in frames.values():
+            frame.unpersist()
 
 
 def _frame(spark: SparkSession, texts: Sequence[str]) -> DataFrame:

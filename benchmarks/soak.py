@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,11 +24,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.flags import parser
-from benchmarks.memory import held
-from benchmarks.results import save
-from benchmarks.served import REPOSITORY
-from benchmarks.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
+from benchmarks.support.flags import parser
+from benchmarks.support.memory import held
+from benchmarks.support.results import save
+from benchmarks.support.submitted import score_job
+from benchmarks.support.workloads import SHORT, Texts, random_checkpoint, vocabulary_of
 
 _PARTITIONS = 20
 _EVERY = 5.0  # seconds
@@ -37,7 +36,7 @@ WORKERS, JVM, DRIVER = "Python workers", "JVM", "driver's Python"
 
 
 @dataclass(frozen=True)
-class Memory:
+class Sample:
     """The memory of all processes of one kind together at one moment, in bytes."""
 
     seconds: float
@@ -61,7 +60,7 @@ def main() -> None:
         save(args.output, result)
 
 
-def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Memory]]:
+def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Sample]]:
     """Run the job on the texts; return the seconds that it took, and the memory at many moments."""
     model = random_checkpoint(scratch / "model", vocabulary_of(args.vocabulary), args.size)
     texts = Texts(args.short).of(SHORT, args.texts)
@@ -74,23 +73,19 @@ def soaked(scratch: Path, args: argparse.Namespace) -> tuple[float, list[Memory]
         "input.path": scratch / "corpus", "output.path": scratch / "scores", "model.path": model,
         "model.precision": "fp32",
     }  # fmt: skip
-    command = ["spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false"]
-    command += ["--driver-memory", "1g", str(REPOSITORY / "jobs/score.py"), "--result", str(scratch / "result.json")]
-    for key, value in settings.items():
-        command += ["--set", f"{key}={value}"]
-    log = (scratch / "log").open("w")
-    started, samples = time.monotonic(), list[Memory]()
-    job = subprocess.Popen(command, cwd=scratch, stdout=log, stderr=log)
-    while job.poll() is None:
-        samples += _look(job.pid, time.monotonic() - started)
-        time.sleep(_EVERY)
-    result = json.loads((scratch / "result.json").read_text()) if job.returncode == 0 else {}
-    if job.returncode or result["documents_out"] != args.texts:
-        raise SystemExit(f"the job ended with {job.returncode}: {(scratch / 'log').read_text()[-2000:]}")
-    return time.monotonic() - started, samples
+    result, samples = scratch / "result.json", list[Sample]()
+    started = time.monotonic()
+    with score_job(settings, scratch / "log", "--result", str(result), spark=["--driver-memory", "1g"]) as job:
+        while job.poll() is None:
+            samples += _look(job.pid, time.monotonic() - started)
+            time.sleep(_EVERY)
+        seconds = time.monotonic() - started
+    if (found := json.loads(result.read_text())["documents_out"]) != args.texts:
+        raise SystemExit(f"{args.texts} texts in, {found} out")
+    return seconds, samples
 
 
-def growth(samples: Sequence[Memory], seconds: float) -> dict[str, dict[str, float]]:
+def growth(samples: Sequence[Sample], seconds: float) -> dict[str, dict[str, float]]:
     """Median bytes per process by kind: at 10 to 20 % of the run (start) and at 88 to 98 % (end)."""
     found: dict[str, dict[str, float]] = {}
     for kind in (WORKERS, JVM, DRIVER):
@@ -104,7 +99,7 @@ def growth(samples: Sequence[Memory], seconds: float) -> dict[str, dict[str, flo
     return found
 
 
-def _look(root: int, seconds: float) -> list[Memory]:
+def _look(root: int, seconds: float) -> list[Sample]:
     """The memory of Spark's JVM, which is `root`, the driver's Python below it, and the workers below its daemon."""
     parent, name = dict[int, int](), dict[int, str]()
     for entry in os.scandir("/proc"):
@@ -123,8 +118,8 @@ def _look(root: int, seconds: float) -> list[Memory]:
     for kind, processes in kinds.items():
         sizes = [size for process in processes if (size := held(process)) is not None]
         if sizes:
-            resident, private = (sum(column) for column in zip(*sizes, strict=True))
-            found.append(Memory(seconds, kind, len(sizes), resident, private))
+            resident, private = sum(size.resident for size in sizes), sum(size.private for size in sizes)
+            found.append(Sample(seconds, kind, len(sizes), resident, private))
     return found
 
 

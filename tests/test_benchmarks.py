@@ -17,13 +17,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import gpu, growth, picture, score
-from benchmarks.engines import ENGINES, available, prepare
-from benchmarks.loops import dealt, process
+from benchmarks import gpu, growth, picture
+from benchmarks.loops import dealt, engine_process
 from benchmarks.peak import executed
-from benchmarks.results import save
-from benchmarks.served import REPOSITORY, Served
-from benchmarks.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
+from benchmarks.support.engines import ENGINES, are_whole, available, prepare
+from benchmarks.support.flags import parser
+from benchmarks.support.rates import marginal_rate
+from benchmarks.support.results import save
+from benchmarks.support.served import REPOSITORY, Served
+from benchmarks.support.workloads import LONG, MIXED, REPEATED, SHORT, WORKLOADS, Texts
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.batching import filled
 from bigfive_udf.model.hardware import Placement
@@ -68,7 +70,7 @@ def test_all_engines_that_are_here_agree(checkpoint, tmp_path):
 def test_an_engine_in_a_process_of_its_own_answers_with_scores_and_memory(checkpoint, tmp_path):
     path = checkpoint("distilbert")
     (tmp_path / "texts.json").write_text(json.dumps(EXAMPLES))
-    engine = process("ours fp32", Path(path))
+    engine = engine_process("ours fp32", Path(path))
     engine.ask([str(tmp_path / "texts.json"), str(tmp_path / "scores.npy")])
     memory = engine.answer()
     engine.close()
@@ -83,16 +85,35 @@ def test_a_process_that_cannot_serve_is_told_with_what_it_said(tmp_path):
 
 def test_answers_are_told_from_what_a_framework_prints(tmp_path):
     (tmp_path / "chatty.py").write_text(
-        "from benchmarks.served import serve\n"
-        "print('loading')\n"
-        "serve(lambda question: print('working') or question + 1)\n"
-        "print('done\\n' * 100_000)\n"
+        "import os\n"
+        "from benchmarks.support.served import serve\n"
+        "print('loading\\n' * 100_000)\n"
+        "serve(lambda question: print('50 %', end='') or os.system('echo more') or question + 1)\n"
     )
-    chatty = Served("chatty", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"})
-    for question in (1, 5):
-        chatty.ask(question)
-    assert (chatty.answer(), chatty.answer()) == (2, 6)
-    chatty.close()
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    with Served("chatty", log=tmp_path / "log", environment=environment) as chatty:
+        for question in (1, 5):
+            chatty.ask(question)
+        assert (chatty.answer(), chatty.answer()) == (2, 6)
+    assert (tmp_path / "log").read_text().count("more") == 2
+
+
+def test_a_flag_whose_default_is_a_list_takes_several_values():
+    args = parser(None, "short", size=["minilm"], repeats=3).parse_args(["--size", "distilbert", "minilm"])
+    assert vars(args) == {"short": None, "size": ["distilbert", "minilm"], "repeats": 3, "output": None}
+    assert parser(None, size="minilm").parse_args([]).size == "minilm"
+
+
+def test_a_marginal_rate_leaves_out_what_every_job_costs():
+    """A job of n texts takes 5 s and then 0.1 s a text; each costs a tenth of a second more than the one before it."""
+    delays = itertools.count()
+    rate = marginal_rate(lambda texts: 5 + 0.1 * len(texts) + 0.1 * next(delays), ["a"] * 10, ["a"] * 110)
+    assert rate == pytest.approx(10)
+
+
+def test_texts_are_whole_if_no_engine_truncates_them(checkpoint):
+    path = checkpoint("distilbert")
+    assert are_whole(path, [" ".join(["a"] * n) for n in (1, 510, 511)]).tolist() == [True, True, False]
 
 
 @given(st.lists(st.text("ab ", max_size=40), max_size=30), st.integers(1, 4))
@@ -113,10 +134,10 @@ def test_the_long_texts_of_a_mixed_workload_are_shared_out():
 
 @pytest.mark.parametrize("share", [1, 4])
 def test_both_jobs_of_a_marginal_rate_have_long_texts_and_repeats_in_the_same_share(share):
-    small, large = (texts[: len(texts) // share] for texts in score._jobs(Texts(), MIXED, 400, 2000, seed=1))
+    small, large = (texts[: len(texts) // share] for texts in Texts().jobs(MIXED, 400, 2000, seed=1))
     assert [(words(texts) > 1500).mean() for texts in (small, large)] == [0.01, 0.01]
     assert small == large[: len(small)]
-    small, large = score._jobs(Texts(), REPEATED, 500, 4000, seed=1)
+    small, large = Texts().jobs(REPEATED, 500, 4000, seed=1)
     assert [len(set(texts)) / len(texts) for texts in (small, large)] == [0.7, 0.7]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.workloads import SIZES, WORKLOADS
+from benchmarks.support.workloads import SIZES, WORKLOADS
 
 _SHARED: dict[str, dict[str, Any]] = {
     "short": {"help": "a Parquet file with a column text of messages; without it they are made"},

@@ -3,7 +3,7 @@
     Served("benchmarks.x", "--serve", "fp32")  starts  python -m benchmarks.x --serve fp32,
                                                which calls  serve(lambda question: answer)
 
-Questions and answers are JSON, a line each. What else the process prints is passed over: frameworks print much.
+Questions and answers are JSON, a line each. Answers have a pipe of their own, for frameworks print much.
 """
 
 from __future__ import annotations
@@ -17,24 +17,38 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-_ANSWER = "answer "
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+_PIPE = "BENCHMARK_ANSWERS"
 
 
 class Served:
-    """A process of a benchmark that answers questions until it is closed; made when it is ready for the first one."""
+    """A process of a benchmark that answers questions until it is closed, as a context manager or by `close`.
+
+    The constructor returns when the process is ready for the first question. What it prints goes to `log`, or else to
+    this process's standard error.
+    """
 
     def __init__(
         self, module: str, *arguments: str, log: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
         self._name, self._log = " ".join((module, *arguments)), log
+        answers, other_end = os.pipe()
         with contextlib.ExitStack() as stack:
-            errors = None if log is None else stack.enter_context(log.open("w"))
+            stack.callback(os.close, other_end)  # so that the answers end when the process does
+            self._answers = os.fdopen(answers, encoding="utf-8")
+            said = sys.stderr if log is None else stack.enter_context(log.open("w"))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], text=True, cwd=REPOSITORY,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **(environment or {})},
+                [sys.executable, "-m", module, *arguments], text=True, cwd=REPOSITORY, pass_fds=[other_end],
+                stdin=subprocess.PIPE, stdout=said, stderr=said,
+                env={**os.environ, **(environment or {}), _PIPE: str(other_end)},
             )  # fmt: skip
         self.answer()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def ask(self, question: Any) -> None:
         """Ask, and return at once, so that several processes can be asked before the first has answered."""
@@ -49,25 +63,25 @@ class Served:
         Raises:
             RuntimeError: the process has ended.
         """
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(_ANSWER):
-                return json.loads(line.removeprefix(_ANSWER))
+        line = self._answers.readline()
+        if line:
+            return json.loads(line)
         code = self._process.wait()
-        said = "" if self._log is None else f": {self._log.read_text()[-2000:]}"
+        said = "" if self._log is None else f": {self._log.read_text(errors='replace')[-2000:]}"
         raise RuntimeError(f"the process {self._name} has ended with {code} (-9: memory ran out, as a rule){said}")
 
     def close(self) -> None:
         """Tell the process that there are no more questions, and wait for its end."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.stdout.read()  # or a process that prints much would wait for a reader
         self._process.wait()
+        self._answers.close()
 
 
 def serve(answer: Callable[[Any], Any]) -> None:
     """Run as a `Served` process: tell that it is ready, then answer each question."""
-    print(f"{_ANSWER}null", flush=True)
-    for line in sys.stdin:
-        print(_ANSWER + json.dumps(answer(json.loads(line))), flush=True)
+    with os.fdopen(int(os.environ.pop(_PIPE)), "w", encoding="utf-8") as answers:
+        print("null", file=answers, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(answer(json.loads(line))), file=answers, flush=True)

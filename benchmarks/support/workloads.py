@@ -47,6 +47,12 @@ class Texts:
             rng.shuffle(short)
         return short
 
+    def jobs(self, workload: str, low: int, high: int, seed: int = 0) -> tuple[list[str], list[str]]:
+        """The texts of a small and a large job, with the same share of long texts and of repeats in both."""
+        large = self.of(workload, high, seed)
+        # Part of the large job, so that both have the same mean length. But a part need not have its share of repeats.
+        return (self.of(workload, low, 1000 + seed) if workload == REPEATED else large[:low]), large
+
 
 def _pool(file: str | None, rng: random.Random, words: int, spread: float) -> list[str]:
     if file is None:

@@ -149,6 +149,11 @@ def prepare(path: Path, engines: Sequence[str], texts: Sequence[str]) -> None:
         ov.save_model(quantized, directory / _OPENVINO_INT8)
 
 
+def are_whole(path: Path, texts: Sequence[str]) -> np.ndarray:
+    """Which texts are not truncated by the other engines: (n,) of bool. Of the others they score another text."""
+    return np.array([len(ids) <= MAX_LENGTH for ids in _tokenizer(path)(list(texts), verbose=False)["input_ids"]])
+
+
 def _quantize(path: Path, target: Path, texts: Sequence[str]) -> None:
     """Put every possible product in int8, whatever that does to the labels: only speed is measured here."""
     artifact = load_artifact(path)

@@ -14,7 +14,7 @@ class Held(NamedTuple):
 
 
 def held(process: int | str = "self") -> Held | None:
-    """The memory of the process with this number; None where it has ended."""
+    """The memory of the process with this number, by default of this one; None where it has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:

@@ -1,0 +1,1 @@
+"""What tests share: models, corpora, labelled tables, jobs as processes, and oracles."""
