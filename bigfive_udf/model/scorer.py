@@ -176,7 +176,7 @@ class Scorer:
                 prepared.set_aside(i, EMPTY, "text is null" if text is None else "only white space")
             else:
                 with_text.append((i, text))
-        tokenized: list[tuple[int, list[int]]] = []
+        tokenized: list[tuple[int, Sequence[int]]] = []
         encoded = self._tokenizer.encode([text for _, text in with_text])
         for (i, text), ids in zip(with_text, encoded, strict=True):
             if isinstance(ids, Exception):
@@ -193,7 +193,7 @@ class Scorer:
         prepared.effort.tokenize_seconds = time.perf_counter() - started
         return prepared
 
-    def _cut(self, texts: Sequence[tuple[int, list[int]]]) -> Windows:
+    def _cut(self, texts: Sequence[tuple[int, Sequence[int]]]) -> Windows:
         return Windows.cut(texts, self._rule, self._tokenizer.prefix, self._tokenizer.suffix)
 
     def _begin(self, p: _Prepared) -> _Begun:

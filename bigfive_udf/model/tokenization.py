@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 
 import tokenizers
 
 from bigfive_udf.errors import ArtifactError
 
 # The tokenizer's objects of one call are alive together, some 100 bytes for every character: so a call is bounded,
-# whatever the caller's batch is.
+# whatever the caller's batch and the longest text are.
 _TEXTS_PER_CALL = 512
 _CHARACTERS_PER_CALL = 1 << 18
+_LONGEST_WORD = 1 << 12
+"""A longer text is cut at a space among the last so many characters of a piece."""
 
 
 class TextTokenizer:
@@ -45,11 +48,13 @@ class TextTokenizer:
         """Special tokens that each window carries."""
         return len(self.prefix) + len(self.suffix)
 
-    def encode(self, texts: list[str]) -> list[list[int] | Exception]:
+    def encode(self, texts: list[str]) -> list[Sequence[int] | Exception]:
         """Token ids of each text, or the exception that it raised; one text's failure is never another's."""
         return [ids for some in _calls(texts) for ids in self._encode_some(some)]
 
-    def _encode_some(self, texts: list[str]) -> list[list[int] | Exception]:
+    def _encode_some(self, texts: list[str]) -> list[Sequence[int] | Exception]:
+        if len(texts[0]) > _CHARACTERS_PER_CALL:
+            return [self._encode_long(texts[0])]  # it is alone in its call
         try:
             return [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         # The tokenizer raises bare Exception for most of what it refuses.
@@ -57,6 +62,15 @@ class TextTokenizer:
             if len(texts) == 1:
                 return [error]
             return [ids for text in texts for ids in self._encode_some([text])]
+
+    def _encode_long(self, text: str) -> Sequence[int] | Exception:
+        ids = array("i")  # a list of millions would take nine times the memory
+        for piece in _pieces(text, _CHARACTERS_PER_CALL):
+            found = self._encode_some([piece])[0]
+            if isinstance(found, Exception):
+                return found
+            ids.extend(found)
+        return ids
 
 
 def _calls(texts: list[str]) -> Iterator[list[str]]:
@@ -69,3 +83,20 @@ def _calls(texts: list[str]) -> Iterator[list[str]]:
         characters += len(text)
     if start < len(texts):
         yield texts[start:]
+
+
+def _pieces(text: str, limit: int) -> Iterator[str]:
+    """The text in pieces of at most `limit` characters, whose tokens are together those of the text.
+
+    A piece begins with a space between two words, where no tokenizer's token reaches across. Only where there is none
+    for thousands of characters (that is no language, but encoded files) a token may be cut in two.
+    """
+    start = 0
+    while len(text) - start > limit:
+        stop, least = start + limit, max(start + 1, start + limit - _LONGEST_WORD)
+        while (stop := text.rfind(" ", least, stop)) > 0 and (text[stop - 1].isspace() or text[stop + 1].isspace()):
+            pass
+        stop = stop if stop > 0 else start + limit
+        yield text[start:stop]
+        start = stop
+    yield text[start:]

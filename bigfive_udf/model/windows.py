@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,7 +31,7 @@ class Windows:
 
     @classmethod
     def cut(
-        cls, texts: Iterable[tuple[int, list[int]]], rule: WindowRule, prefix: list[int], suffix: list[int]
+        cls, texts: Iterable[tuple[int, Sequence[int]]], rule: WindowRule, prefix: list[int], suffix: list[int]
     ) -> Windows:
         """Cut texts, given as (number, token ids), into windows, each between the special tokens."""
         ids: list[int] = []

@@ -292,6 +292,45 @@ def test_calls_of_the_tokenizer_are_bounded_and_lose_no_text(sizes, texts, chara
     assert [] not in calls
 
 
+PARTS = ["we walked", " ", "  ", "by the", "\n", "river", "Desk!", "it's", "\t", "é", "好"]
+
+
+@given(parts=st.lists(st.sampled_from(PARTS), max_size=60), limit=st.integers(12, 40))
+@pytest.mark.parametrize("architecture", ["distilbert", "roberta"])
+def test_a_long_text_has_the_same_tokens_in_pieces(checkpoint, architecture, parts, limit):
+    text = " ".join(parts)
+    tokenizer = TextTokenizer((checkpoint(architecture) / "tokenizer.json").read_text())
+    whole = tokenizer.encode([text])[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenization, "_CHARACTERS_PER_CALL", limit)
+        pieces = list(tokenization._pieces(text, limit))
+        found = tokenizer.encode(["we walked", text, "a"])
+    assert "".join(pieces) == text
+    assert all(0 < len(piece) <= limit for piece in pieces) or not text
+    if all(piece[0] == " " and not piece[1].isspace() for piece in pieces[1:]):
+        assert list(found[1]) == whole
+    assert (len(found), list(found[0])) == (3, tokenizer.encode(["we walked"])[0])
+
+
+def test_a_text_without_any_space_is_read_in_pieces_too():
+    """Encoded files are such texts: what matters is that their tokens, whatever they are worth, need little memory."""
+    pieces = list(tokenization._pieces("x" * 10_000, 4096))
+    assert [len(piece) for piece in pieces] == [4096, 4096, 1808]
+    assert [len(piece) for piece in tokenization._pieces(" " * 10_000, 4096)] == [4096, 4096, 1808]
+
+
+def test_a_text_of_a_million_characters_is_scored_as_its_windows_are(checkpoint):
+    path = checkpoint("distilbert")
+    text = " ".join(TRAINING_TEXT * 6000)
+    assert len(text) > 3 * tokenization._CHARACTERS_PER_CALL
+    options = ScoringOptions(64, max_windows=2)
+    found = load_artifact(path).predict([text, text[:700]], device="cpu", precision="fp32", options=options)
+    tokens = Oracle(path).tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    assert found["n_tokens"][0] == len(tokens)
+    assert found["truncated"].tolist() == [True, True] and found["n_windows"].tolist() == [2, 2]
+    np.testing.assert_allclose(*found[PROBABILITIES].to_numpy(), atol=1e-6)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_tokenizer_without_special_tokens_can_be_used(checkpoint, tmp_path, pooling):
     path = shutil.copytree(checkpoint("bert", pooling=pooling), tmp_path / "m")

@@ -51,8 +51,11 @@ class Readable:
         stored = self.sizes.stored_rows.get(partition.values, 0)
         return size * rows // stored if stored > rows else size
 
-    def sample(self, text_column: str, number: int, with_empty: bool = True) -> list[str]:
-        """About `number` texts: the first ones of some fit partitions, evenly chosen; a null text becomes empty."""
+    def sample(self, text_column: str, number: int, characters: int, with_empty: bool = True) -> list[str]:
+        """About `number` texts: the first ones of some fit partitions, evenly chosen; a null text becomes empty.
+
+        Of each only the first `characters` come to the driver: a text may be larger than its memory.
+        """
         fit = [p for p in self.layout.partitions if p.size or p.version]
         chosen = fit[:: -(-len(fit) // _SAMPLED_PARTITIONS)] if fit else []
         text = F.coalesce(F.col(quoted(text_column)), F.lit(""))
@@ -63,7 +66,8 @@ class Readable:
             each = -(-(number - len(texts)) // (len(chosen) - k))
             # A partition that can't be read is reported when it is to be scored.
             with contextlib.suppress(InputError), spark_failures():
-                rows = self.load([partition]).where(wanted).select(text.cast("binary")).limit(each)
+                beginning = F.substring(text, 1, characters).cast("binary")
+                rows = self.load([partition]).where(wanted).select(beginning).limit(each)
                 texts += [bytes(row[0]).decode("utf-8", errors="replace") for row in rows.collect()]
         return texts
 

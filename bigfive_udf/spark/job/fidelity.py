@@ -129,8 +129,8 @@ def _in_fp32(
     mapped = replace(model.remote.options, weights=SHARED)  # workers keep this model loaded: none may copy its weights
     with ThreadPoolExecutor(1) as aside:  # the driver packs weights while Spark reads texts
         packing = aside.submit(model_at, spark, model.artifact, in_fp32, mapped, model.remote.log_texts)
-        sampled = readable.sample(settings.input.text_column, number, with_empty=False)
-    texts, exact = [text[:_CHARACTERS] for text in sampled], packing.result()
+        texts = readable.sample(settings.input.text_column, number, _CHARACTERS, with_empty=False)
+    exact = packing.result()
     right = _probabilities(spark, exact, texts)
     exact.close()
     return texts, right
