@@ -207,5 +207,13 @@ def _tokenizer_definition(tokenizer: Any) -> bytes:
 def _serialized(weights: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    # Tied or sliced tensors share storage, which safetensors refuses to write.
-    return save({name: tensor.clone().contiguous() for name, tensor in weights.items()}, metadata={"format": "pt"})
+    alone: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in weights.items():
+        whole, storage = tensor.contiguous(), tensor.untyped_storage()
+        # Tied or sliced tensors share storage, which safetensors refuses to write. The others are not copied: a copy of
+        # all of them would be half of what the driver holds at its peak.
+        shares = storage.data_ptr() in seen or storage.nbytes() != whole.nbytes
+        seen.add(storage.data_ptr())
+        alone[name] = whole.clone() if shares and whole is tensor else whole
+    return save(alone, metadata={"format": "pt"})
