@@ -7,7 +7,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from secrets import token_hex
@@ -62,6 +63,15 @@ class Run:
         if self.keep_log is not None and self.lines:
             self.keep_log("".join(self.lines))
             self._kept_at = time.monotonic()
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Record the seconds that the block takes, under `phase_seconds`."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.result.setdefault("phase_seconds", {})[phase] = round(time.monotonic() - started, 3)
 
     def discreet(self, text: str) -> str:
         """The text with stars in place of the secrets in the run's settings."""

@@ -56,7 +56,8 @@ def score(args: Namespace, run: Run) -> str:
     artifact = load_artifact(settings.model.path, activation=settings.model.activation)
     run.result["settings"] = settings.for_record()
     run.log_texts, run.secrets = settings.log_texts, settings.output.catalog
-    with ThreadPoolExecutor(1) as aside:  # importing the model's libraries takes as long as starting Spark
+    # Importing the model's libraries takes as long as starting Spark.
+    with run.timed("start"), ThreadPoolExecutor(1) as aside:
         looking = aside.submit(scoring_of, settings, artifact)
         aside.submit(import_module, "bigfive_udf.model.bundle")
         spark = job_session("bigfive score", args.verbose, settings.log_texts, settings.needs_catalog)
@@ -76,7 +77,8 @@ def score(args: Namespace, run: Run) -> str:
     with open_to_write(fs, path, settings.output, run) as table:
         keep_records(run, table)
         with cleaned(table, settings.retention):
-            work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
+            with run.timed("plan"):
+                work = planned(spark, settings, scoring, table, wanted, ahead=lambda: wake_workers(spark))
             catalog = catalog_table(spark, settings, work, table, run)
             run.result |= {"plan": plan_record(work, wanted), "mended": table.mended}
             print(*table.mended, *plan_lines(work, path), *model_lines(scoring.artifact), sep="\n", flush=True)

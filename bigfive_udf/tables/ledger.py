@@ -58,6 +58,8 @@ class Entry:
     n_windows: int = 0
     seconds: float = 0.0
     """the partition's share of the seconds that its step took"""
+    cores: int = 0
+    """cores of the tasks that ran at once in that step; 0 in entries of versions that did not keep it"""
     files: tuple[tuple[str, int], ...] = ()
     """the files of the table: name as in `ScoreTable.table_files`, size in bytes"""
 

@@ -337,7 +337,7 @@ def test_a_dry_run_estimates_from_a_calibration_and_then_from_the_ledger(score, 
     score(nightly, "--dry-run", "--since", f"dt={DAYS[6]}")
     printed = capsys.readouterr().out
     assert "6 partitions by dt to score, 36 documents" in printed
-    assert "by the ledger's last 3 partitions" in printed
+    assert "by the last 3 partitions that this model has scored" in printed
     assert "tokens" in printed
     assert "hours" in printed
 
@@ -345,6 +345,11 @@ def test_a_dry_run_estimates_from_a_calibration_and_then_from_the_ledger(score, 
 def test_steps_are_committed_one_by_one(score, nightly):
     run = score(nightly | {"commit_every.partitions": 5})
     assert [s["partitions"] for s in run.result["steps"]] == [5, 5, 2]
+    for step in run.result["steps"]:
+        assert step["stage_seconds"].keys() == {"written", "counted", "committed"}
+        assert sum(step["stage_seconds"].values()) == pytest.approx(step["seconds"], abs=0.01)
+    phases = run.result["phase_seconds"]
+    assert phases.keys() == {"start", "plan", "model"} and all(seconds > 0 for seconds in phases.values())
     assert len({e.commit for e in ledger_of(nightly).committed.values()}) == 3
     log = Path(f"{nightly['output.path']}.job/runs/{run.run_id}.log").read_text().splitlines()
     events = [json.loads(line) for line in log]

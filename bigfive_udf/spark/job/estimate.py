@@ -13,12 +13,14 @@ from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.planning import Planned, Scoring
 from bigfive_udf.spark.local_rows import local_rows
-from bigfive_udf.spark.machines import executors_hardware, is_local, slots
+from bigfive_udf.spark.machines import cores, executors_hardware, is_local, slots
 from bigfive_udf.spark.udf import SparkModel, model_at
 from bigfive_udf.tables.ledger import Entry
 
 _SAMPLE = {"cpu": 400, "cuda": 4_000}
 """Texts of a calibration, by device: a GPU needs many to be busy."""
+_CHARACTERS = 100_000
+"""Of a longer text only the beginning is scored in a calibration."""
 _WARM_UP = 16
 """Texts of a warm-up, which pays for everything that is done only once."""
 _RECENT = 200
@@ -33,29 +35,38 @@ class Rates:
     source: str
 
 
-def remembered(entries: Mapping[str, Entry]) -> Rates | None:
-    """The rates of the partitions that were committed last; None where no partition has a time."""
-    recent = sorted(entries.values(), key=lambda e: e.sequence)[-_RECENT:]
-    timed = [e for e in recent if e.seconds > 0 and e.documents]
-    if not timed:
+def remembered(entries: Mapping[str, Entry], model_id: str, n_cores: int) -> Rates | None:
+    """What `n_cores` would do by the partitions that this model has scored last; None where none has a time.
+
+    Cores are taken to be alike; a partition that does not tell its cores is taken to have had as many.
+    """
+    timed = [e for e in entries.values() if e.seconds > 0 and e.documents and e.model_id == model_id]
+    recent = sorted(timed, key=lambda e: e.sequence)[-_RECENT:]
+    if not recent:
         return None
-    documents, seconds = sum(e.documents for e in timed), sum(e.seconds for e in timed)
-    tokens = sum(e.n_tokens for e in timed)
-    return Rates(documents / seconds, tokens / documents, f"the ledger's last {len(timed):,} partitions")
+    documents, tokens = sum(e.documents for e in recent), sum(e.n_tokens for e in recent)
+    core_seconds = sum(e.seconds * (e.cores or n_cores) for e in recent)
+    source = f"the last {len(recent):,} partitions that this model has scored"
+    if any(e.cores not in (0, n_cores) for e in recent):
+        source += f", reckoned for {n_cores} cores"
+    return Rates(documents / core_seconds * n_cores, tokens / documents, source)
 
 
 def rates_of(spark: SparkSession, settings: ScoreSettings, work: Planned) -> Rates | None:
     """How fast the plan would go; None where there is nothing to score."""
     if work.readable is None:
         return None
-    return remembered(work.entries) or _calibrated(spark, settings, work.readable, work.scoring)
+    n_cores = cores(spark)
+    return remembered(work.entries, work.scoring.recipe.model_id, n_cores) or _calibrated(
+        spark, settings, work.readable, work.scoring
+    )
 
 
 def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable, scoring: Scoring) -> Rates | None:
     """The rates, measured by scoring some texts in one task on the executors; None where there are no texts."""
     found = executors_hardware(spark, settings.model.device)
     placement = hardware.decide(settings.model.device, settings.model.precision, found)
-    texts = readable.sample(settings.input.text_column, _SAMPLE[placement.device])
+    texts = readable.sample(settings.input.text_column, _SAMPLE[placement.device], _CHARACTERS)
     if not texts:
         return None
     model = model_at(spark, scoring.artifact, placement, scoring.options)

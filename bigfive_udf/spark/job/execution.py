@@ -15,6 +15,7 @@ from bigfive_udf.spark.job.fidelity import check_relabelling, faithful_model, fi
 from bigfive_udf.spark.job.planning import Planned
 from bigfive_udf.spark.job.progress import Progress
 from bigfive_udf.spark.job.steps import Outcome, Steps, Work
+from bigfive_udf.spark.machines import cores
 from bigfive_udf.spark.output.shared_path import require_shared
 from bigfive_udf.spark.udf import SparkModel, spark_model
 from bigfive_udf.tables.opening import OpenTable
@@ -48,7 +49,8 @@ def carry_out(
         require_shared(spark, table.fs, table.path)
     if work.plan.relabel:
         run.result["fidelity_of_labels"] = [asdict(f) for f in check_relabelling(spark, settings, work)]
-    model = _chosen(spark, settings, work, run) if tasks else None
+    with run.timed("model"):  # it travels, and is compared with itself in fp32
+        model = _chosen(spark, settings, work, run) if tasks else None
     try:
         committer = table.committer(work.table)
         steps = Steps(
@@ -91,7 +93,7 @@ def _chosen(spark: SparkSession, settings: ScoreSettings, work: Planned, run: Ru
 
 
 def _score(steps: Steps, tasks: Sequence[Task], work: Planned, readable: Readable, model: SparkModel) -> None:
-    rates = remembered(work.entries)
+    rates = remembered(work.entries, work.scoring.recipe.model_id, cores(steps.spark))
     try:
         with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
             rate = rates.documents_per_second if rates else None

@@ -45,6 +45,8 @@ from bigfive_udf.tables.score_table import ScoreTable, staged_files
 # What a core is assumed to score in a second. It limits the first step of a new table, before anything was measured.
 # Bytes are those of the compressed texts in the files: without a limit on bytes a step of long texts would take hours.
 _ASSUMED_DOCUMENTS, _ASSUMED_BYTES = 50.0, 3_000.0
+_KEPT = ("columns", "precision", "seconds", "cores", "input_files", "input_bytes")
+"""What an entry keeps when only the labels of its partition are computed again."""
 _COUNTS = ("documents", "scored", "empty", "failed", "truncated", "n_tokens", "n_windows")
 
 
@@ -94,6 +96,8 @@ class Staged:
     counts: Mapping[Values, Mapping[str, int]]
     """by partition, counted in the written files: rows by status, tokens and so on"""
     files: Mapping[Values, tuple[FileInfo, ...]]
+    seconds: Mapping[str, float]
+    """what took how long: to score and write the rows, and to count them"""
 
 
 @dataclass
@@ -247,7 +251,7 @@ class Steps:
             InputError: a partition is rejected, and the step is to be committed as a whole.
         """
         tokens = sum(counts["n_tokens"] for counts in staged.counts.values())
-        entries = []
+        n_cores, entries = cores(self.spark), []
         for task in step:
             values = task.partition.values
             counts = staged.counts.get(values, {})
@@ -262,6 +266,7 @@ class Steps:
                 replace(
                     self._entry(task, staged, values),
                     seconds=round(seconds * share, 3),
+                    cores=n_cores,
                     columns=dict(work.readable.columns),
                     precision=work.model.placement.precision,
                 )
@@ -304,7 +309,7 @@ class Steps:
                     self._drop(staged, values)
                     continue
                 new = self._entry(task, staged, values)
-                kept = {f: getattr(was, f) for f in ("columns", "precision", "seconds", "input_files", "input_bytes")}
+                kept = {f: getattr(was, f) for f in _KEPT}
                 entries.append(replace(new, **kept))
             self._commit(staged, entries)
         self.outcome.relabelled |= {e.partition: e for e in entries}
@@ -332,11 +337,15 @@ class Steps:
         staging = self.table.staging(commit)
         try:
             counts: dict[Values, dict[str, int]] = {}
+            seconds: dict[str, float] = {}
             if make is not None:
                 with spark_failures():
+                    started = time.monotonic()
                     write_staged(make(), keys, as_uri(fs, staging), self.settings.output, in_files)
+                    written = time.monotonic()
                     counts = staged_counts(self.spark, as_pattern(fs, staging), staged_keys(keys, in_files))
-            yield Staged(commit, staging, counts, staged_files(fs, staging))
+                    seconds = {"written": written - started, "counted": time.monotonic() - written}
+            yield Staged(commit, staging, counts, staged_files(fs, staging), seconds)
         except BaseException:  # Ctrl-C too
             if not self.committer.begun(commit):
                 with contextlib.suppress(BigFiveError, OSError):
@@ -411,13 +420,15 @@ class Steps:
     def _tell(
         self, what: str, staged: Staged, entries: Sequence[Entry], started: float, effort: Effort | None = None
     ) -> None:
-        seconds = round(time.monotonic() - started, 3)
+        seconds = time.monotonic() - started
+        stages = {**staged.seconds, "committed": seconds - sum(staged.seconds.values())}
         about = {
             "step": staged.commit,
             "what": what,
             "partitions": len(entries),
             "documents": sum(e.documents for e in entries),
-            "seconds": seconds,
+            "seconds": round(seconds, 3),
+            "stage_seconds": {stage: round(spent, 3) for stage, spent in stages.items()},
         }
         if effort is not None:
             about |= {"padding_share": round(effort.padding_share, 4), "worker_seconds": effort.worker_seconds}
