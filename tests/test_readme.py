@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 
 from support.cluster import REPOSITORY, clean_environment
@@ -62,3 +63,10 @@ def test_the_commands_for_ones_own_table_run_in_a_clean_shell(checkpoint, tmp_pa
     assert record["settings"]["commit_every"] == {"partitions": 1000, "minutes": 10.0}
     assert record["partitions"]["dt=2026-01-05"]["scored"] == 20
     assert not (job / "running").exists()
+    # What docs/operations.md asks of records where a run was slow.
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    (query,) = re.findall(r"```sql\n(-- run in the tests, by DuckDB\n.*?)```", page, re.S)
+    (row,) = duckdb.sql(query.replace("scores.job", str(job))).df().to_dict("records")
+    assert row["cores"] == record["spark"]["cores"] and row["tokens_a_text"] > 1
+    assert row["phase_seconds"].keys() == {"start", "plan", "model"}
+    assert sum(row["phase_seconds"].values()) + row["scoring_seconds"] < row["seconds"]

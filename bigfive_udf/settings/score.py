@@ -109,7 +109,10 @@ class OutputSettings(Section):
         {}, description="properties of the Iceberg catalog, as pyiceberg takes them; {}: SQLite in PATH.job"
     )
     target_file_mb: int = Field(
-        128, ge=1, description="approximate size of a file in MB; a group of input files becomes one file"
+        128,
+        ge=1,
+        description="MB of shuffled scores for one file, which is half as large or less; "
+        "a group of input files becomes one file",
     )
     compression: Literal["zstd", "snappy", "gzip", "none"] = Field("zstd", description="compression of the files")
 
