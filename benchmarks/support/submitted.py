@@ -30,6 +30,9 @@ def score_job(
         job = subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file)
         try:
             yield job
+        except BaseException:
+            job.terminate()
+            raise
         finally:
             code = job.wait()
     if code != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,8 @@ from bigfive_udf.errors import ArtifactError
 _TEXTS_PER_CALL = 512
 _CHARACTERS_PER_CALL = 1 << 18
 _LONGEST_WORD = 1 << 12
-"""A longer text is cut at a space among the last so many characters of a piece."""
+"""A longer text is cut at white space among the last so many characters of a piece."""
+_BETWEEN_WORDS = re.compile(r"(?<=\S)\s(?=\S)")
 
 
 class TextTokenizer:
@@ -88,15 +90,16 @@ def _calls(texts: list[str]) -> Iterator[list[str]]:
 def _pieces(text: str, limit: int) -> Iterator[str]:
     """The text in pieces of at most `limit` characters, whose tokens are together those of the text.
 
-    A piece begins with a space between two words, where no tokenizer's token reaches across. Only where there is none
-    for thousands of characters (that is no language, but encoded files) a token may be cut in two.
+    A piece begins with a space between two words, where hardly any tokenizer's token reaches across, or else with
+    another white space. Where there is none for thousands of characters (in Chinese, or in an encoded file) a token may
+    be cut in two, one in some hundred thousand characters.
     """
     start = 0
     while len(text) - start > limit:
-        stop, least = start + limit, max(start + 1, start + limit - _LONGEST_WORD)
-        while (stop := text.rfind(" ", least, stop)) > 0 and (text[stop - 1].isspace() or text[stop + 1].isspace()):
-            pass
-        stop = stop if stop > 0 else start + limit
+        least = max(start + 1, start + limit - _LONGEST_WORD)
+        tail = text[least - 1 : start + limit + 1]
+        places = [(m[0] == " ", least - 1 + m.start()) for m in _BETWEEN_WORDS.finditer(tail)]
+        _, stop = max(places, default=(False, start + limit))
         yield text[start:stop]
         start = stop
     yield text[start:]

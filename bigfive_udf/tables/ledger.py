@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +60,8 @@ class Entry:
     """the partition's share of the seconds that its step took"""
     cores: int = 0
     """cores of the tasks that ran at once in that step; 0 in entries of versions that did not keep it"""
+    device: str = ""
+    """what computed, cpu or cuda; empty in entries of versions that did not keep it"""
     files: tuple[tuple[str, int], ...] = ()
     """the files of the table: name as in `ScoreTable.table_files`, size in bytes"""
 
@@ -71,7 +73,8 @@ class Entry:
         content = json.loads(line)
         content["group"] = tuple(content["group"])
         content["files"] = tuple((name, int(size)) for name, size in content["files"])
-        return cls(**content)
+        known = {f.name for f in fields(cls)}  # a later version's ledger can be read after going back
+        return cls(**{name: value for name, value in content.items() if name in known})
 
 
 class Ledger:

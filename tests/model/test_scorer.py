@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -307,7 +308,7 @@ def test_a_long_text_has_the_same_tokens_in_pieces(checkpoint, architecture, par
         found = tokenizer.encode(["we walked", text, "a"])
     assert "".join(pieces) == text
     assert all(0 < len(piece) <= limit for piece in pieces) or not text
-    if all(piece[0] == " " and not piece[1].isspace() for piece in pieces[1:]):
+    if all(re.match(r"\s\S", piece) for piece in pieces[1:]):
         assert list(found[1]) == whole
     assert (len(found), list(found[0])) == (3, tokenizer.encode(["we walked"])[0])
 
@@ -317,6 +318,11 @@ def test_a_text_without_any_space_is_read_in_pieces_too():
     pieces = list(tokenization._pieces("x" * 10_000, 4096))
     assert [len(piece) for piece in pieces] == [4096, 4096, 1808]
     assert [len(piece) for piece in tokenization._pieces(" " * 10_000, 4096)] == [4096, 4096, 1808]
+
+
+def test_a_long_text_is_cut_at_spaces_or_else_at_other_white_space():
+    assert list(tokenization._pieces("one two  three\tfour five", 12)) == ["one", " two  three", "\tfour five"]
+    assert list(tokenization._pieces("one\ntwo\nthree", 10)) == ["one\ntwo", "\nthree"]
 
 
 def test_a_text_of_a_million_characters_is_scored_as_its_windows_are(checkpoint):

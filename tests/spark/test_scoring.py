@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import groupby
 
 import pytest
@@ -54,15 +55,16 @@ def test_the_same_texts_meet_in_one_task_and_on_a_gpu_side_by_side(spark, device
 
 
 def test_rows_without_a_text_are_spread_and_none_is_lost(spark):
-    texts = [None if i % 3 == 0 else "" if i % 3 == 1 else f"text {i % 7}" for i in range(6000)]
-    columns = "id int, text string, about struct<a: int>, tags map<string, string>"
-    frame = spark.createDataFrame([(i, text, (i,), {"a": "b"}) for i, text in enumerate(texts)], columns)
+    texts = [[None, " ", f"text {i % 7}"][i % 3] for i in range(6000)]
+    columns = "id decimal(38,0), text string, about struct<a: int>, tags map<string, string>"
+    rows = [(Decimal(i), text, (i,), {"a": "b"}) for i, text in enumerate(texts)]
+    frame = spark.createDataFrame(rows, columns)
     found = same_together(frame, 4, "text", "cpu").rdd.glom().collect()
     assert sorted((r.id, r.text or "") for part in found for r in part) == [(i, t or "") for i, t in enumerate(texts)]
-    for missing in (None, ""):
+    for missing in (None, " "):
         share = [sum(r.text == missing for r in part) for part in found]
         assert min(share) > 300, f"{missing!r} is in few tasks: {share}"
-    homes = [{r.text for r in part if r.text} for part in found]
+    homes = [{r.text for r in part} - {None, " "} for part in found]
     assert sum(map(len, homes)) == 7, "none in two tasks"
     alone = spark.createDataFrame([(None,), ("a",)], "text string")
     assert same_together(alone, 2, "text", "cpu").count() == 2

@@ -111,6 +111,13 @@ def test_the_ledger_is_a_table_for_sql(tmp_path):
     assert rows == [("dt=1", 10)]
 
 
+def test_a_line_of_an_earlier_or_a_later_version_can_be_read():
+    entry = Entry("dt=1", {"dt": "1"}, COMMITTED, 1, "c", "r", "2026-01-01", cores=4, device="cpu")
+    earlier = {name: value for name, value in json.loads(entry.line()).items() if name not in ("cores", "device")}
+    assert Entry.parse(json.dumps(earlier)) == replace(entry, cores=0, device="")
+    assert Entry.parse(json.dumps(json.loads(entry.line()) | {"of_a_later_version": 1})) == entry
+
+
 @pytest.mark.parametrize("content", ["{", "[]\n", '{"partition": "dt=1"}\n', "\x00"])
 def test_a_damaged_ledger_is_named(tmp_path, content):
     opened(tmp_path).append("run-1", [ENTRY])

@@ -9,12 +9,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from bigfive_udf.model import hardware
+from bigfive_udf.model.hardware import Placement
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.planning import Planned, Scoring
 from bigfive_udf.spark.local_rows import local_rows
 from bigfive_udf.spark.machines import cores, executors_hardware, is_local, slots
 from bigfive_udf.spark.udf import SparkModel, model_at
+from bigfive_udf.tables.fingerprint import ScoreRecipe
 from bigfive_udf.tables.ledger import Entry
 
 _SAMPLE = {"cpu": 400, "cuda": 4_000}
@@ -35,37 +37,45 @@ class Rates:
     source: str
 
 
-def remembered(entries: Mapping[str, Entry], model_id: str, n_cores: int) -> Rates | None:
-    """What `n_cores` would do by the partitions that this model has scored last; None where none has a time.
+def remembered(entries: Mapping[str, Entry], recipe: ScoreRecipe, placement: Placement, n_cores: int) -> Rates | None:
+    """The rates of the partitions that were scored last as they would be now: by this model, with these settings.
 
-    Cores are taken to be alike; a partition that does not tell its cores is taken to have had as many.
+    Where some were in this precision, only these count. CPU cores are taken to be alike: the rate is reckoned for
+    `n_cores`. What GPUs did is taken as it is. None where no such partition has a time.
     """
-    timed = [e for e in entries.values() if e.seconds > 0 and e.documents and e.model_id == model_id]
-    recent = sorted(timed, key=lambda e: e.sequence)[-_RECENT:]
+    like = [
+        e
+        for e in entries.values()
+        if e.seconds > 0 and e.documents and e.model_id == recipe.model_id and e.settings == recipe.settings
+        and e.device in ("", placement.device)
+    ]  # fmt: skip
+    same = [e for e in like if e.precision == placement.precision] or like
+    recent = sorted(same, key=lambda e: e.sequence)[-_RECENT:]
     if not recent:
         return None
     documents, tokens = sum(e.documents for e in recent), sum(e.n_tokens for e in recent)
-    core_seconds = sum(e.seconds * (e.cores or n_cores) for e in recent)
-    source = f"the last {len(recent):,} partitions that this model has scored"
-    if any(e.cores not in (0, n_cores) for e in recent):
+    source = f"the last {len(recent):,} partition{'s' * (len(recent) > 1)} that this model has scored"
+    share = [e.cores / n_cores if e.cores and placement.device == "cpu" else 1.0 for e in recent]
+    if any(s != 1.0 for s in share):
         source += f", reckoned for {n_cores} cores"
-    return Rates(documents / core_seconds * n_cores, tokens / documents, source)
+    seconds = sum(e.seconds * s for e, s in zip(recent, share, strict=True))
+    return Rates(documents / seconds, tokens / documents, source)
 
 
 def rates_of(spark: SparkSession, settings: ScoreSettings, work: Planned) -> Rates | None:
     """How fast the plan would go; None where there is nothing to score."""
     if work.readable is None:
         return None
-    n_cores = cores(spark)
-    return remembered(work.entries, work.scoring.recipe.model_id, n_cores) or _calibrated(
-        spark, settings, work.readable, work.scoring
-    )
-
-
-def _calibrated(spark: SparkSession, settings: ScoreSettings, readable: Readable, scoring: Scoring) -> Rates | None:
-    """The rates, measured by scoring some texts in one task on the executors; None where there are no texts."""
     found = executors_hardware(spark, settings.model.device)
     placement = hardware.decide(settings.model.device, settings.model.precision, found)
+    rates = remembered(work.entries, work.scoring.recipe, placement, cores(spark))
+    return rates or _calibrated(spark, settings, work.readable, work.scoring, placement)
+
+
+def _calibrated(
+    spark: SparkSession, settings: ScoreSettings, readable: Readable, scoring: Scoring, placement: Placement
+) -> Rates | None:
+    """The rates, measured by scoring some texts in one task on the executors; None where there are no texts."""
     texts = readable.sample(settings.input.text_column, _SAMPLE[placement.device], _CHARACTERS)
     if not texts:
         return None

@@ -93,7 +93,7 @@ def _chosen(spark: SparkSession, settings: ScoreSettings, work: Planned, run: Ru
 
 
 def _score(steps: Steps, tasks: Sequence[Task], work: Planned, readable: Readable, model: SparkModel) -> None:
-    rates = remembered(work.entries, work.scoring.recipe.model_id, cores(steps.spark))
+    rates = remembered(work.entries, work.scoring.recipe, model.placement, cores(steps.spark))
     try:
         with Progress(model.tally, steps.outcome, work.documents, len(work.plan.score)):
             rate = rates.documents_per_second if rates else None

@@ -37,7 +37,9 @@ _LEAST_TASK = TaskSize(64, 16 << 10)
 # Per step: Spark's driver keeps data about each task, and each task has a block in every file of the shuffle.
 _MOST_TASKS = 100_000
 _TEXT = "__bigfive_text"
-_HASHED = re.compile(r"string|(var)?char\(\d+\)|(tiny|small|big)?int|date|timestamp")
+_HASHED = re.compile(
+    r"string|(var)?char\(\d+\)|(tiny|small|big)?int|decimal\(\d+,\d+\)|float|double|boolean|binary|date|timestamp(_ntz)?"
+)
 """Types of columns by which rows without a text are spread."""
 _KEY = "__bigfive_key_"
 
@@ -71,13 +73,13 @@ def scores_of(
 def same_together(frame: DataFrame, tasks: int, column: str, device: str) -> DataFrame:
     """Rows in so many Spark partitions; rows with equal texts are in one task, where a worker scores the text once.
 
-    Null and empty texts have no scores to share: they are spread by their other columns, or all would be in one task.
+    Rows without a text have no scores to share: they are spread by their other columns, or all would be in one task.
     A GPU's task is larger than what a worker gathers at a time, so there equal texts are also side by side. The order
     is that of a hash: sorted by text, the table's row order would tell something of the texts.
     """
     others = [F.col(quoted(name)) for name, kind in frame.dtypes if name != column and _HASHED.fullmatch(kind)]
     text = F.col(quoted(column))
-    apart = [F.when(F.coalesce(text, F.lit("")) == "", F.xxhash64(*others))] if others else []
+    apart = [F.when(~F.coalesce(text, F.lit("")).rlike(r"\S"), F.xxhash64(*others))] if others else []
     spread = frame.repartition(tasks, text, *apart)
     return spread.sortWithinPartitions(F.xxhash64(column)) if device == "cuda" else spread
 

@@ -45,7 +45,7 @@ from bigfive_udf.tables.score_table import ScoreTable, staged_files
 # What a core is assumed to score in a second. It limits the first step of a new table, before anything was measured.
 # Bytes are those of the compressed texts in the files: without a limit on bytes a step of long texts would take hours.
 _ASSUMED_DOCUMENTS, _ASSUMED_BYTES = 50.0, 3_000.0
-_KEPT = ("columns", "precision", "seconds", "cores", "input_files", "input_bytes")
+_KEPT = ("columns", "precision", "device", "seconds", "cores", "input_files", "input_bytes")
 """What an entry keeps when only the labels of its partition are computed again."""
 _COUNTS = ("documents", "scored", "empty", "failed", "truncated", "n_tokens", "n_windows")
 
@@ -267,6 +267,7 @@ class Steps:
                     self._entry(task, staged, values),
                     seconds=round(seconds * share, 3),
                     cores=n_cores,
+                    device=work.model.placement.device,
                     columns=dict(work.readable.columns),
                     precision=work.model.placement.precision,
                 )
