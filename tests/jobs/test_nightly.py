@@ -86,9 +86,12 @@ def test_a_copied_corpus_with_its_times_rescores_nothing_and_one_without_is_refu
 
 def test_other_thresholds_recompute_labels_from_the_stored_probabilities(score, nightly, capsys, checkpoint, tmp_path):
     score(nightly)
-    before = table_of(nightly["output.path"])
+    before, entries = table_of(nightly["output.path"]), ledger_of(nightly).committed
     capsys.readouterr()
     run = score(nightly | {"labels.thresholds": {"O": 0.0, "E": 1.0}})
+    for name, e in ledger_of(nightly).committed.items():  # what the model's time was stays known
+        was = entries[name]
+        assert (e.seconds, e.cores, e.device, e.precision) == (was.seconds, was.cores, was.device, was.precision)
     after, printed = table_of(nightly["output.path"]), capsys.readouterr().out
     assert "for the thresholds have changed; the model is not loaded" in printed
     assert "model_loads" not in run.result
@@ -350,7 +353,9 @@ def test_steps_are_committed_one_by_one(score, nightly):
         assert sum(step["stage_seconds"].values()) == pytest.approx(step["seconds"], abs=0.01)
     phases = run.result["phase_seconds"]
     assert phases.keys() == {"start", "plan", "model"} and all(seconds > 0 for seconds in phases.values())
-    assert len({e.commit for e in ledger_of(nightly).committed.values()}) == 3
+    entries = ledger_of(nightly).committed.values()
+    assert len({e.commit for e in entries}) == 3
+    assert {(e.cores, e.device) for e in entries} == {(2, "cpu")}
     log = Path(f"{nightly['output.path']}.job/runs/{run.run_id}.log").read_text().splitlines()
     events = [json.loads(line) for line in log]
     assert [e["event"] for e in events] == ["committed"] * 3
