@@ -212,7 +212,7 @@ def _serialized(weights: dict[str, Tensor]) -> bytes:
     for name, tensor in weights.items():
         whole, storage = tensor.contiguous(), tensor.untyped_storage()
         # Tied or sliced tensors share storage, which safetensors refuses to write. The others are not copied: a copy of
-        # all of them would be half of what the driver holds at its peak.
+        # all of them would be a quarter of the memory that packing takes.
         shares = storage.data_ptr() in seen or storage.nbytes() != whole.nbytes
         seen.add(storage.data_ptr())
         alone[name] = whole.clone() if shares and whole is tensor else whole
