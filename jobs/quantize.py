@@ -10,7 +10,7 @@ from argparse import Namespace
 from bigfive_udf.command_line import main, parser
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model.artifact import check_new, load_artifact
-from bigfive_udf.quantizing.search import Search, tensors_of
+from bigfive_udf.quantizing.search import Search, activation_bits, tensors_of
 from bigfive_udf.quantizing.writing import about_variant, check_source, curve_lines, read_sample, write_quantized
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
@@ -30,8 +30,9 @@ def quantize(args: Namespace, run: Run) -> str:
     print(f"quantize: {artifact.path} ({artifact.model_id}) -> {output}")
     print(f"  {len(calibration):,} texts to calibrate on, {len(measured):,} to measure", flush=True)
     search = Search(artifact, artifact.options())
-    print(f"  putting each of {len(search.names)} products in int8 by itself", flush=True)
-    products = search.quantized(calibration, settings.int8.exact_columns)
+    bits = activation_bits(settings.int8)
+    print(f"  putting each of {len(search.names)} products in int8 by itself, activations of {bits} bits", flush=True)
+    products = search.quantized(calibration, settings.int8.exact_columns, bits)
     by_sensitivity = search.by_sensitivity(products, calibration)
     print(f"  {by_sensitivity[0]} moves the scores most, {by_sensitivity[-1]} least; measuring variants", flush=True)
     curve = search.curve(products, by_sensitivity, measured)
@@ -44,7 +45,7 @@ def quantize(args: Namespace, run: Run) -> str:
             f"the labels turn over, more than max_label_flips {limit:g} allows; nothing was written: allow more, give "
             "more texts (data.documents), or score in another precision"
         )
-    write_quantized(artifact, output, tensors_of(products, chosen.products), chosen, curve)
+    write_quantized(artifact, output, tensors_of(products, chosen.products), chosen, curve, bits)
     made = load_artifact(output)
     run.result |= {"model_id": made.model_id, "int8": made.description["int8"]}
     print(

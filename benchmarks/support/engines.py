@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from bigfive_udf.model import hardware
+from bigfive_udf.model import hardware, int8
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.hardware import Placement
 from bigfive_udf.quantizing.search import Search, tensors_of
@@ -158,7 +158,10 @@ def _quantize(path: Path, target: Path, texts: Sequence[str]) -> None:
     """Put every possible product in int8, whatever that does to the labels: only speed is measured here."""
     artifact = load_artifact(path)
     search = Search(artifact, artifact.options())
-    save_file(tensors_of(search.quantized(texts[:_CALIBRATION], exact_columns=16), search.names), target)
+    save_file(
+        tensors_of(search.quantized(texts[:_CALIBRATION], exact_columns=16, bits=int8.most_bits()), search.names),
+        target,
+    )
 
 
 def _export(path: Path, target: Path) -> None:

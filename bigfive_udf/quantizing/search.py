@@ -1,6 +1,7 @@
 """Which matrix products of a model can be in 8-bit integers: as many as the labels of a sample allow.
 
-1. Half of the texts are run through the model in fp32, to see which inputs of each product are the largest ones.
+1. Half of the texts are run through the model in fp32, to see which inputs of each product are the largest ones, and
+   how its inputs vary together.
 2. Each product is put in int8 by itself; the products are ordered by how far that moves the logits of some texts.
 3. The other half of the texts is scored with all products in int8, then without the 1, 2, 4, ... and finally half of
    them that move the logits most: the curve of speed against fidelity. The first variant within the limit is chosen.
@@ -13,12 +14,13 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bigfive_udf.errors import ArtifactError
+from bigfive_udf.errors import ArtifactError, SettingsError
 from bigfive_udf.model import bundle, hardware, int8
 from bigfive_udf.model.artifact import Artifact
 from bigfive_udf.model.encoder import Encoder, EncoderSpec
@@ -27,6 +29,8 @@ from bigfive_udf.model.hardware import Placement
 from bigfive_udf.model.scorer import Scorer
 from bigfive_udf.model.scores import ScoringOptions
 from bigfive_udf.model.tokenization import TextTokenizer
+from bigfive_udf.quantizing.rounding import rounded
+from bigfive_udf.settings.quantize import Int8Settings
 from bigfive_udf.traits import TRAITS
 
 _KINDS = ("qkv", "attention", "up", "down")
@@ -72,6 +76,23 @@ def steps(n_products: int) -> list[int]:
     return [0, *(2**i for i in range(half.bit_length()) if 2**i < half), *([half] if half else [])]
 
 
+def activation_bits(settings: Int8Settings) -> int:
+    """Bits of the activations, 7 or 8.
+
+    Raises:
+        SettingsError: the settings ask for more than this processor has.
+    """
+    most = int8.most_bits()
+    if settings.activation_bits == "auto":
+        return most
+    if settings.activation_bits > most:
+        raise SettingsError(
+            f"int8.activation_bits {settings.activation_bits}: this processor has no VNNI, and computes only 7 bits "
+            "right; set 7 or auto, or quantize on a machine that has it"
+        )
+    return settings.activation_bits
+
+
 class Search:
     """A model taken apart, so that products can be exchanged."""
 
@@ -92,18 +113,24 @@ class Search:
         if not self.names:
             raise ArtifactError(f"{artifact.path} has but one layer, of which nothing is worth putting in int8")
 
-    def quantized(self, texts: Sequence[str], exact_columns: int) -> dict[str, dict[str, Tensor]]:
-        """Every product in int8; its `exact_columns` inputs with the largest values in `texts` stay exact."""
-        watching = _Watching(self._spec, self._weights)
+    def quantized(self, texts: Sequence[str], exact_columns: int, bits: int) -> dict[str, dict[str, Tensor]]:
+        """Every product in int8, its activations of `bits` (7 or 8).
+
+        The `exact_columns` inputs with the largest values in `texts` stay exact.
+        """
+        watching = _Watching(self._spec, self._weights, self.names)
         self._scorer(watching.packed, packed=True).score(texts)  # padding has large inputs of its own
-        return {
-            name: int8.quantized(
-                self._weights[f"{name}.weight"],
-                self._weights[f"{name}.bias"],
-                watching.largest[name].topk(min(exact_columns, len(watching.largest[name]))).indices.sort().values,
+        found = {}
+        for name in self.names:
+            weight, bias = (self._weights[f"{name}.{kind}"] for kind in ("weight", "bias"))
+            largest, moments = watching.largest[name], watching.moments.pop(name)
+            exact = largest.topk(min(exact_columns, len(largest) - 1)).indices.sort().values
+            others = torch.ones(len(largest), dtype=torch.bool)
+            others[exact] = False
+            found[name] = int8.quantized(
+                weight, bias, exact, bits, partial(rounded, moments=moments[others][:, others])
             )
-            for name in self.names
-        }
+        return found
 
     def by_sensitivity(self, products: Mapping[str, Mapping[str, Tensor]], texts: Sequence[str]) -> list[str]:
         """The products' names; first the product that, alone in int8, moves the logits most."""
@@ -151,15 +178,21 @@ def tensors_of(products: Mapping[str, Mapping[str, Tensor]], names: Sequence[str
 
 
 class _Watching(Encoder):
-    """Records the inputs of every product: `largest` maps a product to (k,), the largest size of each input."""
+    """Records the inputs of products: by name, `largest` (k,), the largest size of each, and `moments` (k, k), sums of
+    the products of every two."""
 
-    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
         super().__init__(spec, weights)
-        self.largest: dict[str, Tensor] = {}
+        self.largest: dict[str, Tensor] = dict.fromkeys(names, torch.tensor(0.0))
+        self.moments: dict[str, Tensor] = dict.fromkeys(names, torch.tensor(0.0))
 
     def _linear(self, name: str, x: Tensor, activation: str = "linear") -> Tensor:
-        sizes = x.reshape(-1, x.shape[-1]).abs().amax(0)
-        self.largest[name] = torch.maximum(self.largest.get(name, sizes), sizes)
+        if name in self.largest:
+            rows = x.reshape(-1, x.shape[-1])
+            rows = rows[torch.isfinite(rows).all(1)]  # of a text that fails
+            sizes = rows.abs().amax(0) if len(rows) else torch.zeros(x.shape[-1])
+            self.largest[name] = torch.maximum(self.largest[name], sizes)
+            self.moments[name] = self.moments[name] + rows.T @ rows
         return super()._linear(name, x, activation)
 
 

@@ -62,7 +62,12 @@ def check_source(artifact: Artifact, path: str) -> None:
 
 
 def write_quantized(
-    artifact: Artifact, output: str, tensors: Mapping[str, Tensor], chosen: Variant, curve: Sequence[Variant]
+    artifact: Artifact,
+    output: str,
+    tensors: Mapping[str, Tensor],
+    chosen: Variant,
+    curve: Sequence[Variant],
+    activation_bits: int,
 ) -> None:
     """Write the new artifact and try it out; if either fails, nothing is written.
 
@@ -74,6 +79,7 @@ def write_quantized(
     about[INT8] = {
         "made_of": artifact.model_id,
         "products": list(chosen.products),
+        "activation_bits": activation_bits,
         "fidelity": asdict(chosen.fidelity),
         "curve": [about_variant(variant) for variant in curve],
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from bigfive_udf.settings.labelled import TextTableSettings
@@ -27,6 +29,11 @@ class SampleSettings(TextTableSettings):
 class Int8Settings(Section):
     exact_columns: int = Field(
         16, ge=0, le=64, description="inputs of each matrix product that stay exact: those with the largest values"
+    )
+    activation_bits: Literal["auto", 7, 8] = Field(
+        "auto",
+        description="bits of the activations: 8 is more exact, and the model then runs only on processors with VNNI; "
+        "auto: 8 where this processor has VNNI, else 7",
     )
 
 

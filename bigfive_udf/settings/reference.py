@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
@@ -67,7 +67,7 @@ def _type_name(annotation: Any) -> str:
         return f"list of {_type_name(arguments[0])}s"
     if get_origin(annotation) is dict:
         return f"map of string to {_type_name(arguments[1])}"
-    if all(isinstance(a, str) for a in arguments):
+    if get_origin(annotation) is Literal:
         return ", ".join(f"`{a}`" for a in arguments)
     return " or ".join(_type_name(a) for a in arguments)
 

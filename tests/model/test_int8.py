@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,15 +19,26 @@ from bigfive_udf.errors import SettingsError
 from bigfive_udf.model.artifact import load_artifact
 from bigfive_udf.model.bundle import fast_parts, with_int8
 from bigfive_udf.model.encoder import Encoder
-from bigfive_udf.model.int8 import Int8Product, products, quantized
+from bigfive_udf.model.int8 import Int8Product, most_bits, products, quantized
 from bigfive_udf.quantizing.search import product_names, tensors_of
+from support.cluster import clean_environment
 
 
-def random_product(seed: int, n: int, k: int, columns: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+@pytest.fixture(params=[7, 8])
+def bits(request: pytest.FixtureRequest) -> int:
+    """Bits of the activations."""
+    if request.param > most_bits():
+        pytest.skip("this processor has no VNNI, so it computes only 7 bits right")
+    return int(request.param)
+
+
+def random_product(
+    seed: int, n: int, k: int, columns: int = 0, bits: int = 7
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     weight, bias = torch.randn(n, k, generator=generator), torch.randn(n, generator=generator)
     chosen = torch.randperm(k, generator=generator)[:columns].sort().values
-    return weight, bias, quantized(weight, bias, chosen)
+    return weight, bias, quantized(weight, bias, chosen, bits)
 
 
 def by_whole_numbers(x: np.ndarray, parts: dict[str, Tensor]) -> np.ndarray:
@@ -32,7 +47,8 @@ def by_whole_numbers(x: np.ndarray, parts: dict[str, Tensor]) -> np.ndarray:
     inner = x.copy()
     inner[:, columns] = 0
     smallest = inner.min(1, keepdims=True)
-    step = np.maximum((inner.max(1, keepdims=True) - smallest) / np.float32(127), np.float32(1e-12))
+    n_steps = np.float32(parts["steps"])
+    step = np.maximum((inner.max(1, keepdims=True) - smallest) / n_steps, np.float32(1e-12))
     steps = np.rint((inner - smallest) * (1 / step)).astype(np.int64)
     exact = np.concatenate([x[:, columns], smallest, np.ones_like(smallest)], 1).astype(np.float64)
     return (steps @ whole.astype(np.int64).T) * scale.astype(np.float64) * step + exact @ rest.astype(np.float64)
@@ -40,8 +56,8 @@ def by_whole_numbers(x: np.ndarray, parts: dict[str, Tensor]) -> np.ndarray:
 
 @pytest.mark.parametrize("columns", [0, 3])
 @pytest.mark.parametrize(("rows", "n", "k"), [(1, 5, 8), (7, 32, 64), (130, 96, 384), (40, 768, 3072)])
-def test_a_product_is_what_whole_numbers_say(rows, n, k, columns):
-    _, _, parts = random_product(0, n, k, columns)
+def test_a_product_is_what_whole_numbers_say(rows, n, k, columns, bits):
+    _, _, parts = random_product(0, n, k, columns, bits)
     x = torch.randn(rows, k, generator=torch.Generator().manual_seed(1)) * 3
     found, expected = Int8Product(parts)(x).numpy(), by_whole_numbers(x.numpy(), parts)
     # A value in the middle between two steps may go either way; the arithmetic may not.
@@ -49,13 +65,56 @@ def test_a_product_is_what_whole_numbers_say(rows, n, k, columns):
     assert close.all(axis=1).mean() > 0.95
 
 
-def test_sums_that_do_not_fit_sixteen_bits_are_not_cut_off():
-    """What processors without VNNI do to 255 steps: pairs of products are added in 16 bits."""
+def largest_sums(bits: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Inputs and a product where all sums are as large as can be; every result is 511."""
     n, k = 64, 512
-    parts = quantized(torch.ones(n, k), torch.zeros(n), torch.tensor([], dtype=torch.int64))
     x = torch.ones(3, k)
     x[:, 0] = 0
-    np.testing.assert_allclose(Int8Product(parts)(x).numpy(), k - 1, rtol=1e-6)
+    return x, quantized(torch.ones(n, k), torch.zeros(n), torch.tensor([], dtype=torch.int64), bits)
+
+
+def test_sums_that_do_not_fit_sixteen_bits_are_not_cut_off(bits):
+    """What processors without VNNI do to 8 bits: products are added up in pairs, in 16 bits."""
+    x, parts = largest_sums(bits)
+    np.testing.assert_allclose(Int8Product(parts)(x).numpy(), 511, rtol=1e-6)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo, which names VNNI")
+def test_eight_bits_are_for_processors_with_vnni():
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    assert most_bits() == (8 if words & {"avx512_vnni", "avx_vnni", "amx_int8"} else 7)
+
+
+def test_a_processor_without_vnni_is_told_apart_and_refuses_eight_bits():
+    program = """
+import torch
+from bigfive_udf.errors import SettingsError
+from bigfive_udf.model.int8 import Int8Product, most_bits, products, quantized
+assert most_bits() == 7
+x = torch.ones(3, 512)
+x[:, 0] = 0
+seven, eight = (quantized(torch.ones(64, 512), torch.zeros(64), torch.arange(0), bits) for bits in (7, 8))
+assert Int8Product(eight)(x).max() < 400, "these are the sums that are cut off"
+right = products({f"layers.0.up.{part}": tensor for part, tensor in seven.items()})["layers.0.up"](x)
+assert (right - 511).abs().max() < 0.01
+try:
+    products({f"layers.0.up.{part}": tensor for part, tensor in eight.items()})
+except SettingsError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environment(ONEDNN_MAX_CPU_ISA="AVX2"),  # oneDNN's own way to be as on an older processor
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r"model\.precision int8: the model's activations have 8 bits, and \S+ computes only those of 7 right, .*; set "
+        r"fp32 or auto, or make the model again .* --set int8\.activation_bits=7\n",
+        done.stdout,
+    )
 
 
 @settings(deadline=None)
@@ -65,16 +124,18 @@ def test_sums_that_do_not_fit_sixteen_bits_are_not_cut_off():
     columns=st.integers(0, 4),
     spread=st.sampled_from([1e-3, 1.0, 100.0]),
     shift=st.sampled_from([-5.0, 0.0, 3.0]),
+    bits=st.sampled_from([7, 8]),
 )
-def test_the_difference_to_the_exact_product_is_that_of_rounding(seed, size, columns, spread, shift):
+def test_the_difference_to_the_exact_product_is_that_of_rounding(seed, size, columns, spread, shift, bits):
     rows, n, k = size
-    weight, bias, parts = random_product(seed, n, k, min(columns, k - 1))
+    bits = min(bits, most_bits())
+    weight, bias, parts = random_product(seed, n, k, min(columns, k - 1), bits)
     x = torch.randn(rows, k, generator=torch.Generator().manual_seed(seed)) * spread + shift
     exact = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
     inner, inner_weight = x.clone(), weight.clone()
     inner[:, parts["columns"]] = 0
     inner_weight[:, parts["columns"]] = 0
-    step = (inner.amax(1) - inner.amin(1)) / 127
+    step = (inner.amax(1) - inner.amin(1)) / (2**bits - 1)
     # Half a step of every input times its weight, and half a step of every weight times its input.
     bound = 0.5 * step[:, None] * inner_weight.abs().sum(1) * 1.01 + 0.5 * parts["scale"] * inner.abs().sum(1)[:, None]
     slack = 1e-5 * (exact.abs() + x.abs() @ weight.abs().T + 1)
@@ -93,8 +154,8 @@ def test_large_inputs_that_stay_exact_cost_the_others_nothing():
     assert kept < without / 50
 
 
-def test_the_inputs_are_as_they_were_and_the_shape_is_kept():
-    _, _, parts = random_product(0, 6, 16, 2)
+def test_the_inputs_are_as_they_were_and_the_shape_is_kept(bits):
+    _, _, parts = random_product(0, 6, 16, 2, bits)
     x = torch.randn(4, 3, 16)
     before = x.clone()
     y = Int8Product(parts)(x)
@@ -105,9 +166,9 @@ def test_the_inputs_are_as_they_were_and_the_shape_is_kept():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("column", [0, 7])
-def test_a_token_that_is_not_finite_stays_so_and_harms_no_other(value, column):
+def test_a_token_that_is_not_finite_stays_so_and_harms_no_other(value, column, bits):
     weight, bias, _ = random_product(0, 6, 16)
-    product = Int8Product(quantized(weight, bias, torch.tensor([7])))
+    product = Int8Product(quantized(weight, bias, torch.tensor([7]), bits))
     x = torch.randn(5, 16)
     right = product(x)
     x[2, column] = value
