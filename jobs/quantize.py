@@ -11,7 +11,14 @@ from bigfive_udf.command_line import main, parser
 from bigfive_udf.errors import ArtifactError
 from bigfive_udf.model.artifact import check_new, load_artifact
 from bigfive_udf.quantizing.search import Search, activation_bits, tensors_of
-from bigfive_udf.quantizing.writing import about_variant, check_source, curve_lines, read_sample, write_quantized
+from bigfive_udf.quantizing.writing import (
+    RUNS_ON,
+    about_variant,
+    check_source,
+    curve_lines,
+    read_sample,
+    write_quantized,
+)
 from bigfive_udf.runs import Run
 from bigfive_udf.settings.loading import load_settings
 from bigfive_udf.settings.quantize import QuantizeSettings
@@ -23,6 +30,7 @@ def quantize(args: Namespace, run: Run) -> str:
     settings = load_settings(QuantizeSettings, args.config, args.set)
     output, limit = settings.output.path, settings.max_label_flips
     run.result |= {"settings": settings.model_dump()}
+    bits = activation_bits(settings.int8)
     check_new(output)
     artifact = load_artifact(settings.model.path)
     check_source(artifact, settings.model.path)
@@ -30,7 +38,6 @@ def quantize(args: Namespace, run: Run) -> str:
     print(f"quantize: {artifact.path} ({artifact.model_id}) -> {output}")
     print(f"  {len(calibration):,} texts to calibrate on, {len(measured):,} to measure", flush=True)
     search = Search(artifact, artifact.options())
-    bits = activation_bits(settings.int8)
     print(f"  putting each of {len(search.names)} products in int8 by itself, activations of {bits} bits", flush=True)
     products = search.quantized(calibration, settings.int8.exact_columns, bits)
     by_sensitivity = search.by_sensitivity(products, calibration)
@@ -50,8 +57,10 @@ def quantize(args: Namespace, run: Run) -> str:
     run.result |= {"model_id": made.model_id, "int8": made.description["int8"]}
     print(
         f"done: {output}, model {made.model_id}: {len(chosen.products)} of {len(search.names)} products in int8, "
-        f"{100 * chosen.fidelity.label_flips:.2g} % of labels turned over"
+        f"{100 * chosen.fidelity.label_flips:.2g} % of labels turned over; activations of {bits} bits, {RUNS_ON[bits]}"
     )
+    if bits > 7:
+        print("  for others: --set int8.activation_bits=7")
     for other in curve:
         if (
             not other.products

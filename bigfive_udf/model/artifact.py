@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bigfive_udf.model.bundle import Bundle
-    from bigfive_udf.model.hardware import Placement
+    from bigfive_udf.model.hardware import Hardware, Placement
     from bigfive_udf.model.scorer import Scorer
     from bigfive_udf.model.scores import ScoringOptions
 
@@ -170,6 +170,19 @@ class Artifact:
                 f"quantized, more than max_label_flips {max_label_flips:g} allows; allow that much, set another "
                 "precision, or quantize the model again with that limit"
             )
+
+    def check_int8_on(self, machines: Sequence[Hardware]) -> None:
+        """Refuse int8 where the model's activations have 8 bits and one of the machines has no VNNI.
+
+        Raises:
+            SettingsError: it is refused; the message names the machine.
+        """
+        from bigfive_udf.model.int8 import without_vnni
+
+        about = self.description.get(INT8)
+        lacking = next((m.name for m in machines if not m.cpu_vnni), None)
+        if lacking is not None and isinstance(about, dict) and about.get("activation_bits") == 8:
+            raise SettingsError(without_vnni(lacking))
 
     def options(
         self,

@@ -14,6 +14,7 @@ from bigfive_udf.errors import SettingsError
 
 # Words of /proc/cpuinfo that mean bf16 products in hardware: x86 AVX512-BF16 and AMX, Arm BF16.
 _BF16_WORDS = {"avx512_bf16", "amx_bf16", "bf16"}
+_VNNI_WORDS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 # Numbers of mallopt's parameters, from glibc's malloc.h, and their values: for M_MMAP_THRESHOLD the most that glibc
@@ -29,6 +30,8 @@ class Hardware:
     name: str
     cpu_bf16: bool
     cuda_bf16: bool | None = None
+    cpu_vnni: bool = True
+    """whether int8 can have activations of 8 bits here, as far as /proc/cpuinfo says"""
 
     @property
     def cuda(self) -> bool:
@@ -47,7 +50,7 @@ class Placement:
 
 def look(use_gpu: bool = True) -> Hardware:
     """Describe the machine this is called on."""
-    return Hardware(platform.node(), _cpu_has_bf16(), _cuda_has_bf16() if use_gpu else None)
+    return Hardware(platform.node(), _cpu_has_bf16(), _cuda_has_bf16() if use_gpu else None, _cpu_has_vnni())
 
 
 def decide(device: str, precision: str, machines: Sequence[Hardware], section: str = "model") -> Placement:
@@ -144,11 +147,21 @@ def keep_freed_memory() -> None:
 
 
 def _cpu_has_bf16() -> bool:
+    return bool(_BF16_WORDS & _cpu_words())
+
+
+def _cpu_has_vnni() -> bool:
+    words = _cpu_words()
+    return not words or platform.machine() not in ("x86_64", "AMD64") or bool(_VNNI_WORDS & words)
+
+
+def _cpu_words() -> set[str]:
+    """What /proc/cpuinfo says that the processor has; nothing where there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return False
-    return any(_BF16_WORDS & set(line.split()) for line in lines if line.lower().startswith(("flags", "features")))
+        return set()
+    return {word for line in lines if line.lower().startswith(("flags", "features")) for word in line.split()}
 
 
 def _cuda_has_bf16() -> bool | None:

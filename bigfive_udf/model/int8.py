@@ -28,7 +28,7 @@ from bigfive_udf.errors import SettingsError
 
 PARTS = ("weight", "scale", "columns", "rest", "steps")
 _LARGEST = 127
-"""of the weights' whole numbers"""
+"""of the weights' whole numbers, and of activations of 7 bits"""
 
 
 def quantized(
@@ -57,7 +57,7 @@ class Int8Product:
 
     def __init__(self, parts: Mapping[str, Tensor]) -> None:
         self._scale, self._columns, self._rest = parts["scale"], parts["columns"], parts["rest"]
-        self._steps = int(parts["steps"])
+        self._steps = _steps(parts)
         self._zeros = torch.zeros(len(self._scale), dtype=torch.int32)
         self._weight = torch.ops.onednn.qlinear_prepack(parts["weight"], None)
 
@@ -70,10 +70,10 @@ class Int8Product:
         step = (rows.amax(1, keepdim=True) - smallest).div_(self._steps).clamp_(min=1e-12)
         # Converted by way of int8, which torch does several times as fast: up to 127 the bits are the same, and 128
         # less than a number of 8 bits differs from it in the highest.
-        halved = self._steps > _LARGEST
-        whole = rows.sub(smallest + 128 * step if halved else smallest).mul_(step.reciprocal()).round_()
+        shifted = self._steps > _LARGEST
+        whole = rows.sub(smallest + 128 * step if shifted else smallest).mul_(step.reciprocal()).round_()
         whole = whole.to(torch.int8).view(torch.uint8)
-        if halved:
+        if shifted:
             whole.bitwise_xor_(128)
         rows.index_copy_(1, self._columns, exact)
         y = torch.ops.onednn.qlinear_pointwise(
@@ -90,15 +90,24 @@ def products(weights: Mapping[str, Tensor]) -> dict[str, Int8Product]:
         SettingsError: the model has such products, and this PyTorch or this processor can't compute them.
     """
     names = [name.removesuffix(".scale") for name in weights if name.endswith(".scale")]
-    if any(weights[f"{name}.steps"] > _LARGEST for name in names) and most_bits() < 8:
-        raise SettingsError(
-            f"model.precision int8: the model's activations have 8 bits, and {platform.node()} computes only those of "
-            "7 right, as it has no VNNI; set fp32 or auto, or make the model again for such processors, with "
-            "python jobs/quantize.py --set int8.activation_bits=7"
-        )
-    if names:
+    found = {name: {part: weights[full] for part in PARTS if (full := f"{name}.{part}") in weights} for name in names}
+    if any(_steps(parts) > _LARGEST for parts in found.values()) and most_bits() < 8:
+        raise SettingsError(without_vnni(platform.node()))
+    if found:
         _check_build()
-    return {name: Int8Product({part: weights[f"{name}.{part}"] for part in PARTS}) for name in names}
+    return {name: Int8Product(parts) for name, parts in found.items()}
+
+
+def without_vnni(machine: str) -> str:
+    """The line for a user whose model has activations of 8 bits, where `machine` has no VNNI."""
+    return (
+        f"model.precision int8: the model's activations have 8 bits, and {machine} computes only those of 7 right, as "
+        "it has no VNNI; set fp32 or auto, or make the model again with jobs/quantize.py and int8.activation_bits=7"
+    )
+
+
+def _steps(parts: Mapping[str, Tensor]) -> int:
+    return int(parts["steps"]) if "steps" in parts else _LARGEST  # the first models had 7 bits without saying so
 
 
 @functools.cache
@@ -119,6 +128,6 @@ def most_bits() -> int:
 def _check_build() -> None:
     if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
         raise SettingsError(
-            f"model.precision int8: PyTorch {torch.__version__} on {platform.node()} has no oneDNN, which computes the "
-            "products in 8-bit integers; set fp32 or auto, or install a build that has it"
+            f"int8: PyTorch {torch.__version__} on {platform.node()} has no oneDNN, which computes the products in "
+            "8-bit integers; install a build that has it, or score with model.precision fp32 or auto"
         )

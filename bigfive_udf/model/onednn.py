@@ -1,6 +1,6 @@
 """Products of the encoder by oneDNN, called explicitly, as torch's own compiler does on x86.
 
-torch's `linear` uses MKL for fp32, which reaches 0.85 of oneDNN's speed with AVX-512 (0.44 on AMD Zen 5) and 0.9 with
+torch's `linear` uses MKL for fp32, which reaches 0.8 of oneDNN's speed with AVX-512 (0.44 on AMD Zen 5) and 0.9 with
 AVX2. It computes an activation in a second pass over the result. Both can read the weights where they lie. A worker
 that may hold its own copy of the weights lays them out for its processor beforehand, which is faster still, most of
 all in bf16.

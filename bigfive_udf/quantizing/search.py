@@ -119,7 +119,9 @@ class Search:
         The `exact_columns` inputs with the largest values in `texts` stay exact.
         """
         watching = _Watching(self._spec, self._weights, self.names)
-        self._scorer(watching.packed, packed=True).score(texts)  # padding has large inputs of its own
+        scorer = self._scorer(watching.packed, packed=True)  # padding has large inputs of its own
+        watching.forget()  # what the scorer tried itself out with
+        scorer.score(texts)
         found = {}
         for name in self.names:
             weight, bias = (self._weights[f"{name}.{kind}"] for kind in ("weight", "bias"))
@@ -183,16 +185,21 @@ class _Watching(Encoder):
 
     def __init__(self, spec: EncoderSpec, weights: Mapping[str, Tensor], names: Sequence[str]) -> None:
         super().__init__(spec, weights)
-        self.largest: dict[str, Tensor] = dict.fromkeys(names, torch.tensor(0.0))
-        self.moments: dict[str, Tensor] = dict.fromkeys(names, torch.tensor(0.0))
+        sizes = {name: weights[f"{name}.weight"].shape[1] for name in names}
+        self.largest = {name: torch.zeros(k) for name, k in sizes.items()}
+        self.moments = {name: torch.zeros(k, k) for name, k in sizes.items()}
+
+    def forget(self) -> None:
+        for tensor in (*self.largest.values(), *self.moments.values()):
+            tensor.zero_()
 
     def _linear(self, name: str, x: Tensor, activation: str = "linear") -> Tensor:
         if name in self.largest:
             rows = x.reshape(-1, x.shape[-1])
-            rows = rows[torch.isfinite(rows).all(1)]  # of a text that fails
-            sizes = rows.abs().amax(0) if len(rows) else torch.zeros(x.shape[-1])
-            self.largest[name] = torch.maximum(self.largest[name], sizes)
-            self.moments[name] = self.moments[name] + rows.T @ rows
+            rows = rows[torch.isfinite(rows).all(1)]  # else a text that fails would spoil all
+            if len(rows):
+                torch.maximum(self.largest[name], rows.abs().amax(0), out=self.largest[name])
+            self.moments[name].addmm_(rows.T, rows)
         return super()._linear(name, x, activation)
 
 

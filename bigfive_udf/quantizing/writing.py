@@ -29,6 +29,8 @@ from bigfive_udf.training.data import read_texts
 
 CARD = "README.md"
 _SECTION = "\n\n## 8-bit integers\n\n"
+RUNS_ON = {7: "on any processor", 8: "on processors with VNNI only"}
+"""By the bits of the activations."""
 _LEAST = 100
 # As in the check at the beginning of a run: longer texts would take more time, and tell nothing more.
 _CHARACTERS = 2000
@@ -93,7 +95,7 @@ def write_quantized(
             save_file(dict(tensors), directory / INT8_FILE, metadata={"format": "pt"})
             if (artifact.path / CARD).exists():
                 card = (artifact.path / CARD).read_text(encoding="utf-8")
-                card = card.partition(_SECTION)[0].rstrip() + _card(chosen, artifact.model_id)
+                card = card.partition(_SECTION)[0].rstrip() + _card(chosen, artifact.model_id, activation_bits)
                 (directory / CARD).write_text(card, encoding="utf-8")
             write_description(directory, about)
         # safetensors has an error of its own for a full disk
@@ -102,14 +104,15 @@ def write_quantized(
         load_artifact(directory).predict(["I like to meet people.", "My desk is tidy."], device="cpu", precision="int8")
 
 
-def _card(chosen: Variant, made_of: str) -> str:
+def _card(chosen: Variant, made_of: str, activation_bits: int) -> str:
     assert chosen.fidelity is not None
     fidelity = chosen.fidelity
     return (
         f"{_SECTION}This model was made of model {made_of} by `jobs/quantize.py`: with `model.precision: int8` "
-        f"{len(chosen.products)} of its products are computed in 8-bit integers. On {fidelity.documents:,} texts "
-        f"{100 * fidelity.label_flips:.2f} % of the labels then come out otherwise than in fp32. All figures above are "
-        "those of fp32; `jobs/evaluate.py --set model.precision=int8` gives those of int8.\n"
+        f"{len(chosen.products)} of its products are computed in 8-bit integers, {RUNS_ON[activation_bits]}. On "
+        f"{fidelity.documents:,} texts {100 * fidelity.label_flips:.2f} % of the labels then come out otherwise than "
+        "in fp32. All figures above are those of fp32; `jobs/evaluate.py --set model.precision=int8` makes those of "
+        "int8.\n"
     )
 
 

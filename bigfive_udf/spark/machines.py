@@ -83,9 +83,12 @@ def executors_hardware(spark: SparkSession, device: str) -> list[hardware.Hardwa
             yield pa.RecordBatch.from_pylist([asdict(hardware.look(device != "cpu" and has_gpu))], schema)
 
     tasks = 4 * slots(spark)
-    schema = pa.schema([("name", pa.string()), ("cpu_bf16", pa.bool_()), ("cuda_bf16", pa.bool_())])
+    schema = pa.schema(
+        [("name", pa.string()), ("cpu_bf16", pa.bool_()), ("cuda_bf16", pa.bool_()), ("cpu_vnni", pa.bool_())]
+    )
     # In the kind of workers that also score: a function mapped over an RDD would start workers of another kind.
-    frame = spark.range(0, tasks, 1, tasks).mapInArrow(looked, "name string, cpu_bf16 boolean, cuda_bf16 boolean")
+    columns = "name string, cpu_bf16 boolean, cuda_bf16 boolean, cpu_vnni boolean"
+    frame = spark.range(0, tasks, 1, tasks).mapInArrow(looked, columns)
     return [hardware.Hardware(**row.asDict()) for row in frame.distinct().collect()]
 
 

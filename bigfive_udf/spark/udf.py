@@ -68,7 +68,10 @@ def spark_model(
         SettingsError: the session is one of Spark Connect, or the executors lack what the settings ask for.
     """
     session.require_classic(spark)
-    placement = hardware.decide(device, precision, machines.executors_hardware(spark, device))
+    found = machines.executors_hardware(spark, device)
+    placement = hardware.decide(device, precision, found)
+    if placement.precision == "int8":
+        artifact.check_int8_on(found)
     machines.warn_of_crowd(spark, placement.device)
     return model_at(spark, artifact, placement, options or artifact.options(), log_texts)
 

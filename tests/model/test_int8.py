@@ -85,6 +85,14 @@ def test_eight_bits_are_for_processors_with_vnni():
     assert most_bits() == (8 if words & {"avx512_vnni", "avx_vnni", "amx_int8"} else 7)
 
 
+def test_a_product_made_before_there_was_a_choice_has_seven_bits():
+    _, _, parts = random_product(0, 6, 16, 2)
+    x = torch.randn(4, 16)
+    right = Int8Product(parts)(x)
+    del parts["steps"]
+    assert torch.equal(products({f"a.{part}": tensor for part, tensor in parts.items()})["a"](x), right)
+
+
 def test_a_processor_without_vnni_is_told_apart_and_refuses_eight_bits():
     program = """
 import torch
@@ -112,7 +120,7 @@ except SettingsError as error:
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(
         r"model\.precision int8: the model's activations have 8 bits, and \S+ computes only those of 7 right, .*; set "
-        r"fp32 or auto, or make the model again .* --set int8\.activation_bits=7\n",
+        r"fp32 or auto, or make the model again with jobs/quantize\.py and int8\.activation_bits=7\n",
         done.stdout,
     )
 
@@ -182,7 +190,7 @@ ENCODERS = [("distilbert", "cls"), ("bert", "mean"), ("roberta", "cls")]
 
 
 @pytest.fixture(params=ENCODERS, ids=" ".join)
-def encoders(request, checkpoint) -> tuple[Encoder, Encoder]:
+def encoders(request, checkpoint, bits) -> tuple[Encoder, Encoder]:
     """In fp32, and with every product in int8 that can be."""
     architecture, pooling = request.param
     head = "linear" if pooling == "cls" else "mlp"
@@ -190,7 +198,7 @@ def encoders(request, checkpoint) -> tuple[Encoder, Encoder]:
     names = product_names(spec)
     assert len(names) == (4 if pooling == "cls" else 8), "the last layer of first tokens only is not worth it"
     exact = torch.tensor([1, 5])
-    parts = {n: quantized(weights[f"{n}.weight"], weights[f"{n}.bias"], exact) for n in names}
+    parts = {n: quantized(weights[f"{n}.weight"], weights[f"{n}.bias"], exact, bits) for n in names}
     reduced = with_int8(weights, tensors_of(parts, names))
     assert all(reduced[f"{n}.weight"].dtype is torch.int8 and f"{n}.bias" not in reduced for n in names)
     return Encoder(spec, weights), Encoder(spec, reduced)
@@ -202,7 +210,7 @@ def test_a_pytorch_that_cannot_compute_it_is_told_with_the_cure(monkeypatch):
     assert set(products(weights)) == {"layers.0.up"}
     monkeypatch.setattr(torch.ops, "onednn", SimpleNamespace())  # as in builds without oneDNN
     assert products({"layers.0.up.weight": weight, "layers.0.up.bias": bias}) == {}, "it is asked for in int8 only"
-    with pytest.raises(SettingsError, match=r"model\.precision int8: PyTorch .* has no oneDNN.*; set fp32 or auto"):
+    with pytest.raises(SettingsError, match=r"int8: PyTorch .* has no oneDNN.*; install a build that has it, or score"):
         products(weights)
 
 
@@ -211,7 +219,7 @@ LENGTHS = torch.randint(3, 21, (9,), generator=torch.Generator().manual_seed(1))
 
 
 def test_an_encoder_in_int8_says_nearly_what_it_says_in_fp32(encoders, request):
-    name = request.node.callspec.id
+    name = " ".join(request.node.callspec.params["encoders"])
     exact, found = (torch.sigmoid(encoder(IDS, LENGTHS)) for encoder in encoders)
     # What is seen, and a third more: without the biases it is five times as much and more.
     limit = {"distilbert cls": 0.0113, "bert mean": 0.0033, "roberta cls": 0.0046}[name]

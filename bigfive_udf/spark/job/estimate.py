@@ -68,6 +68,8 @@ def rates_of(spark: SparkSession, settings: ScoreSettings, work: Planned) -> Rat
         return None
     found = executors_hardware(spark, settings.model.device)
     placement = hardware.decide(settings.model.device, settings.model.precision, found)
+    if placement.precision == "int8":
+        work.scoring.artifact.check_int8_on(found)
     rates = remembered(work.entries, work.scoring.recipe, placement, cores(spark))
     return rates or _calibrated(spark, settings, work.readable, work.scoring, placement)
 

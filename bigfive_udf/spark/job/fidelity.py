@@ -16,6 +16,7 @@ from bigfive_udf.model.hardware import Placement, more_exact
 from bigfive_udf.model.scores import SHARED
 from bigfive_udf.settings.score import ScoreSettings
 from bigfive_udf.spark import machines
+from bigfive_udf.spark.failures import spark_failures
 from bigfive_udf.spark.input.columns import TableColumns
 from bigfive_udf.spark.input.readable import Readable
 from bigfive_udf.spark.job.planning import Planned
@@ -72,7 +73,8 @@ def check_relabelling(spark: SparkSession, settings: ScoreSettings, work: Planne
             by_precision.setdefault(task.entry.precision, []).append(task)
     for precision, tasks in by_precision.items():
         try:
-            difference = _of_stored(spark, settings, work, precision, tasks)
+            with spark_failures():
+                difference = _of_stored(spark, settings, work, precision, tasks)
             found.append(difference)
             reason = "" if _allowed(difference, settings) else _too_many(difference, settings)
         except (ArtifactError, InputError, SettingsError) as error:
