@@ -30,7 +30,7 @@ from bigfive_udf.quantizing.writing import read_sample
 from bigfive_udf.settings.quantize import SampleSettings
 from bigfive_udf.traits import TRAITS
 from support.corpora import write_corpus
-from support.jobs_here import run_alone, run_here
+from support.jobs_here import refused, run_alone, run_here
 from support.models import TRAINING_TEXT
 
 PROBABILITIES = [f"prob_{t}" for t in TRAITS]
@@ -137,7 +137,7 @@ def test_a_run_without_vnni_refuses_a_model_of_eight_bits(basics, tmp_path):
     assert re.search(r"can't be measured here \(.*have 8 bits.*: score them again with --rescore", done.err)
 
 
-def test_a_machine_without_vnni_is_named_before_anything_is_scored(basics):
+def test_a_machine_without_vnni_is_named_before_anything_is_scored(basics, score, tmp_path, monkeypatch):
     if most_bits() < 8:
         pytest.skip("this processor has no VNNI, so no model of 8 bits can be made here")
     run_here("quantize", basics)
@@ -147,7 +147,14 @@ def test_a_machine_without_vnni_is_named_before_anything_is_scored(basics):
     with pytest.raises(SettingsError, match="have 8 bits, and old computes only those of 7 right"):
         artifact.check_int8_on([new, old])
     load_artifact(basics["model.path"]).check_int8_on([old])
+
     assert hardware.look(use_gpu=False).cpu_vnni
+    monkeypatch.setattr(hardware, "_cpu_words", lambda: {"avx2"})
+    settings = {"input.path": str(write_corpus(tmp_path / "corpus")), "output.path": str(tmp_path / "scores")}
+    settings |= {"model.path": basics["output.path"], "model.precision": "int8", "max_label_flips": 0.2}
+    refused(score, settings, SettingsError, "have 8 bits", "make the model again", flags=["--dry-run"])
+    refused(score, settings, SettingsError, "have 8 bits", "make the model again")
+    score(settings | {"model.precision": "fp32"})
 
 
 def test_the_new_model_is_one_that_stock_transformers_knows(basics, model):
